@@ -1,0 +1,43 @@
+# Aegis: set up, run, test. Everything else is plain cargo, which works once `make setup` ran.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build quick run demo test fmt lint doc deny clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what is missing: compilers and cmake (apt), libtorch (.libtorch/)
+	@scripts/setup.sh
+
+build: setup ## Build the programs as they ship: optimized as a whole, which takes its time
+	cargo build --release
+
+quick: setup
+	@echo "build: optimized lightly, some minutes the first time; 'make build' builds what ships"
+	cargo build --profile quick --bins -p aegis-proxy -p aegis-backend -p aegis-e2e
+
+run: quick ## Start the whole stack on free ports, and print how to ask it
+	target/quick/aegis-stack run
+
+demo: quick ## Tell the story in a minute: split, crash, canary down, with numbers
+	target/quick/aegis-stack demo
+
+test: ## Run every check and test
+	@scripts/setup.sh test
+	@scripts/test.sh
+
+fmt: ## Format the sources
+	cargo fmt
+
+lint: setup ## Check with clippy, warnings refused
+	cargo clippy --workspace --all-targets -- -D warnings
+
+doc: setup ## Build the documentation, warnings refused
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+deny: ## Check licences, bans and sources of the dependencies
+	@scripts/setup.sh test
+	.tools/bin/cargo-deny check --hide-inclusion-graph licenses bans sources
+
+clean: ## Remove what was built; libtorch and tools stay
+	cargo clean

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Everything that has to hold before a change is taken, cheapest first.
+#
+# Each step is announced and timed; the first that fails ends the run with the command that repeats
+# it. The tests come last and nothing is printed after them, so that the output ends with their own
+# summary.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Runs a command under a name: step NAME COMMAND [ARGUMENTS]
+step() {
+    local name=$1 started=$SECONDS
+    shift
+    echo "==> $name"
+    if ! "$@"; then
+        echo "==> $name failed; to repeat it: $(printf '%q ' "$@")" >&2
+        exit 1
+    fi
+    echo "==> $name: $((SECONDS - started)) s"
+}
+
+step "format" cargo fmt --check
+step "licences, bans and sources of dependencies" \
+    .tools/bin/cargo-deny --log-level error check licenses bans sources
+step "lints" cargo clippy --workspace --all-targets --quiet -- -D warnings
+# The server without its `torch` feature: everything but the executor builds with no libtorch.
+step "lints without libtorch" \
+    cargo clippy --workspace --exclude aegis-torch --no-default-features --all-targets --quiet -- -D warnings
+step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+step "build of the tests" cargo test --workspace --no-run --quiet
+step "build of the programs" cargo build -p aegis-proxy -p aegis-backend --bins --quiet
+step "the Helm chart and its alerts" scripts/check_charts.sh
+
+echo "==> tests"
+cargo test --workspace || {
+    echo "==> tests failed; to repeat them: cargo test --workspace" >&2
+    exit 1
+}
