@@ -1,0 +1,149 @@
+//! From the members of a body to a request or an answer that can be trusted.
+
+use std::collections::HashSet;
+
+use serde::Deserialize;
+
+use super::bounded::Bounded;
+use super::error::DecodeError;
+use super::wire::{Object, Outputs, RawRequest, RawResponse, RawTensor, Size, Tensors};
+use super::{data, fault};
+use crate::infer::{InferRequest, InferResponse, NamedTensor, RequestedOutput};
+use crate::shape::{MAX_RANK, Shape};
+use crate::tensor::Tensor;
+use crate::text::excerpt;
+
+// === impl InferRequest ===
+
+impl InferRequest {
+    /// Reads a request's body.
+    ///
+    /// `data` may be flat or nested as `shape` says, and may stand before or
+    /// after `datatype`. Memory is bounded by the body: at worst 4 bytes a byte.
+    ///
+    /// # Errors
+    ///
+    /// When the body is no JSON object, or a member is missing or not what the
+    /// protocol says; the error names the first such member.
+    pub fn from_json(body: &[u8]) -> Result<Self, DecodeError> {
+        let raw: RawRequest<'_> = members(body)?;
+        Ok(Self {
+            id: raw.id,
+            parameters: raw.parameters.unwrap_or_default().0,
+            inputs: tensors(
+                "inputs",
+                required("inputs", raw.inputs, "a list of tensors")?,
+            )?,
+            outputs: requested(raw.outputs)?,
+        })
+    }
+}
+
+// === impl InferResponse ===
+
+impl InferResponse {
+    /// Reads an answer's body, as [`InferRequest::from_json`] reads a request's.
+    ///
+    /// # Errors
+    ///
+    /// When the body is no JSON object, or a member is missing or not what the
+    /// protocol says; the error names the first such member.
+    pub fn from_json(body: &[u8]) -> Result<Self, DecodeError> {
+        let raw: RawResponse<'_> = members(body)?;
+        Ok(Self {
+            model_name: required("model_name", raw.model_name, "the model's name")?,
+            model_version: raw.model_version,
+            id: raw.id,
+            parameters: raw.parameters.unwrap_or_default().0,
+            outputs: tensors(
+                "outputs",
+                required("outputs", raw.outputs, "a list of tensors")?,
+            )?,
+        })
+    }
+}
+
+/// Reads the one object that a body must be.
+fn members<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, DecodeError> {
+    if body.trim_ascii().is_empty() {
+        return Err(DecodeError::Empty);
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let Object(members) = serde_path_to_error::deserialize::<_, Object<T>>(&mut deserializer)
+        .map_err(|error| fault::from_serde(body, fault::field(error.path()), error.inner()))?;
+    let body_field = || "body".to_owned();
+    deserializer
+        .end()
+        .map_err(|error| fault::from_serde(body, body_field(), &error))?;
+    Ok(members)
+}
+
+fn tensors(list: &str, Bounded(raw): Tensors<'_>) -> Result<Vec<NamedTensor>, DecodeError> {
+    let mut tensors = Vec::with_capacity(raw.len());
+    for (index, Object(raw)) in raw.into_iter().enumerate() {
+        tensors.push(tensor(&format!("{list}[{index}]"), raw)?);
+    }
+    unique(list, tensors.iter().map(|named| named.name.as_str()))?;
+    Ok(tensors)
+}
+
+fn tensor(field: &str, raw: RawTensor<'_>) -> Result<NamedTensor, DecodeError> {
+    let member = |name: &str| format!("{field}.{name}");
+    let name = required(&member("name"), raw.name, "the tensor's name")?;
+    let datatype = required(&member("datatype"), raw.datatype, "the name of a datatype")?;
+    let shape = shape_of(required(&member("shape"), raw.shape, "a list of sizes")?);
+    let data = required(&member("data"), raw.data, "a list of elements")?;
+    let data = data::decode(&member("data"), data.get(), datatype, &shape)?;
+    let tensor = Tensor::new(datatype, shape, data).map_err(|fault| DecodeError::Tensor {
+        field: field.to_owned(),
+        fault,
+    })?;
+    Ok(NamedTensor { name, tensor })
+}
+
+fn shape_of(Bounded(sizes): Bounded<Size, MAX_RANK>) -> Shape {
+    sizes
+        .into_iter()
+        .map(|Size(size)| size)
+        .collect::<Vec<_>>()
+        .into()
+}
+
+fn requested(raw: Option<Outputs>) -> Result<Vec<RequestedOutput>, DecodeError> {
+    let Bounded(raw) = raw.unwrap_or(Bounded(Vec::new()));
+    let mut outputs = Vec::with_capacity(raw.len());
+    for (index, Object(raw)) in raw.into_iter().enumerate() {
+        let name = required(
+            &format!("outputs[{index}].name"),
+            raw.name,
+            "the output's name",
+        )?;
+        outputs.push(RequestedOutput {
+            name,
+            parameters: raw.parameters.unwrap_or_default().0,
+        });
+    }
+    unique("outputs", outputs.iter().map(|output| output.name.as_str()))?;
+    Ok(outputs)
+}
+
+fn required<T>(field: &str, member: Option<T>, expected: &str) -> Result<T, DecodeError> {
+    member.ok_or_else(|| DecodeError::Mismatch {
+        field: field.to_owned(),
+        expected: expected.to_owned(),
+        got: "nothing".to_owned(),
+    })
+}
+
+fn unique<'a>(list: &str, names: impl Iterator<Item = &'a str>) -> Result<(), DecodeError> {
+    let mut seen = HashSet::new();
+    for (index, name) in names.enumerate() {
+        if !seen.insert(name) {
+            return Err(DecodeError::Duplicate {
+                field: format!("{list}[{index}].name"),
+                name: excerpt(name).to_string(),
+            });
+        }
+    }
+    Ok(())
+}
