@@ -1,0 +1,166 @@
+//! A loaded TorchScript module.
+
+use std::fs::{self, File};
+use std::num::NonZeroU16;
+use std::path::Path;
+
+use aegis_protocol::Tensor;
+use tch::{CModule, IValue, TchError};
+
+use crate::device::Device;
+use crate::error::{LoadError, RunError};
+use crate::message::brief;
+use crate::tensor::{failed, from_torch, to_torch};
+use crate::threads;
+
+/// A TorchScript module on a device, ready to run.
+///
+/// It may be shared between threads, but a module that keeps state between calls would mix them:
+/// give each worker its own. The first runs of each shape are far slower than later ones, because
+/// libtorch specializes the program then; run every shape once before it matters.
+#[derive(Debug)]
+pub struct Module {
+    inner: CModule,
+    device: Device,
+    threads: NonZeroU16,
+}
+
+// === impl Module ===
+
+impl Module {
+    /// Loads a TorchScript file onto a device.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is no TorchScript, or the device is not there.
+    pub fn load(path: &Path, device: Device) -> Result<Self, LoadError> {
+        check_readable(path)?;
+        Self::load_with(device, |device| CModule::load_on_device(path, device))
+    }
+
+    /// Loads the bytes of a TorchScript file onto a device, as after they were verified.
+    ///
+    /// # Errors
+    /// When the bytes are no TorchScript, or the device is not there.
+    pub fn load_bytes(bytes: &[u8], device: Device) -> Result<Self, LoadError> {
+        Self::load_with(device, |device| {
+            CModule::load_data_on_device(&mut &*bytes, device)
+        })
+    }
+
+    fn load_with(
+        device: Device,
+        load: impl FnOnce(tch::Device) -> Result<CModule, TchError>,
+    ) -> Result<Self, LoadError> {
+        if !device.is_available() {
+            return Err(LoadError::NoDevice { device });
+        }
+        let refused = |error: TchError| LoadError::Refused {
+            message: brief(&error),
+        };
+        let mut inner = load(device.into()).map_err(refused)?;
+        // A module saved while training would drop out units at random.
+        inner.f_set_eval().map_err(refused)?;
+        Ok(Self {
+            inner,
+            device,
+            threads: NonZeroU16::MIN,
+        })
+    }
+
+    /// Lets each run use so many threads inside an operation. One, when never called.
+    #[must_use]
+    pub fn with_threads(mut self, threads: NonZeroU16) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Where the module runs.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Runs `forward` on the inputs, in the order of its arguments, and returns what it returns: a
+    /// tensor, or each tensor of a tuple or list. Blocks until the outputs are in host memory.
+    ///
+    /// # Errors
+    /// When an input has a datatype that libtorch lacks, when the model throws, or when it returns
+    /// what the protocol cannot carry.
+    pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
+        threads::ensure(self.threads);
+        // Thread-local in libtorch, and cheap.
+        let _no_grad = tch::no_grad_guard();
+        let device = self.device.into();
+        let arguments = (inputs.iter().enumerate())
+            .map(|(index, input)| to_torch(index, input, device).map(IValue::Tensor))
+            .collect::<Result<Vec<_>, _>>()?;
+        let returned = self
+            .inner
+            .forward_is(&arguments)
+            .map_err(|error| failed(&error))?;
+        let outputs = tensors(returned)?;
+        outputs
+            .iter()
+            .enumerate()
+            .map(|(index, output)| from_torch(index, output))
+            .collect()
+    }
+}
+
+/// Refuses what libtorch has no short words for (its message begins with its source lines), and
+/// what it would wait for, such as a pipe that nobody writes to.
+fn check_readable(path: &Path) -> Result<(), LoadError> {
+    let unreadable = |source| LoadError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    // Before it is opened: to open a pipe is to wait for its writer.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(LoadError::NoFile {
+            path: path.to_owned(),
+        });
+    }
+    File::open(path).map_err(unreadable)?;
+    Ok(())
+}
+
+/// The tensors that a model returned.
+fn tensors(returned: IValue) -> Result<Vec<tch::Tensor>, RunError> {
+    match returned {
+        IValue::Tensor(tensor) => Ok(vec![tensor]),
+        IValue::TensorList(tensors) => Ok(tensors),
+        IValue::Tuple(values) | IValue::GenericList(values) => {
+            let one = |(index, value)| match value {
+                IValue::Tensor(tensor) => Ok(tensor),
+                other => Err(RunError::OutputNotTensor {
+                    index,
+                    got: name(&other),
+                }),
+            };
+            values.into_iter().enumerate().map(one).collect()
+        }
+        other => Err(RunError::OutputNotTensor {
+            index: 0,
+            got: name(&other),
+        }),
+    }
+}
+
+fn name(value: &IValue) -> &'static str {
+    match value {
+        IValue::None => "None",
+        IValue::Tensor(_) => "a tensor",
+        IValue::Double(_) => "a float",
+        IValue::Int(_) => "an int",
+        IValue::Bool(_) => "a bool",
+        IValue::Tuple(_) => "a tuple",
+        IValue::String(_) => "a string",
+        IValue::GenericDict(_) => "a dict",
+        IValue::Object(_) => "an object",
+        IValue::Device(_) => "a device",
+        _ => "a list",
+    }
+}
+
+#[cfg(test)]
+mod tests;
