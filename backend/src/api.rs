@@ -1,0 +1,235 @@
+//! The Open Inference Protocol over HTTP: one request in, one answer out.
+//!
+//! Paths are read by [`aegis_protocol::path`], the parser that the proxy uses too, and not by a
+//! router's patterns beside it: two parsers would disagree one day on what `%2F` means, and the
+//! request that the proxy took for version 2 would be another one here. The match over
+//! [`Route`] is the route table, and the compiler keeps it whole.
+//!
+//! Everything that is not an answer is a [`Refused`], which knows its status, reason and text.
+
+use std::sync::Arc;
+
+use aegis_protocol::path::{self, Route};
+use aegis_protocol::{ErrorBody, ModelReady, Reason, ServerLive, ServerMetadata, ServerReady};
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, EXPECT};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
+use serde::Serialize;
+
+use crate::app::{App, Phase};
+use crate::served::{Served, Standing};
+
+mod body;
+mod codec;
+mod deadline;
+mod infer;
+mod refused;
+mod uploads;
+
+pub use deadline::TimeoutError;
+pub use refused::Refused;
+pub use uploads::{Uploads, UploadsFull};
+
+/// Prometheus' text format, version 0.0.4.
+const METRICS_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const METRICS: &str = "/metrics";
+
+/// What is sent back.
+pub type Answer = Response<Full<Bytes>>;
+
+/// Answers a request. `is_first` says that its connection has carried none before.
+pub async fn handle(app: &App, request: Request<Incoming>, is_first: bool) -> Answer {
+    let (parts, mut body) = request.into_parts();
+    let mut answer = match route(app, &parts, &mut body, is_first).await {
+        Ok(answer) => answer,
+        Err(refused) => {
+            app.metrics.rejected(refused.reason());
+            tracing::debug!(method = %parts.method, path = parts.uri.path(), "refused: {refused}");
+            refused.answer()
+        }
+    };
+    // hyper would send `100 Continue` behind the answer when it is asked for the body then.
+    if !body.is_end_stream() && !parts.headers.contains_key(EXPECT) {
+        tokio::spawn(body::discard(body));
+    }
+    if app.phase() != Phase::Serving && parts.version < Version::HTTP_2 {
+        answer
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}
+
+async fn route(
+    app: &App,
+    parts: &Parts,
+    body: &mut Incoming,
+    is_first: bool,
+) -> Result<Answer, Refused> {
+    let path = parts.uri.path();
+    let route = path::parse(path);
+    let method = match &route {
+        Some(route) => route.method(),
+        None if [path::HEALTH, METRICS].contains(&path) => Method::GET,
+        None => return Err(Refused::unknown_path(path)),
+    };
+    check_method(&parts.method, &method)?;
+    // A connection that was accepted before the listener closed gets its first request answered.
+    if app.phase() == Phase::Closing && !is_first {
+        return Err(Refused::Draining);
+    }
+    match route {
+        Some(Route::Infer { model, version }) => {
+            infer::infer(app, find(app, &model, version.as_deref())?, parts, body).await
+        }
+        Some(Route::ModelReady { model, version }) => {
+            Ok(model_ready(app, find(app, &model, version.as_deref())?))
+        }
+        Some(Route::Model { model, version }) => {
+            metadata(app, find(app, &model, version.as_deref())?)
+        }
+        Some(Route::Server) => Ok(server()),
+        Some(Route::Live) => Ok(live(app)),
+        Some(Route::Ready) => Ok(ready(app)),
+        None if path == METRICS => metrics(app),
+        None => Ok(health(app)),
+    }
+}
+
+/// Every path has one method; what can be fetched can be asked about with HEAD.
+fn check_method(got: &Method, expected: &Method) -> Result<(), Refused> {
+    if got == expected || (got == Method::HEAD && expected == Method::GET) {
+        Ok(())
+    } else {
+        Err(Refused::Method {
+            got: got.clone(),
+            expected: expected.clone(),
+        })
+    }
+}
+
+fn find<'a>(app: &'a App, model: &str, version: Option<&str>) -> Result<&'a Arc<Served>, Refused> {
+    app.models
+        .find(model, version)
+        .map_err(|what| Refused::not_found(what, model, version))
+}
+
+fn server() -> Answer {
+    let metadata = ServerMetadata {
+        name: "aegis-backend".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        extensions: Vec::new(),
+    };
+    json(StatusCode::OK, &metadata)
+}
+
+fn metadata(app: &App, served: &Served) -> Result<Answer, Refused> {
+    match app.models.metadata(served) {
+        Some(metadata) => Ok(json(StatusCode::OK, &metadata)),
+        None => Err(not_ready(served, served.standing())),
+    }
+}
+
+/// Alive means that waiting may help. Where every instance of a model has died, only a restart
+/// does; a model that cannot be loaded is not helped by one.
+fn live(app: &App) -> Answer {
+    let live = !app.models.any_dead();
+    let status = if live {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    json(status, &ServerLive { live })
+}
+
+fn ready(app: &App) -> Answer {
+    if app.phase() != Phase::Serving {
+        return Refused::Draining.answer();
+    }
+    match app.models.first_not_ready() {
+        Some((served, standing)) => not_ready(served, standing).answer(),
+        None => json(StatusCode::OK, &ServerReady { ready: true }),
+    }
+}
+
+fn model_ready(app: &App, served: &Served) -> Answer {
+    let mut answer = match served.standing() {
+        _ if app.phase() != Phase::Serving => Refused::Draining.answer(),
+        Standing::Ready => json(
+            StatusCode::OK,
+            &ModelReady {
+                name: served.name.clone(),
+                ready: true,
+            },
+        ),
+        standing => not_ready(served, standing).answer(),
+    };
+    infer::mark(&mut answer, served);
+    answer
+}
+
+fn health(app: &App) -> Answer {
+    let draining = app.phase() != Phase::Serving;
+    let report = app.models.health(draining);
+    let reason = if draining {
+        Reason::Draining
+    } else if !report.models.iter().all(|model| model.warm) {
+        Reason::NotReady
+    } else {
+        return json(StatusCode::OK, &report);
+    };
+    let mut answer = json(reason.status(), &report);
+    refused::explain(&mut answer, reason);
+    answer
+}
+
+fn metrics(app: &App) -> Result<Answer, Refused> {
+    let text = app.metrics.render().map_err(Refused::Metrics)?;
+    let mut answer = Response::new(Full::new(Bytes::from(text)));
+    answer.headers_mut().insert(CONTENT_TYPE, METRICS_TYPE);
+    Ok(answer)
+}
+
+fn not_ready(served: &Served, standing: Standing) -> Refused {
+    let reason = match standing {
+        Standing::Loading => "it is loading".to_owned(),
+        Standing::Ready => "it has only just become so".to_owned(),
+        Standing::Failed(reason) | Standing::Broken(reason) => reason,
+    };
+    let (model, version) = (served.name.clone(), served.version.clone());
+    Refused::NotReady {
+        model,
+        version,
+        reason,
+    }
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+    match serde_json::to_vec(body) {
+        Ok(body) => json_bytes(status, body),
+        // Our own types: they have string keys and no way to fail.
+        Err(error) => json_bytes(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!(
+                "{{\"error\":\"cannot encode the answer at line {}\"}}",
+                error.line()
+            )
+            .into(),
+        ),
+    }
+}
+
+fn json_bytes(status: StatusCode, body: Vec<u8>) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, JSON);
+    answer
+}
+
+fn error(status: StatusCode, text: impl std::fmt::Display) -> Answer {
+    json(status, &ErrorBody::new(text))
+}

@@ -1,0 +1,243 @@
+//! Every way not to answer, and the one place that gives each its status, reason and text.
+
+use aegis_protocol::{DecodeError, EncodeError, Reason, excerpt, headers};
+use http::header::{ALLOW, RETRY_AFTER};
+use http::{HeaderValue, Method, StatusCode};
+
+use super::body::BodyError;
+use super::deadline::TimeoutError;
+use super::{Answer, error};
+use crate::chain::Chain;
+use crate::engine::InferError;
+use crate::safety::{Check, NonFinite, Side};
+use crate::served::NotFound;
+use crate::signature::{Names, SignatureError};
+
+/// Why a request is not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The path means nothing.
+    #[error("no such path: `{path}`")]
+    UnknownPath {
+        /// The path, cut.
+        path: String,
+    },
+    /// No such model.
+    #[error("unknown model `{model}`; known: {known}")]
+    UnknownModel {
+        /// The name, cut.
+        model: String,
+        /// The models that there are.
+        known: String,
+    },
+    /// No such version.
+    #[error("model `{model}` has no version `{version}` here; known: {known}")]
+    UnknownVersion {
+        /// The model's name, cut.
+        model: String,
+        /// The version asked for, cut.
+        version: String,
+        /// The versions that are served here.
+        known: String,
+    },
+    /// The path has another method.
+    #[error("expected method {expected}, got {}", excerpt(.got.as_str()))]
+    Method {
+        /// The path's method.
+        expected: Method,
+        /// The request's.
+        got: Method,
+    },
+    /// The process is going away.
+    #[error("the server is draining")]
+    Draining,
+    /// The model cannot answer now.
+    #[error("model `{model}` version `{version}` is not ready: {reason}")]
+    NotReady {
+        /// The model's name.
+        model: String,
+        /// Its version.
+        version: String,
+        /// Why.
+        reason: String,
+    },
+    /// The body is of another type.
+    #[error("content-type: expected application/json, got `{got}`")]
+    ContentType {
+        /// The header's value, cut.
+        got: String,
+    },
+    /// The body is compressed.
+    #[error("content-encoding: expected identity, got `{got}`")]
+    ContentEncoding {
+        /// The header's value, cut.
+        got: String,
+    },
+    /// The body did not arrive whole.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// The body is not what the protocol says.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// Work on it was cut off, because the process ends.
+    #[error("the server stopped while it worked on the request")]
+    CutOff,
+    /// Work on it panicked; the request may be the cause.
+    #[error("the server failed while it read the body or wrote the answer")]
+    Panicked,
+    /// Its deadline passed outside the engine.
+    #[error("the deadline passed before the answer was there")]
+    Late,
+    /// The timeout makes no sense.
+    #[error(transparent)]
+    Timeout(#[from] TimeoutError),
+    /// The inputs are not what the model takes.
+    #[error(transparent)]
+    Input(#[from] SignatureError),
+    /// An output was asked for that the model does not have.
+    #[error("outputs: expected {expected}, got `{got}`")]
+    UnknownOutput {
+        /// What the model returns.
+        expected: Names,
+        /// The name asked for, cut.
+        got: String,
+    },
+    /// A safety check found something.
+    #[error(transparent)]
+    Unsafe(#[from] NonFinite),
+    /// It was not run, or failed.
+    #[error(transparent)]
+    Infer(#[from] InferError),
+    /// The answer cannot be written.
+    #[error("the model's answer cannot be written as JSON{}", no_nan(.0))]
+    Encode(#[from] EncodeError),
+    /// The metrics cannot be written.
+    #[error("the metrics cannot be written")]
+    Metrics(#[source] prometheus::Error),
+}
+
+// === impl Refused ===
+
+impl Refused {
+    pub(super) fn unknown_path(path: &str) -> Self {
+        Self::UnknownPath {
+            path: excerpt(path).to_string(),
+        }
+    }
+
+    pub(super) fn not_found(what: NotFound, model: &str, version: Option<&str>) -> Self {
+        let model = excerpt(model).to_string();
+        match what {
+            NotFound::Model { known } => Self::UnknownModel { model, known },
+            NotFound::Version { known } => {
+                let version = excerpt(version.unwrap_or_default()).to_string();
+                Self::UnknownVersion {
+                    model,
+                    version,
+                    known,
+                }
+            }
+        }
+    }
+
+    /// The reason, from the closed set.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::UnknownPath { .. } | Self::UnknownModel { .. } => Reason::UnknownModel,
+            Self::UnknownVersion { .. } => Reason::UnknownVersion,
+            Self::Method { .. } => Reason::MethodNotAllowed,
+            Self::Draining | Self::CutOff => Reason::Draining,
+            Self::NotReady { .. } | Self::Infer(InferError::Stopped) => Reason::NotReady,
+            Self::ContentType { .. } | Self::ContentEncoding { .. } => Reason::UnsupportedMediaType,
+            Self::Body(BodyError::TooLarge { .. }) => Reason::BodyTooLarge,
+            Self::Unsafe(NonFinite {
+                side: Side::Output, ..
+            }) => Reason::Safety,
+            Self::Body(
+                BodyError::TooSlow { .. } | BodyError::Broken(_) | BodyError::ClientGone(_),
+            )
+            | Self::Decode(_)
+            | Self::Timeout(_)
+            | Self::Input(_)
+            | Self::UnknownOutput { .. }
+            | Self::Unsafe(_) => Reason::BadRequest,
+            Self::Infer(InferError::QueueFull(_)) | Self::Body(BodyError::NoRoom(_)) => {
+                Reason::QueueFull
+            }
+            Self::Late | Self::Infer(InferError::Deadline) | Self::Body(BodyError::Deadline) => {
+                Reason::Deadline
+            }
+            Self::Infer(InferError::Model(_) | InferError::InstanceDied)
+            | Self::Panicked
+            | Self::Encode(_)
+            | Self::Metrics(_) => Reason::ModelError,
+        }
+    }
+
+    /// The status: that of the reason, but for a body that was too slow.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Body(BodyError::TooSlow { .. }) => StatusCode::REQUEST_TIMEOUT,
+            refused => refused.reason().status(),
+        }
+    }
+
+    /// Whether there is nobody left to tell.
+    #[must_use]
+    pub fn is_client_gone(&self) -> bool {
+        matches!(self, Self::Body(BodyError::ClientGone(_)))
+    }
+
+    /// The safety check that it is a finding of, be the check on or off.
+    #[must_use]
+    pub fn check(&self) -> Option<Check> {
+        match self {
+            Self::Decode(error) if error.is_non_finite() => Some(Check::NanInfInput),
+            Self::Unsafe(NonFinite {
+                side: Side::Input, ..
+            }) => Some(Check::NanInfInput),
+            Self::Unsafe(NonFinite {
+                side: Side::Output, ..
+            }) => Some(Check::NanInfOutput),
+            _ => None,
+        }
+    }
+
+    /// What the client gets.
+    #[must_use]
+    pub fn answer(&self) -> Answer {
+        let mut answer = error(self.status(), Chain(self));
+        explain(&mut answer, self.reason());
+        if let Self::Method { expected, .. } = self {
+            let allow = if expected == Method::GET {
+                "GET, HEAD"
+            } else {
+                "POST"
+            };
+            answer
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        answer
+    }
+}
+
+/// What a caller whose check of answers is off must know.
+fn no_nan(error: &EncodeError) -> &'static str {
+    match error {
+        EncodeError::NonFinite { .. } => ", which carries no NaN and no infinity",
+        _ => "",
+    }
+}
+
+/// Says in the headers why, and whether to come back.
+pub(super) fn explain(answer: &mut Answer, reason: Reason) {
+    let headers = answer.headers_mut();
+    headers.insert(headers::REASON, HeaderValue::from_static(reason.name()));
+    if reason.is_pushback() {
+        // The least that the header can say.
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+}

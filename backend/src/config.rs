@@ -1,0 +1,238 @@
+//! What `backend.toml` says, checked.
+//!
+//! [`RawConfig`] is the file as serde reads it; [`Config`] cannot be wrong. Validation runs on the
+//! final values, defaults included, and reports every fault by key path and line.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aegis_config::{Faults, KeyPath, Rejected, load};
+
+mod raw;
+#[cfg(test)]
+mod tests;
+
+pub use raw::{LogFormat, RawConfig, RawModel};
+
+/// What the program runs with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The folder that holds `NAME/model.toml`; relative to the configuration's own folder.
+    pub model_repository: PathBuf,
+    /// The models that it serves, in the order of their names.
+    pub models: Vec<ModelEntry>,
+    /// Bounds on what waits for a model version.
+    pub queue: QueueLimits,
+    /// Bounds on connections and requests.
+    pub http: HttpLimits,
+    /// How it goes away.
+    pub drain: DrainTimes,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+}
+
+/// A model that is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelEntry {
+    /// Its folder in the repository, and its name on the wire.
+    pub name: String,
+    /// Its versions; the first answers requests that name none.
+    pub versions: Vec<String>,
+}
+
+/// Bounds on what waits for one model version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Requests.
+    pub requests: usize,
+    /// Bytes of their inputs.
+    pub bytes: usize,
+}
+
+/// Bounds on connections and requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// The largest body.
+    pub body_bytes: usize,
+    /// Bytes of all bodies that are being read or decoded.
+    pub upload_bytes: usize,
+    /// The most connections that are open.
+    pub connections: usize,
+    /// The longest until a new connection has sent its first request's head.
+    pub header_timeout: Duration,
+    /// The longest between a request's head and the end of its body.
+    pub body_timeout: Duration,
+    /// The longest that a connection may be idle between requests.
+    pub idle_timeout: Duration,
+    /// The deadline of a request that names none, and the most that one may ask for.
+    pub request_timeout: Duration,
+}
+
+/// How the program goes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainTimes {
+    /// Not ready, but still serving, so that proxies notice.
+    pub delay: Duration,
+    /// The longest in all.
+    pub grace: Duration,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Reads the text of `backend.toml`. `folder` is where the file lies.
+    ///
+    /// # Errors
+    ///
+    /// Every fault of the text.
+    pub fn parse(origin: &str, text: &str, folder: &Path) -> Result<Self, Rejected> {
+        load(origin, text, |raw: RawConfig, faults| {
+            validate(&raw, faults, folder)
+        })
+    }
+}
+
+fn validate(raw: &RawConfig, faults: &mut Faults<'_>, folder: &Path) -> Option<Config> {
+    let listen = match raw.listen.parse() {
+        Ok(listen) => Some(listen),
+        Err(_) => faults.refuse(
+            "listen",
+            format!(
+                "expected an address such as 127.0.0.1:8000, got `{}`",
+                raw.listen
+            ),
+        ),
+    };
+    let models = models(raw, faults);
+    check_limits(raw, faults);
+    Some(Config {
+        listen: listen?,
+        model_repository: folder.join(&raw.model_repository),
+        models: models?,
+        queue: QueueLimits {
+            requests: raw.max_queue_requests,
+            bytes: raw.max_queue_bytes,
+        },
+        http: HttpLimits {
+            body_bytes: raw.max_body_bytes,
+            upload_bytes: raw.max_upload_bytes,
+            connections: raw.max_connections,
+            header_timeout: Duration::from_millis(raw.header_timeout_ms),
+            body_timeout: Duration::from_millis(raw.body_timeout_ms),
+            idle_timeout: Duration::from_millis(raw.idle_timeout_ms),
+            request_timeout: Duration::from_millis(raw.request_timeout_ms),
+        },
+        drain: DrainTimes {
+            delay: Duration::from_millis(raw.drain_delay_ms),
+            grace: Duration::from_millis(raw.grace_ms),
+        },
+        log_format: raw.log_format,
+    })
+}
+
+fn models(raw: &RawConfig, faults: &mut Faults<'_>) -> Option<Vec<ModelEntry>> {
+    let path = KeyPath::from("models");
+    if raw.models.is_empty() {
+        if !faults.failed_near(&path) {
+            faults.at(
+                &path,
+                "expected at least one model, such as [models.digits]",
+            );
+        }
+        return None;
+    }
+    let mut models = Vec::with_capacity(raw.models.len());
+    for (name, model) in &raw.models {
+        let path = path.key(name);
+        check_name(name, &path, faults);
+        check_versions(&model.versions, &path.key("versions"), faults);
+        models.push(ModelEntry {
+            name: name.clone(),
+            versions: model.versions.clone(),
+        });
+    }
+    Some(models)
+}
+
+fn check_versions(versions: &[String], path: &KeyPath, faults: &mut Faults<'_>) {
+    if versions.is_empty() && !faults.failed_near(path) {
+        faults.at(path, "expected at least one version, such as [\"1\"]");
+    }
+    for (at, version) in versions.iter().enumerate() {
+        check_name(version, &path.index(at), faults);
+        if versions[..at].contains(version) {
+            faults.at(
+                path.index(at),
+                format!("version `{version}` is listed twice"),
+            );
+        }
+    }
+}
+
+/// Names are folders, labels and parts of paths: nothing in them may need escaping.
+fn check_name(name: &str, path: &KeyPath, faults: &mut Faults<'_>) {
+    const MAX: usize = 100;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let good = !name.is_empty()
+        && name.len() <= MAX
+        && !name.starts_with('.')
+        && name.chars().all(is_plain);
+    if !good {
+        let message = "expected a name of 1 to 100 letters, digits, `_`, `-` and `.`, not starting \
+                       with `.`";
+        faults.at(path, message);
+    }
+}
+
+fn check_limits(raw: &RawConfig, faults: &mut Faults<'_>) {
+    let at_least_one = [
+        ("max_body_bytes", raw.max_body_bytes),
+        ("max_queue_requests", raw.max_queue_requests),
+        ("max_queue_bytes", raw.max_queue_bytes),
+        ("max_connections", raw.max_connections),
+    ];
+    for (key, value) in at_least_one {
+        if value == 0 {
+            faults.at(key, "expected a number >= 1, got 0");
+        }
+    }
+    let times = [
+        ("header_timeout_ms", raw.header_timeout_ms),
+        ("body_timeout_ms", raw.body_timeout_ms),
+        ("idle_timeout_ms", raw.idle_timeout_ms),
+        ("request_timeout_ms", raw.request_timeout_ms),
+        ("grace_ms", raw.grace_ms),
+    ];
+    for (key, value) in times {
+        if !(1..=MAX_MS).contains(&value) {
+            faults.at(
+                key,
+                format!("expected milliseconds from 1 to {MAX_MS}, got {value}"),
+            );
+        }
+    }
+    if raw.max_connections > MAX_CONNECTIONS {
+        let got = raw.max_connections;
+        let message = format!("expected at most {MAX_CONNECTIONS}, got {got}");
+        faults.at("max_connections", message);
+    }
+    if raw.max_upload_bytes < raw.max_body_bytes {
+        let (all, one) = (raw.max_upload_bytes, raw.max_body_bytes);
+        let message = format!("expected at least max_body_bytes, which is {one}, got {all}");
+        faults.at("max_upload_bytes", message);
+    }
+    if raw.drain_delay_ms >= raw.grace_ms {
+        let (delay, grace) = (raw.drain_delay_ms, raw.grace_ms);
+        let message = format!("expected less than grace_ms, which is {grace}, got {delay}");
+        faults.at("drain_delay_ms", message);
+    }
+}
+
+/// A day; what is meant to be for ever is a mistake.
+const MAX_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// More than the file descriptors of a process.
+const MAX_CONNECTIONS: usize = 1_000_000;

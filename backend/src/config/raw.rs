@@ -1,0 +1,96 @@
+//! `backend.toml` as serde reads it. The comments are the descriptions in the JSON Schema.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The configuration of aegis-backend.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawConfig {
+    /// Address and port of the REST API, health and metrics. Port 0 takes a free one.
+    pub listen: String,
+    /// Folder of the models, one sub-folder each: `NAME/model.toml`, `NAME/VERSION/model.pt`.
+    /// Relative to this file's folder.
+    pub model_repository: String,
+    /// On SIGTERM, how long to answer "not ready" while still serving, in milliseconds, so that
+    /// proxies turn away before anything is refused. It is waited in full, because a server cannot
+    /// see who would still come; 0 where nothing probes it.
+    pub drain_delay_ms: u64,
+    /// The longest drain in all, in milliseconds. It ends earlier, as soon as the delay is over and
+    /// nothing is in flight.
+    pub grace_ms: u64,
+    /// The largest body of a request, in bytes; more is answered with 413.
+    pub max_body_bytes: usize,
+    /// The most bytes of bodies that are being read or decoded at one time, over all connections;
+    /// more are answered with 429. At least `max_body_bytes`. What a body decodes to, up to four
+    /// times its size, counts towards `max_queue_bytes`.
+    pub max_upload_bytes: usize,
+    /// The most requests that wait for one model version; more are answered with 429.
+    pub max_queue_requests: usize,
+    /// The most bytes of inputs that wait for one model version; more are answered with 429. One
+    /// request of any size may wait alone.
+    pub max_queue_bytes: usize,
+    /// The most open connections; more wait to be accepted.
+    pub max_connections: usize,
+    /// The longest until a new connection has sent the head of its first request, in milliseconds.
+    pub header_timeout_ms: u64,
+    /// The longest between the head of a request and the end of its body, in milliseconds; more is
+    /// answered with 408, or with 504 where the request's deadline is earlier.
+    pub body_timeout_ms: u64,
+    /// The longest that a connection may be idle between two requests, in milliseconds. Keep it
+    /// above that of whatever holds connections open to here.
+    pub idle_timeout_ms: u64,
+    /// The longest that a request may take, in milliseconds; what is not answered by then gets 504.
+    /// A client can ask for less with `x-request-timeout-ms` or `parameters.timeout`.
+    pub request_timeout_ms: u64,
+    /// How log lines are written to stderr.
+    pub log_format: LogFormat,
+    /// The models to serve, by the names of their folders.
+    pub models: BTreeMap<String, RawModel>,
+}
+
+/// A model to serve.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawModel {
+    /// The versions to serve, by the names of their folders. The first answers requests that name
+    /// no version.
+    pub versions: Vec<String>,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+// === impl RawConfig ===
+
+impl Default for RawConfig {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8000".to_owned(),
+            model_repository: "models".to_owned(),
+            drain_delay_ms: 3_000,
+            grace_ms: 25_000,
+            max_body_bytes: 64 << 20,
+            max_upload_bytes: 512 << 20,
+            max_queue_requests: 1_024,
+            max_queue_bytes: 256 << 20,
+            max_connections: 8_192,
+            header_timeout_ms: 10_000,
+            body_timeout_ms: 30_000,
+            idle_timeout_ms: 75_000,
+            request_timeout_ms: 30_000,
+            log_format: LogFormat::Text,
+            models: BTreeMap::new(),
+        }
+    }
+}

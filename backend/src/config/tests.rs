@@ -1,0 +1,93 @@
+use super::*;
+
+fn parse(text: &str) -> Result<Config, Rejected> {
+    Config::parse("b.toml", text, Path::new("etc"))
+}
+
+/// The faults of a text, one line each.
+#[track_caller]
+fn faults(text: &str) -> String {
+    parse(text).unwrap_err().to_string()
+}
+
+const MODEL: &str = "[models.m]\nversions = [\"1\"]\n";
+
+#[test]
+fn defaults_are_taken_and_paths_are_relative_to_the_files_folder() {
+    let config = parse(MODEL).unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8000");
+    assert_eq!(config.model_repository, Path::new("etc/models"));
+    assert_eq!(config.http.body_bytes, 67_108_864);
+    assert_eq!(config.queue.requests, 1024);
+    assert_eq!(config.drain.delay, Duration::from_secs(3));
+    let absolute = parse(&format!("model_repository = \"/srv/m\"\n{MODEL}")).unwrap();
+    assert_eq!(absolute.model_repository, Path::new("/srv/m"));
+}
+
+#[test]
+fn every_fault_is_listed_at_once_with_its_line() {
+    let text = "listen = \"here\"\nmax_body_bytes = 0\ngrace_ms = 1000\n\
+                idle_timeout_ms = 0\n[models.m]\nversions = [\"1\", \"1\", \"a/b\"]\n";
+    let faults = faults(text);
+    let lines: Vec<_> = faults.lines().collect();
+    let expected = [
+        "b.toml:1: listen: expected an address such as 127.0.0.1:8000, got `here`",
+        "b.toml:2: max_body_bytes: expected a number >= 1, got 0",
+        "b.toml:4: idle_timeout_ms: expected milliseconds from 1 to 86400000, got 0",
+        "b.toml:6: models.m.versions[1]: version `1` is listed twice",
+        "b.toml:6: models.m.versions[2]: expected a name of 1 to 100 letters",
+        "b.toml: drain_delay_ms: expected less than grace_ms, which is 1000, got 3000",
+    ];
+    assert_eq!(lines.len(), expected.len(), "{faults}");
+    for (line, expected) in lines.iter().zip(expected) {
+        assert!(line.starts_with(expected), "{line}");
+    }
+}
+
+#[test]
+fn a_server_without_models_or_versions_is_refused() {
+    assert!(faults("").contains("models: expected at least one model"));
+    assert!(faults("[models.m]").contains("models.m.versions: expected at least one version"));
+}
+
+#[test]
+fn a_wrong_type_is_one_fault_and_hides_what_follows_from_it() {
+    let faults = faults("[models.m]\nversions = \"1\"");
+    assert_eq!(faults.lines().count(), 1, "{faults}");
+}
+
+#[test]
+fn names_that_would_leave_the_repository_are_refused() {
+    for name in ["..", ".hidden", "a/b", "", "a b", "é"] {
+        let text = format!("[models.{name:?}]\nversions = [\"1\"]");
+        assert!(
+            faults(&text).contains("expected a name of 1 to 100 letters"),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn times_and_connections_have_an_upper_bound() {
+    let text = format!("max_connections = 1000001\nrequest_timeout_ms = 86400001\n{MODEL}");
+    let faults = faults(&text);
+    assert!(
+        faults.contains("max_connections: expected at most 1000000"),
+        "{faults}"
+    );
+    assert!(
+        faults.contains("request_timeout_ms: expected milliseconds"),
+        "{faults}"
+    );
+}
+
+#[test]
+fn one_body_of_the_largest_size_fits_the_budget_of_all() {
+    let faults = faults(&format!(
+        "max_body_bytes = 1000\nmax_upload_bytes = 999\n{MODEL}"
+    ));
+    assert_eq!(
+        faults,
+        "b.toml:2: max_upload_bytes: expected at least max_body_bytes, which is 1000, got 999"
+    );
+}

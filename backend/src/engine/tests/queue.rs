@@ -1,0 +1,152 @@
+//! Requests meet in batches, and leave the queue in every way that there is.
+
+use super::*;
+
+#[tokio::test]
+async fn a_lone_request_is_answered_without_waiting_for_company() {
+    // `max_wait` is a minute here.
+    let engine = engine(&function(fragile));
+    let outcome = tokio::time::timeout(LONG / 2, engine.infer(rows(&[3.0]), clock::now() + LONG));
+    assert_eq!(answered(outcome.await.unwrap()), [3.0]);
+}
+
+#[tokio::test]
+async fn requests_that_wait_share_a_batch_and_each_gets_its_own_rows() {
+    let (mut gate, factory) = gate();
+    let engine = engine(&factory);
+    let first = ask_within(&engine, rows(&[1.0]), LONG);
+    assert_eq!(gate.next().await, [1.0]);
+    let second = queue(&engine, rows(&[2.0]), 0).await;
+    let third = queue(&engine, rows(&[3.0, 4.0, 5.0]), 1).await;
+    gate.open();
+    assert_eq!(gate.next().await, [2.0, 3.0, 4.0, 5.0]);
+    assert_eq!(engine.queue_depth(), 0);
+    gate.open();
+    assert_eq!(answered(first.await.unwrap()), [1.0]);
+    assert_eq!(answered(second.await.unwrap()), [2.0]);
+    assert_eq!(answered(third.await.unwrap()), [3.0, 4.0, 5.0]);
+}
+
+#[tokio::test]
+async fn two_instances_run_at_the_same_time() {
+    let (mut gate, factory) = gate();
+    let plan = Plan {
+        instances: 2,
+        ..plan()
+    };
+    let engine = Arc::new(Engine::start(plan, &factory, metrics()).unwrap());
+    let first = ask_within(&engine, rows(&[1.0]), LONG);
+    assert_eq!(gate.next().await, [1.0]);
+    let second = ask_within(&engine, rows(&[2.0]), LONG);
+    assert_eq!(gate.next().await, [2.0]);
+    gate.open();
+    gate.open();
+    assert_eq!(answered(first.await.unwrap()), [1.0]);
+    assert_eq!(answered(second.await.unwrap()), [2.0]);
+}
+
+#[tokio::test]
+async fn shapes_that_differ_beside_the_batch_axis_run_apart() {
+    let (mut gate, factory) = gate();
+    let engine = engine(&factory);
+    let first = ask_within(&engine, rows(&[1.0]), LONG);
+    gate.next().await;
+    let narrow = queue(&engine, rows(&[2.0]), 0).await;
+    let wide = Tensor::from_f32([1, 2], &[3.0, 4.0]).unwrap();
+    let wide = queue(
+        &engine,
+        Inputs {
+            tensors: vec![wide],
+            rows: 1,
+        },
+        1,
+    )
+    .await;
+    gate.open();
+    assert_eq!(gate.next().await, [2.0]);
+    gate.open();
+    assert_eq!(gate.next().await, [3.0]);
+    gate.open();
+    assert_eq!(answered(wide.await.unwrap()), [3.0, 4.0]);
+    assert!(narrow.await.unwrap().is_ok() && first.await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn the_most_urgent_request_runs_first() {
+    let (mut gate, factory) = gate();
+    let plan = Plan {
+        limits: batcher::Limits {
+            max_rows: 1,
+            ..plan().limits
+        },
+        ..plan()
+    };
+    let engine = Arc::new(Engine::start(plan, &factory, metrics()).unwrap());
+    let first = ask_within(&engine, rows(&[1.0]), LONG);
+    gate.next().await;
+    let patient = queue(&engine, rows(&[2.0]), 0).await;
+    let urgent = ask_within(&engine, rows(&[3.0]), LONG / 2);
+    until(|| engine.queue_depth() == 2).await;
+    gate.open();
+    assert_eq!(gate.next().await, [3.0]);
+    gate.open();
+    assert_eq!(gate.next().await, [2.0]);
+    gate.open();
+    for asked in [first, patient, urgent] {
+        assert!(asked.await.unwrap().is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_late_request_leaves_the_queue_while_every_instance_hangs() {
+    let (mut gate, factory) = gate();
+    let engine = engine(&factory);
+    let _hung = ask_within(&engine, rows(&[1.0]), LONG);
+    gate.next().await;
+    let late = ask_within(&engine, rows(&[2.0]), Duration::from_millis(20));
+    assert!(matches!(late.await.unwrap(), Err(InferError::Deadline)));
+    assert_eq!(engine.queue_depth(), 0);
+}
+
+#[tokio::test]
+async fn a_request_that_is_late_already_is_never_queued() {
+    let (_gate, factory) = gate();
+    let engine = engine(&factory);
+    let outcome = engine.infer(rows(&[1.0]), clock::now()).await;
+    assert!(matches!(outcome, Err(InferError::Deadline)), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_left_is_taken_out_of_the_queue() {
+    let (mut gate, factory) = gate();
+    let engine = engine(&factory);
+    let first = ask_within(&engine, rows(&[1.0]), LONG);
+    gate.next().await;
+    let gone = queue(&engine, rows(&[2.0]), 0).await;
+    let stays = queue(&engine, rows(&[3.0]), 1).await;
+    gone.abort();
+    until(|| engine.queue_depth() == 1).await;
+    gate.open();
+    assert_eq!(gate.next().await, [3.0]);
+    gate.open();
+    assert!(first.await.unwrap().is_ok() && stays.await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_at_once() {
+    let (mut gate, factory) = gate();
+    let plan = Plan {
+        limits: batcher::Limits {
+            max_requests: 1,
+            ..plan().limits
+        },
+        ..plan()
+    };
+    let engine = Arc::new(Engine::start(plan, &factory, metrics()).unwrap());
+    let _first = ask_within(&engine, rows(&[1.0]), LONG);
+    gate.next().await;
+    let _second = queue(&engine, rows(&[2.0]), 0).await;
+    let refused = engine.infer(rows(&[3.0]), clock::now() + LONG).await;
+    let full = QueueFull::Requests { limit: 1 };
+    assert!(matches!(refused, Err(InferError::QueueFull(got)) if got == full));
+}

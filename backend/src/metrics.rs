@@ -1,0 +1,176 @@
+//! What the server says of itself, in one struct.
+//!
+//! Every name stands here once, and in `config/METRICS.md`; a test compares the two. A model
+//! version's series are made when it is configured, all at 0, and their handles are kept
+//! ([`VersionMetrics`]), so that a request looks up no label and a graph shows zero before the
+//! first fault. Label values come from the configuration and from closed sets, never from a
+//! client.
+
+use std::time::Duration;
+
+use aegis_protocol::Reason;
+use http::StatusCode;
+use prometheus::{Counter, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
+
+use crate::safety::Check;
+use families::{Declare, Families};
+
+mod families;
+#[cfg(test)]
+mod tests;
+
+/// Not a status that is sent: the client left before there was one.
+pub const CLIENT_LEFT: u16 = 499;
+
+/// Every code that a request to a configured model version can end with.
+pub const CODES: [u16; 11] = [
+    200,
+    400,
+    408,
+    413,
+    415,
+    422,
+    429,
+    CLIENT_LEFT,
+    500,
+    503,
+    504,
+];
+
+/// The registry and its families.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// In the order of [`Reason::ALL`].
+    rejected: [IntCounter; Reason::ALL.len()],
+    /// Connections that are open.
+    pub connections: IntGauge,
+    /// How often accepting paused because there were too many.
+    pub accept_paused: IntCounter,
+    families: Families,
+}
+
+/// The series of one model version.
+#[derive(Clone, Debug)]
+pub struct VersionMetrics {
+    /// In the order of [`CODES`].
+    requests: [IntCounter; CODES.len()],
+    /// From the request's head to its answer, for requests that were queued.
+    pub latency: Histogram,
+    /// Requests that are being read, waiting, running or being written.
+    pub in_flight: IntGauge,
+    /// Accepted, not yet running.
+    pub queue_depth: IntGauge,
+    /// From push to batch.
+    pub queue_seconds: Histogram,
+    /// Requests that waited longer than `max_latency_ms`.
+    pub over_max_wait: IntCounter,
+    /// Rows of a batch.
+    pub batch_size: Histogram,
+    /// Time of a batch in the model.
+    pub batch_seconds: Histogram,
+    /// Batches that failed and were run again one by one.
+    pub batches_split: IntCounter,
+    /// Time that instances spent running.
+    pub busy_seconds: Counter,
+    /// 1 when it is loaded and warm.
+    pub loaded: IntGauge,
+    /// In the order of [`Check::ALL`].
+    blocked: [IntCounter; Check::ALL.len()],
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// Declares every family; those without labels, and the reasons, are there at 0.
+    #[must_use]
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let declare = Declare(&registry);
+        let rejected = declare.counters(
+            "aegis_inference_rejected_total",
+            "Requests that were refused, by reason.",
+            &["reason"],
+        );
+        let rejected = Reason::ALL.map(|reason| rejected.with_label_values(&[reason.name()]));
+        let connections = declare.gauge("aegis_http_connections", "Connections that are open.");
+        let accept_paused = declare.counter(
+            "aegis_http_accept_paused_total",
+            "Times that accepting paused because `max_connections` were open.",
+        );
+        let families = Families::new(declare);
+        Self {
+            registry,
+            rejected,
+            connections,
+            accept_paused,
+            families,
+        }
+    }
+
+    /// The series of one model version, all at 0 when they are new.
+    #[must_use]
+    pub fn version(&self, model: &str, version: &str) -> VersionMetrics {
+        self.families.version(model, version)
+    }
+
+    /// Counts a refusal.
+    pub fn rejected(&self, reason: Reason) {
+        if let Some(at) = Reason::ALL.iter().position(|known| *known == reason) {
+            self.rejected[at].inc();
+        }
+    }
+
+    /// Everything, in Prometheus' text format.
+    ///
+    /// # Errors
+    ///
+    /// Never for families that hold samples; the encoder's signature allows it.
+    pub fn render(&self) -> Result<String, prometheus::Error> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// === impl VersionMetrics ===
+
+impl VersionMetrics {
+    /// Counts a request that ended with this status.
+    pub fn answered(&self, status: StatusCode) {
+        self.ended(status.as_u16());
+    }
+
+    /// Counts a request whose client left.
+    pub fn client_left(&self) {
+        self.ended(CLIENT_LEFT);
+    }
+
+    /// Counts a request that a safety check blocked.
+    pub fn blocked(&self, check: Check) {
+        if let Some(at) = Check::ALL.iter().position(|known| *known == check) {
+            self.blocked[at].inc();
+        }
+    }
+
+    /// Records a batch of so many rows that took so long.
+    pub fn ran(&self, rows: usize, time: Duration) {
+        // Exact up to 2^53 rows.
+        #[expect(clippy::cast_precision_loss, reason = "nobody batches that many rows")]
+        self.batch_size.observe(rows as f64);
+        self.batch_seconds.observe(time.as_secs_f64());
+        self.busy_seconds.inc_by(time.as_secs_f64());
+    }
+
+    fn ended(&self, code: u16) {
+        let at = CODES.iter().position(|known| *known == code);
+        debug_assert!(at.is_some(), "{code} is missing in CODES");
+        if let Some(at) = at {
+            self.requests[at].inc();
+        }
+    }
+}

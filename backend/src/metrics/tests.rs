@@ -1,0 +1,49 @@
+use std::collections::BTreeSet;
+
+use super::*;
+
+/// Statuses that no request to a known version ends with: they are of paths and proxies.
+const ELSEWHERE: [u16; 3] = [404, 405, 502];
+
+#[test]
+fn every_reason_of_a_refusal_has_a_code() {
+    let mut codes: BTreeSet<u16> = Reason::ALL
+        .iter()
+        .map(|reason| reason.status().as_u16())
+        .collect();
+    codes.retain(|code| !ELSEWHERE.contains(code));
+    codes.extend([200, 408, CLIENT_LEFT]);
+    assert_eq!(codes, BTreeSet::from(CODES));
+}
+
+#[test]
+fn counts_go_to_their_own_series() {
+    let metrics = Metrics::new();
+    let one = metrics.version("m", "1");
+    let _two = metrics.version("m", "2");
+    one.answered(StatusCode::OK);
+    one.answered(StatusCode::OK);
+    one.client_left();
+    one.blocked(Check::NanInfOutput);
+    one.ran(8, Duration::from_millis(30));
+    metrics.rejected(Reason::QueueFull);
+    let text = metrics.render().unwrap();
+    for line in [
+        "aegis_inference_requests_total{code=\"200\",model=\"m\",model_version=\"1\"} 2",
+        "aegis_inference_requests_total{code=\"499\",model=\"m\",model_version=\"1\"} 1",
+        "aegis_inference_requests_total{code=\"200\",model=\"m\",model_version=\"2\"} 0",
+        "aegis_safety_flags_total{action=\"block\",model=\"m\",model_version=\"1\",reason=\"nan_inf_output\"} 1",
+        "aegis_inference_batch_size_bucket{model=\"m\",model_version=\"1\",le=\"4\"} 0",
+        "aegis_inference_batch_size_bucket{model=\"m\",model_version=\"1\",le=\"8\"} 1",
+        "aegis_inference_batch_seconds_bucket{model=\"m\",model_version=\"1\",le=\"0.025\"} 0",
+        "aegis_inference_batch_seconds_bucket{model=\"m\",model_version=\"1\",le=\"0.05\"} 1",
+        "aegis_instance_busy_seconds_total{model=\"m\",model_version=\"1\"} 0.03",
+        "aegis_inference_rejected_total{reason=\"queue_full\"} 1",
+        "aegis_inference_rejected_total{reason=\"deadline\"} 0",
+    ] {
+        assert!(
+            text.lines().any(|got| got == line),
+            "expected {line} in\n{text}"
+        );
+    }
+}

@@ -1,0 +1,146 @@
+//! `model.toml` as serde reads it. The comments are the descriptions in the JSON Schema.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The description of a model in the model repository: one file for all its versions.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawModelFile {
+    /// What executes the model.
+    pub platform: RawPlatform,
+    /// The most rows that run together; a request with more runs alone. 0 for a model that does not
+    /// batch: each request then runs alone, as it was sent.
+    pub max_batch_size: usize,
+    /// The longest that a request may be held back for company, in milliseconds. A cap, never a
+    /// delay: an idle instance takes what is there at once, so that only requests that find every
+    /// instance busy wait at all. Those that waited longer are counted in
+    /// `aegis_inference_over_max_wait_total`.
+    pub max_latency_ms: u64,
+    /// Copies of the model that run at the same time, each on a thread of its own.
+    pub instances: usize,
+    /// Where it runs: `cpu` or `cuda:N`.
+    pub device: String,
+    /// What the model takes, in the order of its arguments.
+    pub inputs: Vec<RawInput>,
+    /// What the model returns, in the order of its results.
+    pub outputs: Vec<RawOutput>,
+    /// What is checked in requests and answers.
+    pub safety: RawSafety,
+    /// What a scripted model does. Only with `platform = "scripted"`.
+    pub scripted: Option<RawScripted>,
+}
+
+/// What executes a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawPlatform {
+    /// `VERSION/model.pt`, with libtorch.
+    #[default]
+    TorchScript,
+    /// A fake that computes nothing, and is slow or fails as `[scripted]` says: for trying
+    /// breakers, fallbacks and drains.
+    Scripted,
+}
+
+/// A tensor that the model takes.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawInput {
+    /// Its name on the wire.
+    pub name: String,
+    /// The type of its elements, as the Open Inference Protocol names it: BOOL, UINT8 to UINT64,
+    /// INT8 to INT64, FP16, BF16, FP32, FP64 or BYTES.
+    pub datatype: String,
+    /// Its axes, outermost first; -1 for a free one. With `max_batch_size` over 0 the first is the
+    /// batch axis and must be -1.
+    pub shape: Vec<i64>,
+    /// Sizes that the free axes, but for the batch axis, take at warm-up; 1 each when left out.
+    pub warm_up: Vec<usize>,
+}
+
+/// A tensor that the model returns.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawOutput {
+    /// Its name on the wire.
+    pub name: String,
+    /// The type of its elements, as for inputs.
+    pub datatype: String,
+    /// Its axes, as for inputs.
+    pub shape: Vec<i64>,
+}
+
+/// What is checked in requests and answers.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawSafety {
+    /// A NaN or an infinity in an input.
+    pub nan_inf_input: RawAction,
+    /// A NaN or an infinity in an output. Costs only the request whose rows hold it.
+    pub nan_inf_output: RawAction,
+}
+
+/// What is done about a finding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawAction {
+    /// The request is refused and counted.
+    #[default]
+    Block,
+    /// Not checked.
+    Off,
+}
+
+/// What a scripted model does. Runs are counted from 1, warm-up aside.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawScripted {
+    /// Time that every run takes, in milliseconds.
+    pub batch_ms: f64,
+    /// Time that every row adds, in milliseconds.
+    pub row_ms: f64,
+    /// What it answers.
+    pub answer: RawAnswer,
+    /// Fail every Nth run: 1 always, 0 never.
+    pub fail_every: u64,
+    /// Fail a run whose FP32 inputs hold this value.
+    pub fail_on: Option<f32>,
+    /// Answer NaN in floating-point outputs at every Nth run: 1 always, 0 never.
+    pub nan_every: u64,
+    /// Answer NaN in the rows whose FP32 inputs hold this value.
+    pub nan_on: Option<f32>,
+    /// Never return from every Nth run: 1 always, 0 never. The instance is lost with it.
+    pub hang_every: u64,
+}
+
+/// What a scripted model answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawAnswer {
+    /// Zeros of the declared outputs.
+    #[default]
+    Zeros,
+    /// Output i is input i.
+    Identity,
+    /// One FP32 output: the sum of each row over all FP32 inputs.
+    Sum,
+}
+
+// === impl RawModelFile ===
+
+impl Default for RawModelFile {
+    fn default() -> Self {
+        Self {
+            platform: RawPlatform::TorchScript,
+            max_batch_size: 8,
+            max_latency_ms: 20,
+            instances: 1,
+            device: "cpu".to_owned(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            safety: RawSafety::default(),
+            scripted: None,
+        }
+    }
+}

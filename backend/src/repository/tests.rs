@@ -1,0 +1,167 @@
+use aegis_protocol::Datatype;
+
+use super::*;
+use crate::model::scripted::Answer;
+use crate::safety::Action;
+use crate::signature::Axis;
+
+const TENSORS: &str = "
+[[inputs]]
+name = \"x\"
+datatype = \"FP32\"
+shape = [-1, 3, -1]
+warm_up = [224]
+[[outputs]]
+name = \"y\"
+datatype = \"INT64\"
+shape = [-1]
+";
+
+fn parse(text: &str) -> Result<ModelSpec, Rejected> {
+    ModelSpec::parse("model.toml", text)
+}
+
+#[track_caller]
+fn faults(text: &str) -> String {
+    parse(text).unwrap_err().to_string()
+}
+
+#[test]
+fn defaults_and_signature_are_taken() {
+    let spec = parse(TENSORS).unwrap();
+    assert_eq!(
+        spec.platform,
+        Platform::TorchScript {
+            device: "cpu".to_owned()
+        }
+    );
+    assert_eq!((spec.max_batch_rows, spec.instances), (8, 1));
+    assert_eq!(spec.max_wait, Duration::from_millis(20));
+    assert!(spec.signature.batched);
+    let input = &spec.signature.inputs[0];
+    assert_eq!(input.datatype, Datatype::Fp32);
+    assert_eq!(input.axes, [Axis::Free, Axis::Fixed(3), Axis::Free]);
+    assert_eq!(input.example, [224]);
+    assert_eq!(spec.safety.nan_inf_output, Some(Action::Block));
+}
+
+#[test]
+fn a_model_that_does_not_batch_needs_no_batch_axis() {
+    let text = "max_batch_size = 0\n[[inputs]]\nname = \"x\"\ndatatype = \"FP32\"\nshape = [2]\n\
+                [[outputs]]\nname = \"y\"\ndatatype = \"FP32\"\nshape = []";
+    let spec = parse(text).unwrap();
+    assert!(!spec.signature.batched);
+    assert_eq!(spec.max_batch_rows, 1);
+    assert!(faults(&text.replace("= 0", "= 4")).contains("inputs[0].shape: expected -1"));
+}
+
+#[test]
+fn a_script_is_read_whole() {
+    let text = "platform = \"scripted\"\n[scripted]\nbatch_ms = 0.5\nrow_ms = 2\nfail_every = 3\n\
+                nan_on = 7\n";
+    let text = format!(
+        "{text}{}",
+        TENSORS.replace("3, -1]", "3]").replace("warm_up", "#")
+    );
+    let Platform::Scripted(script) = parse(&text).unwrap().platform else {
+        panic!("a script")
+    };
+    assert_eq!(script.batch, Duration::from_micros(500));
+    assert_eq!(script.row, Duration::from_millis(2));
+    assert_eq!(script.fail_every.map(u64::from), Some(3));
+    assert_eq!((script.hang_every, script.nan_on), (None, Some(7.0)));
+    assert_eq!(script.answer, Answer::Zeros);
+}
+
+#[test]
+fn every_fault_is_listed_by_its_path() {
+    let text = "
+max_batch_size = 2000
+instances = 0
+device = \"gpu\"
+[[inputs]]
+name = \"\"
+datatype = \"float\"
+shape = [-1, 0]
+[[inputs]]
+name = \"b\"
+datatype = \"FP32\"
+shape = [-1, 2]
+warm_up = [1]
+[[outputs]]
+name = \"c\"
+datatype = \"FP32\"
+shape = [4]
+warm_up = [4]
+[[outputs]]
+name = \"c\"
+datatype = \"FP32\"
+shape = [-1]
+";
+    let faults = faults(text);
+    for expected in [
+        "model.toml:2: max_batch_size: expected a number from 0 to 1024, got 2000",
+        "model.toml:3: instances: expected a number from 1 to 256, got 0",
+        "model.toml:4: device: expected cpu or cuda:N, got `gpu`",
+        "inputs[0].name: expected a name, got none",
+        "inputs[0].datatype: expected one of BOOL",
+        "inputs[0].shape[1]: expected -1 or a size >= 1, got 0",
+        "inputs[1].warm_up: expected 0 sizes, one for each free inner axis, got 1",
+        "outputs[0].shape: expected -1, the batch axis, first",
+        "outputs[0].warm_up: unknown key `warm_up`",
+        "outputs[1].name: `c` is given twice",
+    ] {
+        assert!(
+            faults.contains(expected),
+            "expected {expected} in\n{faults}"
+        );
+    }
+}
+
+#[test]
+fn an_empty_description_says_what_is_missing() {
+    let faults = faults("");
+    assert!(
+        faults.contains("inputs: expected at least one [[inputs]]"),
+        "{faults}"
+    );
+    assert!(
+        faults.contains("outputs: expected at least one [[outputs]]"),
+        "{faults}"
+    );
+}
+
+#[test]
+fn a_script_must_fit_the_signature() {
+    let scripted = |answer: &str| {
+        let text = format!("platform = \"scripted\"\n[scripted]\nanswer = \"{answer}\"\n{TENSORS}");
+        faults(&text)
+    };
+    assert!(scripted("identity").contains("scripted.answer: `identity` needs outputs"));
+    assert!(scripted("sum").contains("scripted.answer: `sum` needs FP32 inputs"));
+    assert!(scripted("cake").contains("scripted.answer"));
+    let free = TENSORS.replace("shape = [-1]", "shape = [-1, -1]");
+    assert!(faults(&format!("platform = \"scripted\"\n{free}")).contains("`zeros` needs outputs"));
+    assert!(faults(&format!("[scripted]\n{TENSORS}")).contains("only with platform"));
+    let negative = format!("platform = \"scripted\"\n[scripted]\nbatch_ms = -1\n{TENSORS}");
+    assert!(faults(&negative).contains("scripted.batch_ms: expected milliseconds from 0"));
+}
+
+#[test]
+fn a_shape_that_memory_cannot_hold_is_refused_and_not_allocated() {
+    let huge = TENSORS.replace("[-1, 3, -1]", "[-1, 9223372036854775807, -1]");
+    assert!(faults(&huge).contains("inputs[0].shape: a batch of 8 rows needs more than"));
+    let large = TENSORS.replace("[224]", "[100000000]");
+    assert!(faults(&large).contains("needs more than 1073741824 bytes"));
+    let output = TENSORS.replace("shape = [-1]", "shape = [-1, 10000000000000]");
+    assert!(faults(&output).contains("outputs[0].shape: a batch of 8 rows needs more than"));
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = ModelSpec::read(Path::new("nowhere"), "m").unwrap_err();
+    assert!(
+        error.to_string().contains("nowhere/m/model.toml"),
+        "{error}"
+    );
+}

@@ -1,0 +1,227 @@
+//! What a model takes and returns, and whether given tensors are that.
+//!
+//! The runtime knows neither names nor shapes, so they come from `model.toml`, and everything is
+//! compared with them at the edges: a request before it is queued, an answer before it is cut into
+//! rows. What lies between may then rely on order, datatypes and shapes.
+
+use aegis_protocol::{Datatype, NamedTensor, Tensor, TensorMetadata};
+use bytes::Bytes;
+
+mod error;
+#[cfg(test)]
+mod tests;
+
+pub use error::{Axes, Names, Rows, SignatureError};
+
+/// One axis of a declared tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Axis {
+    /// Any size: -1 on the wire.
+    Free,
+    /// This size and no other.
+    Fixed(usize),
+}
+
+/// One declared tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// Its name on the wire.
+    pub name: String,
+    /// The type of its elements.
+    pub datatype: Datatype,
+    /// Its axes, outermost first.
+    pub axes: Vec<Axis>,
+    /// Sizes that its free axes (but for the batch axis) take at warm-up.
+    pub example: Vec<usize>,
+}
+
+/// The inputs and outputs of a model, in the order of its arguments and results.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// Whether axis 0 of every tensor is the batch axis.
+    pub batched: bool,
+    /// What it takes.
+    pub inputs: Vec<TensorSpec>,
+    /// What it returns.
+    pub outputs: Vec<TensorSpec>,
+}
+
+/// A request's tensors, checked, in the order of the signature.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inputs {
+    /// One for each declared input.
+    pub tensors: Vec<Tensor>,
+    /// Their size on the batch axis; 1 where the model does not batch.
+    pub rows: usize,
+}
+
+// === impl Signature ===
+
+impl Signature {
+    /// Puts a request's inputs in order.
+    ///
+    /// # Errors
+    ///
+    /// The first difference from the signature, naming field, expected and got.
+    pub fn arrange(&self, inputs: Vec<NamedTensor>) -> Result<Inputs, SignatureError> {
+        let mut slots: Vec<Option<Tensor>> = self.inputs.iter().map(|_| None).collect();
+        for NamedTensor { name, tensor } in inputs {
+            let Some(at) = self.inputs.iter().position(|spec| spec.name == name) else {
+                let expected = Names::of(&self.inputs);
+                return Err(SignatureError::Unknown {
+                    expected,
+                    got: name,
+                });
+            };
+            if slots[at].replace(tensor).is_some() {
+                return Err(SignatureError::Twice { name });
+            }
+        }
+        let mut tensors = Vec::with_capacity(slots.len());
+        for (spec, slot) in self.inputs.iter().zip(slots) {
+            let name = || spec.name.clone();
+            tensors.push(slot.ok_or_else(|| SignatureError::Missing { name: name() })?);
+        }
+        let rows = self.check(&self.inputs, &tensors, Rows::Some)?;
+        for (spec, tensor) in self.inputs.iter().zip(&tensors) {
+            spec.check_not_empty(tensor)?;
+        }
+        Ok(Inputs { tensors, rows })
+    }
+
+    /// Compares what a model returned for `rows` rows with what it declares.
+    ///
+    /// # Errors
+    ///
+    /// The first difference.
+    pub fn check_outputs(&self, outputs: &[Tensor], rows: usize) -> Result<(), SignatureError> {
+        self.check(&self.outputs, outputs, Rows::Exactly(rows))?;
+        Ok(())
+    }
+
+    /// Inputs of zeros, for a warm-up run of so many rows.
+    #[must_use]
+    pub fn zeros(&self, rows: usize) -> Inputs {
+        let tensors = self
+            .inputs
+            .iter()
+            .filter_map(|spec| spec.zeros(self.batched, rows));
+        let tensors = tensors.collect();
+        Inputs {
+            tensors,
+            rows: if self.batched { rows } else { 1 },
+        }
+    }
+
+    /// Compares tensors with their declarations; returns the rows that they agree on.
+    fn check(
+        &self,
+        specs: &[TensorSpec],
+        tensors: &[Tensor],
+        mut rows: Rows,
+    ) -> Result<usize, SignatureError> {
+        if specs.len() != tensors.len() {
+            let (expected, got) = (specs.len(), tensors.len());
+            return Err(SignatureError::Count { expected, got });
+        }
+        for (spec, tensor) in specs.iter().zip(tensors) {
+            spec.check(tensor)?;
+            if self.batched {
+                rows = rows.agree(spec, tensor.rows().unwrap_or(0))?;
+            }
+        }
+        match rows {
+            Rows::Exactly(rows) => Ok(rows),
+            Rows::Some => Ok(1),
+        }
+    }
+}
+
+// === impl TensorSpec ===
+
+impl TensorSpec {
+    /// The declaration as metadata shows it.
+    #[must_use]
+    pub fn metadata(&self) -> TensorMetadata {
+        TensorMetadata {
+            name: self.name.clone(),
+            datatype: self.datatype,
+            shape: self.axes.iter().map(|axis| axis.wire()).collect(),
+        }
+    }
+
+    fn check(&self, tensor: &Tensor) -> Result<(), SignatureError> {
+        if tensor.datatype() != self.datatype {
+            return Err(SignatureError::Datatype {
+                name: self.name.clone(),
+                expected: self.datatype,
+                got: tensor.datatype(),
+            });
+        }
+        let fits = |(axis, size): (&Axis, &usize)| match axis {
+            Axis::Free => true,
+            Axis::Fixed(fixed) => fixed == size,
+        };
+        let shape = tensor.shape();
+        if shape.len() != self.axes.len() || !self.axes.iter().zip(shape.iter()).all(fits) {
+            return Err(SignatureError::Shape {
+                name: self.name.clone(),
+                expected: Axes::of(self),
+                got: shape.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// For inputs only; a model may well answer with nothing, as when it detects no object.
+    fn check_not_empty(&self, tensor: &Tensor) -> Result<(), SignatureError> {
+        match tensor.shape().iter().position(|size| *size == 0) {
+            None => Ok(()),
+            Some(axis) => Err(SignatureError::EmptyAxis {
+                name: self.name.clone(),
+                axis,
+                got: tensor.shape().clone(),
+            }),
+        }
+    }
+
+    /// Bytes of a warm-up tensor of so many rows; `None` where they cannot be counted.
+    #[must_use]
+    pub fn zeroed_bytes(&self, batched: bool, rows: usize) -> Option<usize> {
+        // A zeroed element of BYTES is the length of an empty string.
+        let element = self.datatype.size().unwrap_or(size_of::<u32>());
+        let shape = self.zeroed_shape(batched, rows);
+        shape
+            .iter()
+            .try_fold(element, |bytes, size| bytes.checked_mul(*size))
+    }
+
+    fn zeroed_shape(&self, batched: bool, rows: usize) -> Vec<usize> {
+        let mut example = self.example.iter();
+        let size = |(at, axis): (usize, &Axis)| match axis {
+            Axis::Free if batched && at == 0 => rows,
+            Axis::Free => example.next().copied().unwrap_or(1),
+            Axis::Fixed(size) => *size,
+        };
+        self.axes.iter().enumerate().map(size).collect()
+    }
+
+    /// `None` only where memory could not hold the shape, which `model.toml` is refused for.
+    fn zeros(&self, batched: bool, rows: usize) -> Option<Tensor> {
+        let data = Bytes::from(vec![0; self.zeroed_bytes(batched, rows)?]);
+        Tensor::new(self.datatype, self.zeroed_shape(batched, rows), data).ok()
+    }
+}
+
+// === impl Axis ===
+
+impl Axis {
+    /// As the wire writes it.
+    #[must_use]
+    pub fn wire(self) -> i64 {
+        match self {
+            Self::Free => -1,
+            Self::Fixed(size) => i64::try_from(size).unwrap_or(i64::MAX),
+        }
+    }
+}

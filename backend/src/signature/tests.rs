@@ -1,0 +1,180 @@
+use aegis_protocol::Shape;
+
+use super::*;
+
+fn spec(name: &str, datatype: Datatype, shape: &[i64]) -> TensorSpec {
+    let axis = |size: &i64| usize::try_from(*size).map_or(Axis::Free, Axis::Fixed);
+    TensorSpec {
+        name: name.to_owned(),
+        datatype,
+        axes: shape.iter().map(axis).collect(),
+        example: Vec::new(),
+    }
+}
+
+/// Two inputs, one of which has a free inner axis, and one output.
+fn signature() -> Signature {
+    Signature {
+        batched: true,
+        inputs: vec![
+            spec("a", Datatype::Fp32, &[-1, 2]),
+            spec("b", Datatype::Int64, &[-1, -1]),
+        ],
+        outputs: vec![spec("c", Datatype::Fp32, &[-1])],
+    }
+}
+
+fn a(rows: usize) -> NamedTensor {
+    NamedTensor::new(
+        "a",
+        Tensor::from_f32([rows, 2], &vec![0.5; rows * 2]).unwrap(),
+    )
+}
+
+fn b(rows: usize) -> NamedTensor {
+    NamedTensor::new(
+        "b",
+        Tensor::from_i64([rows, 3], &vec![7; rows * 3]).unwrap(),
+    )
+}
+
+fn refusal(inputs: Vec<NamedTensor>) -> String {
+    signature().arrange(inputs).unwrap_err().to_string()
+}
+
+#[test]
+fn inputs_are_put_in_the_order_of_the_signature() {
+    let inputs = signature().arrange(vec![b(3), a(3)]).unwrap();
+    assert_eq!(
+        inputs,
+        Inputs {
+            tensors: vec![a(3).tensor, b(3).tensor],
+            rows: 3
+        }
+    );
+}
+
+#[test]
+fn every_difference_names_field_expected_and_got() {
+    let renamed = |name: &str| NamedTensor {
+        name: name.to_owned(),
+        ..a(1)
+    };
+    assert_eq!(
+        refusal(vec![a(1)]),
+        "inputs: expected `b`, which is missing"
+    );
+    assert_eq!(
+        refusal(vec![a(1), b(1), renamed("z")]),
+        "inputs: expected `a`, `b`, got `z`"
+    );
+    assert_eq!(
+        refusal(vec![a(1), a(1), b(1)]),
+        "inputs: `a` is given twice"
+    );
+    assert_eq!(
+        refusal(vec![
+            NamedTensor {
+                name: "a".to_owned(),
+                ..b(1)
+            },
+            b(1)
+        ]),
+        "`a`.datatype: expected FP32, got INT64"
+    );
+    assert_eq!(
+        refusal(vec![a(1), b(2)]),
+        "`b`.shape: expected 1 rows, got 2"
+    );
+    assert_eq!(
+        refusal(vec![a(0), b(0)]),
+        "`a`.shape: expected 1 or more rows, got 0"
+    );
+    let flat = NamedTensor::new("a", Tensor::from_f32([2], &[0.0; 2]).unwrap());
+    assert_eq!(
+        refusal(vec![flat, b(1)]),
+        "`a`.shape: expected [-1,2], got [2]"
+    );
+    let wide = NamedTensor::new("a", Tensor::from_f32([1, 3], &[0.0; 3]).unwrap());
+    assert_eq!(
+        refusal(vec![wide, b(1)]),
+        "`a`.shape: expected [-1,2], got [1,3]"
+    );
+}
+
+#[test]
+fn a_clients_name_is_cut_before_it_is_quoted() {
+    let name = "x".repeat(1_000_000);
+    assert!(refusal(vec![NamedTensor { name, ..a(1) }]).len() < 200);
+}
+
+#[test]
+fn outputs_must_have_the_rows_that_went_in() {
+    let output = |rows: usize| vec![Tensor::from_f32([rows], &vec![0.0; rows]).unwrap()];
+    assert_eq!(signature().check_outputs(&output(4), 4), Ok(()));
+    let error = signature().check_outputs(&output(3), 4).unwrap_err();
+    assert_eq!(error.to_string(), "`c`.shape: expected 4 rows, got 3");
+    let error = signature().check_outputs(&[], 4).unwrap_err();
+    assert_eq!(
+        error,
+        SignatureError::Count {
+            expected: 1,
+            got: 0
+        }
+    );
+}
+
+#[test]
+fn what_does_not_batch_may_have_any_axes_and_is_one_row() {
+    let signature = Signature {
+        batched: false,
+        inputs: vec![
+            spec("s", Datatype::Fp32, &[]),
+            spec("v", Datatype::Fp32, &[-1]),
+        ],
+        outputs: Vec::new(),
+    };
+    let scalar = NamedTensor::new("s", Tensor::from_f32(Shape::default(), &[1.0]).unwrap());
+    let vector = NamedTensor::new("v", Tensor::from_f32([3], &[0.0; 3]).unwrap());
+    assert_eq!(signature.arrange(vec![scalar, vector]).unwrap().rows, 1);
+}
+
+#[test]
+fn an_input_that_is_empty_is_refused_whatever_its_other_axes_claim() {
+    let empty = |shape: &[usize]| Tensor::from_i64(shape, &[]).unwrap();
+    let mut signature = signature();
+    signature.inputs.remove(0);
+    let vast = NamedTensor::new("b", empty(&[usize::MAX, 0]));
+    let error = signature.arrange(vec![vast]).unwrap_err().to_string();
+    assert!(
+        error.starts_with("`b`.shape: expected at least 1 on axis 1, got ["),
+        "{error}"
+    );
+    signature.batched = false;
+    signature.inputs[0].axes.remove(0);
+    let error = signature
+        .arrange(vec![NamedTensor::new("b", empty(&[0]))])
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`b`.shape: expected at least 1 on axis 0, got [0]"
+    );
+}
+
+#[test]
+fn zeros_fit_the_signature_and_free_axes_take_their_example() {
+    let mut signature = signature();
+    signature.inputs[1].example = vec![5];
+    signature.inputs.push(spec("t", Datatype::Bytes, &[-1, 2]));
+    let zeros = signature.zeros(3);
+    assert_eq!(zeros.rows, 3);
+    let shapes: Vec<_> = zeros
+        .tensors
+        .iter()
+        .map(|tensor| tensor.shape().to_string())
+        .collect();
+    assert_eq!(shapes, ["[3,2]", "[3,5]", "[3,2]"]);
+    let named = signature.inputs.iter().zip(zeros.tensors);
+    let named = named.map(|(spec, tensor)| NamedTensor::new(&spec.name, tensor));
+    assert!(signature.arrange(named.collect()).is_ok());
+}

@@ -1,0 +1,21 @@
+//! The server through real sockets, one file a concern.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails where it stands"
+)]
+
+mod support;
+
+mod bad_input;
+mod batching;
+mod cli;
+#[cfg(feature = "torch")]
+mod digits;
+mod documents;
+mod drain;
+mod faults;
+mod health;
+mod infer;
+mod limits;
+mod metrics;
