@@ -1,0 +1,506 @@
+use std::{collections::HashMap, time::Duration};
+
+use proptest::prelude::*;
+use rand::{SeedableRng, rngs::StdRng};
+
+use super::*;
+use crate::{
+    breaker::BreakerState,
+    config::{BreakerConfig, ConfigError, HealthConfig, VersionConfig},
+};
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "any instant will do as the origin"
+)]
+fn origin() -> Instant {
+    Instant::now()
+}
+
+fn at(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+fn version(name: &str, weight: f64, ports: &[u16]) -> VersionConfig {
+    VersionConfig {
+        name: name.into(),
+        weight,
+        endpoints: ports.iter().copied().map(at).collect(),
+    }
+}
+
+fn config(versions: Vec<VersionConfig>, fallback: &[&str]) -> ModelConfig {
+    ModelConfig::new(
+        versions,
+        fallback,
+        BreakerConfig::default(),
+        HealthConfig::default(),
+    )
+    .unwrap()
+}
+
+/// Version 1 on ports 1 and 2, version 2 on port 3, at 90/10; 1 is the fallback.
+fn canary() -> ModelConfig {
+    config(
+        vec![version("1", 90.0, &[1, 2]), version("2", 10.0, &[3])],
+        &["1"],
+    )
+}
+
+struct World {
+    policy: ModelPolicy,
+    now: Instant,
+    rng: StdRng,
+}
+
+impl World {
+    fn new(config: ModelConfig) -> Self {
+        Self {
+            policy: ModelPolicy::new(config, origin()),
+            now: origin(),
+            rng: StdRng::seed_from_u64(11),
+        }
+    }
+
+    /// A world whose endpoints have all passed their first check.
+    fn ready(config: ModelConfig) -> Self {
+        let mut world = Self::new(config);
+        for version in world.policy.status(world.now) {
+            for endpoint in version.endpoints {
+                world.check(&version.name, endpoint.address, CheckResult::Up);
+            }
+        }
+        world
+    }
+
+    fn reload(&mut self, config: ModelConfig) {
+        self.policy.reconfigure(config, self.now);
+    }
+
+    fn check(&mut self, version: &str, address: SocketAddr, result: CheckResult) {
+        self.policy.check(version, address, result, self.now);
+    }
+
+    fn start(&mut self, version: Option<&str>) -> Attempt {
+        let ask = Ask {
+            version,
+            replayable: true,
+        };
+        self.policy.start(ask, self.now, &mut self.rng).unwrap()
+    }
+
+    fn again(&mut self, chosen: &str, tried: &[EndpointKey]) -> Result<Attempt, Refusal> {
+        self.policy
+            .again(chosen, false, tried, self.now, &mut self.rng)
+    }
+
+    fn record(&mut self, permit: Permit, outcome: Outcome) -> Option<Transition> {
+        self.policy.record(permit, outcome, self.now, &mut self.rng)
+    }
+
+    /// One pinned request after another, failing, until the version's pool is tripped.
+    fn trip(&mut self, version: &str) {
+        while self.policy.available(version).unwrap() > 0.0 {
+            let attempt = self.start(Some(version));
+            self.record(attempt.permit, Outcome::Failure);
+        }
+    }
+
+    /// Where `n` requests that name no version went: counts by version and kind.
+    fn shares(&mut self, n: usize) -> HashMap<(String, &'static str), usize> {
+        let mut counts = HashMap::new();
+        for _ in 0..n {
+            let attempt = self.start(None);
+            let key = (attempt.version.to_string(), attempt.kind.label());
+            *counts.entry(key).or_default() += 1;
+            self.record(attempt.permit, Outcome::Success);
+        }
+        counts
+    }
+}
+
+#[test]
+fn the_split_follows_the_weights() {
+    let mut world = World::ready(canary());
+    let shares = world.shares(20_000);
+    let canary = shares[&("2".into(), "split")];
+    // 5 σ of a 10 % share over 20,000 draws.
+    assert!((1788..=2212).contains(&canary), "{canary} of 20,000");
+    assert_eq!(shares[&("1".into(), "split")] + canary, 20_000);
+}
+
+#[test]
+fn a_pinned_request_gets_its_version_even_at_weight_zero() {
+    let mut world = World::ready(config(
+        vec![version("1", 1.0, &[1]), version("2", 0.0, &[2])],
+        &[],
+    ));
+    let attempt = world.start(Some("2"));
+    assert_eq!((&*attempt.version, attempt.kind), ("2", RouteKind::Pinned));
+    assert_eq!(attempt.address, at(2));
+    world.record(attempt.permit, Outcome::Success);
+    let shares = world.shares(1_000);
+    assert_eq!(shares[&("1".into(), "split")], 1_000);
+}
+
+#[test]
+fn an_unknown_version_is_refused() {
+    let mut world = World::ready(canary());
+    let ask = Ask {
+        version: Some("3"),
+        replayable: true,
+    };
+    let refusal = world.policy.start(ask, world.now, &mut world.rng);
+    assert_eq!(refusal.unwrap_err(), Refusal::UnknownVersion);
+}
+
+#[test]
+fn a_tripped_canary_is_left_at_once_and_its_requests_say_so() {
+    let mut world = World::ready(canary());
+    world.trip("2");
+    let shares = world.shares(2_000);
+    assert!(shares[&("1".into(), "fallback")] > 100);
+    assert!(!shares.contains_key(&("2".into(), "split")));
+}
+
+#[test]
+fn a_canary_that_is_not_loaded_gets_nothing() {
+    let mut world = World::ready(canary());
+    world.check("2", at(3), CheckResult::Down);
+    world.check("2", at(3), CheckResult::Down);
+    assert!(!world.shares(2_000).contains_key(&("2".into(), "split")));
+}
+
+#[test]
+fn half_a_pool_keeps_seventy_percent_and_spills_the_rest() {
+    let mut world = World::ready(config(
+        vec![version("1", 1.0, &[1]), version("2", 1.0, &[2, 3])],
+        &["1"],
+    ));
+    world.check("2", at(3), CheckResult::Draining);
+    let shares = world.shares(20_000);
+    let stayed = shares[&("2".into(), "split")];
+    // 10,000 · 0.7, within 5 σ.
+    assert!((6_600..=7_400).contains(&stayed), "{stayed} stayed");
+    assert!(shares[&("1".into(), "fallback")] > 2_600);
+}
+
+#[test]
+fn an_endpoint_that_was_never_checked_gets_nothing_and_spills_nothing() {
+    let mut world = World::ready(canary());
+    world.reload(config(
+        vec![version("1", 90.0, &[1, 2]), version("2", 10.0, &[3, 4])],
+        &["1"],
+    ));
+    for _ in 0..500 {
+        let attempt = world.start(None);
+        assert_eq!(attempt.kind, RouteKind::Split);
+        assert_ne!(attempt.address, at(4));
+        world.record(attempt.permit, Outcome::Success);
+    }
+}
+
+#[test]
+fn without_a_fallback_a_pool_that_is_all_down_is_used_whole() {
+    let mut world = World::ready(config(vec![version("1", 1.0, &[1, 2])], &[]));
+    world.trip("1");
+    let first = world.start(None);
+    let second = world.again("1", &[first.permit.endpoint()]).unwrap();
+    assert_ne!(first.address, second.address);
+    let tried = [first.permit.endpoint(), second.permit.endpoint()];
+    assert_eq!(world.again("1", &tried).unwrap_err(), Refusal::NoEndpoint);
+    world.record(first.permit, Outcome::Neutral);
+    world.record(second.permit, Outcome::Neutral);
+}
+
+#[test]
+fn a_failed_attempt_is_tried_elsewhere_and_then_falls_back() {
+    let mut world = World::ready(canary());
+    let first = world.start(Some("2"));
+    let next = world.again("2", &[first.permit.endpoint()]).unwrap();
+    assert_eq!(&*next.version, "1");
+    assert_eq!(
+        next.kind,
+        RouteKind::Fallback(FallbackReason::AttemptsFailed)
+    );
+    world.record(first.permit, Outcome::Failure);
+    world.record(next.permit, Outcome::Success);
+
+    let first = world.start(Some("1"));
+    let next = world.again("1", &[first.permit.endpoint()]).unwrap();
+    assert_eq!((&*next.version, next.kind), ("1", RouteKind::Split));
+    assert_ne!(first.address, next.address);
+    world.record(first.permit, Outcome::Failure);
+    world.record(next.permit, Outcome::Success);
+}
+
+#[test]
+fn live_requests_probe_a_tripped_version_back_to_life() {
+    let mut world = World::ready(canary());
+    world.trip("2");
+    world.now += Duration::from_secs(7);
+    let mut moved = Vec::new();
+    let mut probes = 0;
+    for _ in 0..400 {
+        let attempt = world.start(None);
+        probes += usize::from(attempt.permit.is_probe());
+        moved.extend(attempt.transition.clone());
+        moved.extend(world.record(attempt.permit, Outcome::Success));
+    }
+    let states: Vec<_> = moved.iter().map(|t| t.step.to).collect();
+    assert_eq!(states, [BreakerState::HalfOpen, BreakerState::Closed]);
+    assert_eq!(probes, 3);
+    assert!(world.shares(1_000).contains_key(&("2".into(), "split")));
+}
+
+#[test]
+fn a_request_that_cannot_be_replayed_never_probes() {
+    let mut world = World::ready(canary());
+    world.trip("2");
+    world.now += Duration::from_secs(7);
+    for _ in 0..200 {
+        let ask = Ask {
+            version: None,
+            replayable: false,
+        };
+        let attempt = world.policy.start(ask, world.now, &mut world.rng).unwrap();
+        assert!(!attempt.permit.is_probe());
+        world.record(attempt.permit, Outcome::Success);
+    }
+}
+
+#[test]
+fn a_reload_keeps_what_is_known_and_forgets_what_is_gone() {
+    let mut world = World::ready(canary());
+    world.trip("2");
+    let kept = world.start(Some("1"));
+    let gone = world.start(Some("2"));
+    world.reload(config(
+        vec![
+            version("2", 50.0, &[3, 9]),
+            version("1", 50.0, &[kept.address.port()]),
+        ],
+        &["1"],
+    ));
+    let status = world.policy.status(world.now);
+    assert_eq!(status[0].endpoints[0].breaker, BreakerState::Open);
+    assert_eq!(status[0].endpoints[1].health, Health::Unknown);
+    assert_eq!(status[1].endpoints[0].in_flight, 1);
+    assert!((status[1].share - 0.5).abs() < f64::EPSILON);
+    world.record(kept.permit, Outcome::Success);
+    world.record(gone.permit, Outcome::Failure);
+    assert_eq!(world.policy.status(world.now)[1].endpoints[0].in_flight, 0);
+
+    let stale = world.start(Some("2"));
+    world.reload(config(vec![version("1", 1.0, &[1])], &[]));
+    assert_eq!(world.record(stale.permit, Outcome::Failure), None);
+}
+
+#[test]
+fn a_reload_in_half_open_leaves_the_probes_going() {
+    let mut world = World::ready(canary());
+    world.trip("2");
+    world.now += Duration::from_secs(7);
+    let probe = world.start(Some("2"));
+    assert!(probe.permit.is_probe());
+    world.record(probe.permit, Outcome::Success);
+    world.reload(canary());
+    let closed = (0..3).any(|_| {
+        let attempt = world.start(Some("2"));
+        let moved = world.record(attempt.permit, Outcome::Success);
+        moved.is_some_and(|moved| moved.step.to == BreakerState::Closed)
+    });
+    assert!(closed, "{:?}", world.policy.status(world.now));
+}
+
+#[test]
+fn a_pool_that_waits_to_be_probed_counts_as_ready() {
+    let mut world = World::ready(config(vec![version("1", 1.0, &[1])], &[]));
+    world.trip("1");
+    assert!(!world.policy.can_serve(world.now));
+    world.now += Duration::from_secs(7);
+    assert!(world.policy.can_serve(world.now));
+    let probe = world.start(None);
+    assert!(probe.permit.is_probe() && world.policy.can_serve(world.now));
+    world.record(probe.permit, Outcome::Failure);
+    assert!(!world.policy.can_serve(world.now));
+}
+
+#[test]
+fn requests_that_cannot_be_replayed_probe_when_nothing_else_is_left() {
+    let mut world = World::ready(config(vec![version("1", 1.0, &[1])], &[]));
+    world.trip("1");
+    world.now += Duration::from_secs(7);
+    let ask = Ask {
+        version: None,
+        replayable: false,
+    };
+    for _ in 0..3 {
+        let attempt = world.policy.start(ask, world.now, &mut world.rng).unwrap();
+        assert!(attempt.permit.is_probe());
+        world.record(attempt.permit, Outcome::Success);
+    }
+    assert!((world.policy.available("1").unwrap() - 1.0).abs() < f64::EPSILON);
+}
+
+#[test]
+fn a_request_whose_version_is_taken_away_is_tried_on_another() {
+    let mut world = World::ready(canary());
+    let first = world.start(Some("2"));
+    world.reload(config(vec![version("1", 1.0, &[1, 2])], &[]));
+    let tried = [first.permit.endpoint()];
+    let next = world.again("2", &tried).unwrap();
+    assert_eq!(&*next.version, "1");
+    let (now, rng) = (world.now, &mut world.rng);
+    let pinned = world.policy.again("2", true, &tried, now, rng);
+    assert_eq!(pinned.unwrap_err(), Refusal::UnknownVersion);
+    world.record(next.permit, Outcome::Success);
+    world.record(first.permit, Outcome::Failure);
+}
+
+#[test]
+fn the_endpoint_with_fewer_requests_in_flight_is_preferred() {
+    let mut world = World::ready(config(vec![version("1", 1.0, &[1, 2, 3, 4])], &[]));
+    let held: Vec<_> = (0..400).map(|_| world.start(None)).collect();
+    let counts: Vec<_> = world.policy.status(world.now)[0]
+        .endpoints
+        .iter()
+        .map(|e| e.in_flight)
+        .collect();
+    assert!(counts.iter().all(|c| (95..=105).contains(c)), "{counts:?}");
+    for attempt in held {
+        world.record(attempt.permit, Outcome::Success);
+    }
+}
+
+#[test]
+fn readiness_wants_every_version_or_its_fallback() {
+    let mut world = World::new(canary());
+    assert!(!world.policy.can_serve(world.now));
+    world.check("1", at(1), CheckResult::Up);
+    assert!(world.policy.can_serve(world.now), "version 1 answers for 2");
+    world.check("1", at(1), CheckResult::Draining);
+    world.check("2", at(3), CheckResult::Up);
+    assert!(
+        !world.policy.can_serve(world.now),
+        "2 does not answer for 1"
+    );
+}
+
+#[test]
+fn configurations_that_make_no_sense_are_refused() {
+    let new = |versions, fallback: &[&str]| {
+        let breaker = BreakerConfig::default();
+        ModelConfig::new(versions, fallback, breaker, HealthConfig::default()).unwrap_err()
+    };
+    assert!(matches!(new(vec![], &[]), ConfigError::Split(_)));
+    assert!(matches!(
+        new(vec![version("1", 1.0, &[])], &[]),
+        ConfigError::NoEndpoint { .. }
+    ));
+    assert!(matches!(
+        new(vec![version("1", 1.0, &[1, 1])], &[]),
+        ConfigError::DuplicateEndpoint { .. }
+    ));
+    assert!(matches!(
+        new(vec![version("1", 1.0, &[1]), version("1", 1.0, &[2])], &[]),
+        ConfigError::DuplicateVersion { .. }
+    ));
+    assert!(matches!(
+        new(vec![version("1", 1.0, &[1])], &["2"]),
+        ConfigError::UnknownFallback { .. }
+    ));
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Start(bool),
+    Record(usize, bool),
+    Check(u16, CheckResult),
+    Wait(u64),
+    Reload(usize),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let result = prop_oneof![
+        Just(CheckResult::Up),
+        Just(CheckResult::Down),
+        Just(CheckResult::Draining),
+    ];
+    prop_oneof![
+        5 => any::<bool>().prop_map(Op::Start),
+        5 => (0..32usize, any::<bool>()).prop_map(|(i, ok)| Op::Record(i, ok)),
+        2 => (1..5u16, result).prop_map(|(p, r)| Op::Check(p, r)),
+        1 => (0..8_000u64).prop_map(Op::Wait),
+        1 => (0..3usize).prop_map(Op::Reload),
+    ]
+}
+
+fn shapes() -> [ModelConfig; 3] {
+    [
+        canary(),
+        config(
+            vec![version("1", 50.0, &[1]), version("2", 50.0, &[3, 4])],
+            &["1", "2"],
+        ),
+        config(vec![version("2", 1.0, &[3, 4, 2])], &[]),
+    ]
+}
+
+/// What the incremental lists should say, worked out from scratch.
+fn available_by_hand(policy: &ModelPolicy, pool: usize) -> f64 {
+    let members = || policy.pools[pool].by_address.values();
+    let known = members().filter(|&&k| policy.endpoints[k].health.health() != Health::Unknown);
+    let serving = members().filter(|&&k| {
+        let e = &policy.endpoints[k];
+        e.health.health() == Health::Ready && e.breaker.lets_traffic_through()
+    });
+    match known.count() {
+        0 => 0.0,
+        known => serving.count() as f64 / known as f64,
+    }
+}
+
+proptest! {
+    /// Against a plain recount: what is kept incrementally is right after every
+    /// step, requests in flight are those whose permits are held, and there is
+    /// always an endpoint to try first.
+    #[test]
+    fn what_is_kept_up_to_date_is_what_a_recount_says(
+        ops in prop::collection::vec(op(), 1..150),
+        seed: u64,
+    ) {
+        let shapes = shapes();
+        let mut world = World::new(shapes[0].clone());
+        world.rng = StdRng::seed_from_u64(seed);
+        let mut held: Vec<Permit> = Vec::new();
+        for op in ops {
+            match op {
+                Op::Start(replayable) => {
+                    let ask = Ask { version: None, replayable };
+                    let attempt = world.policy.start(ask, world.now, &mut world.rng).unwrap();
+                    held.push(attempt.permit);
+                }
+                Op::Record(i, ok) if !held.is_empty() => {
+                    let permit = held.swap_remove(i % held.len());
+                    world.record(permit, if ok { Outcome::Success } else { Outcome::Failure });
+                }
+                Op::Record(..) => {}
+                Op::Check(port, result) => {
+                    world.check("1", at(port), result);
+                    world.check("2", at(port), result);
+                }
+                Op::Wait(ms) => world.now += Duration::from_millis(ms),
+                Op::Reload(i) => world.policy.reconfigure(shapes[i].clone(), world.now),
+            }
+            for pool in 0..world.policy.pools.len() {
+                let exact = available_by_hand(&world.policy, pool);
+                prop_assert!((world.policy.pools[pool].available() - exact).abs() < 1e-9);
+            }
+            for (key, endpoint) in &world.policy.endpoints {
+                let out = held.iter().filter(|p| p.endpoint() == key).count();
+                prop_assert_eq!(endpoint.in_flight as usize, out);
+            }
+        }
+    }
+}
