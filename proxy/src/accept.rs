@@ -1,0 +1,222 @@
+//! The data port: accepts connections, and gives every one its answer before it goes.
+//!
+//! pingora's own `Server` cannot report a free port that the kernel chose,
+//! lives on deaf when its port is taken, and sleeps its whole grace period on
+//! SIGTERM. Its proxy is an app that takes any stream, so this loop feeds it.
+//!
+//! A drain has four steps:
+//! 1. every answer says `Connection: close`, while new connections are still
+//!    taken, for as long as load balancers need to look away;
+//! 2. the listener is emptied of what the kernel has accepted, and closed;
+//! 3. connections that have not sent their first request get a moment to do so,
+//!    then those that are idle are closed;
+//! 4. what still runs ends, or the grace period does.
+
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
+
+use pingora_core::{
+    apps::HttpServerApp,
+    protocols::{http::ServerSession, l4::stream::Stream},
+};
+use pingora_proxy::{HttpProxy, ProxyHttp};
+use socket2::{SockFilter, SockRef, Socket};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{config::Drain, metrics::Metrics};
+
+/// How long a connection without a request may hold up a drain.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(500);
+/// A packet filter (classic BPF) of one instruction: return 0, keep nothing.
+const DROP_ALL: SockFilter = SockFilter::new(0x06, 0, 0, 0);
+/// After a failed accept (no file descriptor is free, say) the loop waits this long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a connection is allowed.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at once; more wait in the kernel's backlog.
+    pub connections: usize,
+    /// The longest wait for a first byte, and for each further piece of a request.
+    pub read_timeout: Duration,
+    /// How long a connection may wait for its next request.
+    pub keepalive: Duration,
+}
+
+/// Accepts connections for one proxy app.
+pub struct Acceptor<SV> {
+    listener: TcpListener,
+    proxy: Arc<HttpProxy<SV>>,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    /// Permits for further connections.
+    room: Arc<Semaphore>,
+    /// Every connection.
+    connections: TaskTracker,
+    /// Those that have not sent a byte yet.
+    unspoken: TaskTracker,
+    /// Ends those: the drain waits no longer for their first request.
+    silence_over: CancellationToken,
+    /// pingora asks it at every request whether to keep the connection.
+    closing: watch::Sender<bool>,
+}
+
+// === impl Acceptor ===
+
+impl<SV> Acceptor<SV>
+where
+    SV: ProxyHttp + Send + Sync + 'static,
+    SV::CTX: Send + Sync + 'static,
+{
+    /// Serves `proxy` on a listener that is bound already.
+    pub fn new(
+        listener: TcpListener,
+        proxy: Arc<HttpProxy<SV>>,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            listener,
+            proxy,
+            limits,
+            metrics,
+            room: Arc::new(Semaphore::new(limits.connections)),
+            connections: TaskTracker::new(),
+            unspoken: TaskTracker::new(),
+            silence_over: CancellationToken::new(),
+            closing: watch::Sender::new(false),
+        }
+    }
+
+    /// Accepts until `drain` resolves, then goes through the drain's steps.
+    /// Returns whether all connections ended within the grace period.
+    pub async fn run(self, drain: impl Future<Output = Drain>) -> bool {
+        let draining = async {
+            let drain = drain.await;
+            self.closing.send_replace(true);
+            tokio::time::sleep(drain.delay).await;
+            drain
+        };
+        let drain = tokio::select! {
+            drain = draining => drain,
+            never = self.accept_forever() => match never {},
+        };
+        self.accept_backlog();
+        let left = drain.grace.saturating_sub(drain.delay);
+        let Self {
+            listener,
+            proxy,
+            connections,
+            unspoken,
+            silence_over,
+            ..
+        } = self;
+        drop(listener);
+        connections.close();
+        unspoken.close();
+        let ended = async {
+            let _ = timeout(FIRST_REQUEST_GRACE, unspoken.wait()).await;
+            silence_over.cancel();
+            proxy.http_cleanup().await;
+            connections.wait().await;
+        };
+        timeout(left, ended).await.is_ok()
+    }
+
+    async fn accept_forever(&self) -> Infallible {
+        loop {
+            // More connections than there may be wait in the kernel's backlog.
+            let room = Arc::clone(&self.room).acquire_owned().await.ok();
+            match self.listener.accept().await {
+                Ok((tcp, _)) => self.serve(tcp, room),
+                Err(error) => {
+                    tracing::warn!(%error, "could not accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Takes what the kernel has accepted already, however many those are: they
+    /// were told that they are connected. A filter that lets no further packet
+    /// through keeps the kernel from accepting more in the meantime, which it
+    /// would have to reset when the listener closes; to those clients the port
+    /// is closed a moment earlier. tokio's own `accept` would not do: it goes by
+    /// the readiness that it saw last, and by its budget.
+    fn accept_backlog(&self) {
+        let listener = SockRef::from(&self.listener);
+        if let Err(error) = listener.attach_filter(&[DROP_ALL]) {
+            tracing::debug!(%error, "connections may still come in while the listener closes");
+        }
+        while let Ok((socket, _)) = listener.accept() {
+            let taken = detached(&socket).and_then(|()| TcpStream::from_std(socket.into()));
+            match taken {
+                Ok(tcp) => self.serve(tcp, None),
+                Err(error) => tracing::warn!(%error, "could not take a connection"),
+            }
+        }
+    }
+
+    fn serve(&self, tcp: TcpStream, room: Option<OwnedSemaphorePermit>) {
+        let proxy = Arc::clone(&self.proxy);
+        let closing = self.closing.subscribe();
+        let limits = self.limits;
+        let unspoken = self.unspoken.token();
+        let open = self.metrics.connection_open();
+        let silence_over = self.silence_over.clone();
+        self.connections.spawn(async move {
+            // Not `readable()`, which may say so when nothing is there: such a
+            // connection would count as idle, and be closed under its request.
+            let mut byte = [0];
+            let spoke = tokio::select! {
+                biased;
+                spoke = timeout(limits.read_timeout, tcp.peek(&mut byte)) => matches!(spoke, Ok(Ok(1))),
+                () = silence_over.cancelled() => false,
+            };
+            drop(unspoken);
+            if spoke {
+                serve_connection(&proxy, tcp, limits, &closing).await;
+            }
+            drop((open, room));
+        });
+    }
+}
+
+/// Makes a socket one of tokio's, and rid of the filter that it may have inherited.
+fn detached(socket: &Socket) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    // A socket that inherited none says so, which is as well.
+    let _ = socket.detach_filter();
+    Ok(())
+}
+
+/// Serves one HTTP/1.1 connection to its end.
+async fn serve_connection<SV>(
+    proxy: &Arc<HttpProxy<SV>>,
+    tcp: TcpStream,
+    limits: Limits,
+    closing: &watch::Receiver<bool>,
+) where
+    SV: ProxyHttp + Send + Sync + 'static,
+    SV::CTX: Send + Sync + 'static,
+{
+    let _ = tcp.set_nodelay(true);
+    let mut session = ServerSession::new_http1(Box::new(Stream::from(tcp)));
+    session.set_keepalive(Some(limits.keepalive.as_secs().max(1)));
+    session.set_pipelining_enabled(true);
+    loop {
+        session.set_read_timeout(Some(limits.read_timeout));
+        let Some(reused) = proxy.process_new_http(session, closing).await else {
+            return;
+        };
+        let (stream, settings) = reused.consume();
+        session = ServerSession::new_http1(stream);
+        if let Some(settings) = settings {
+            settings.apply_to_session(&mut session);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The operator's face, on a port of its own.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `GET /livez` | 200 while the process runs |
+//! | `GET /readyz` | 200 when every model can be answered and no drain is on; else 503 with the reasons |
+//! | `GET /metrics` | Prometheus' text format |
+//! | `GET /status` | all that is known, as JSON ([`Status`]) |
+//! | `POST /reload` | reads the configuration file now: 200, or 422 with every fault |
+//!
+//! Apart from the data port, so that it answers while that one drains or is
+//! full, and so that it can be kept on loopback: it has no password. Gauges are
+//! set from the state itself at the moment of asking.
+
+mod listener;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use aegis_protocol::ErrorBody;
+use axum::{
+    Router,
+    body::Body,
+    extract::State,
+    http::{Method, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+
+use crate::{
+    config::Name,
+    health::{Findings, Target},
+    metrics::{CONTENT_TYPE, Metrics, ReloadResult},
+    reload::{AskError, ReloadHandle, Report},
+    status::{ConfigStatus, Running, Status, StatusSource},
+};
+
+/// What the admin port answers from.
+#[derive(Clone)]
+pub struct Admin {
+    /// What runs.
+    pub source: Arc<dyn StatusSource>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The configuration's file.
+    pub reloads: ReloadHandle,
+    /// What active checks found.
+    pub findings: Findings,
+}
+
+/// The answer to `GET /readyz`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// Whether requests can be answered.
+    pub ready: bool,
+    /// Why not.
+    pub reasons: Vec<String>,
+}
+
+/// The answer to a `POST /reload` whose file was refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Refused {
+    /// What happened, in a sentence.
+    pub error: String,
+    /// How the reading ended, with every fault.
+    #[serde(flatten)]
+    pub report: Report,
+}
+
+/// Answers on `listener` until it is dropped.
+pub async fn serve(listener: TcpListener, admin: Admin) {
+    listener::serve(listener, router(admin)).await;
+}
+
+fn router(admin: Admin) -> Router {
+    Router::new()
+        .route("/livez", get(live))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/status", get(status))
+        .route("/reload", post(reload))
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(no_such_path)
+        .with_state(admin)
+}
+
+async fn live() -> Response {
+    json(StatusCode::OK, &serde_json::json!({ "live": true }))
+}
+
+async fn ready(State(admin): State<Admin>) -> Response {
+    let reasons = admin.source.running().not_ready_because();
+    let readiness = Readiness {
+        ready: reasons.is_empty(),
+        reasons,
+    };
+    let status = if readiness.ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    json(status, &readiness)
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    // Tens of thousands of series take a while to write down; the threads that
+    // carry traffic are not to wait for it.
+    let scrape = tokio::task::spawn_blocking(move || {
+        admin.metrics.show(&admin.source.running());
+        admin.metrics.render()
+    });
+    match scrape.await {
+        Ok(Ok(text)) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Ok(Err(error)) => failed(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
+
+async fn status(State(admin): State<Admin>) -> Response {
+    json(StatusCode::OK, &admin.status())
+}
+
+async fn reload(State(admin): State<Admin>) -> Response {
+    match admin.reloads.reload().await {
+        Ok(report) if report.result == ReloadResult::Refused => {
+            let refused = Refused {
+                error: "the configuration was refused; the running one stays".to_owned(),
+                report,
+            };
+            json(StatusCode::UNPROCESSABLE_ENTITY, &refused)
+        }
+        Ok(report) => json(StatusCode::OK, &report),
+        Err(error @ (AskError::Busy | AskError::Gone)) => {
+            failed(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())
+        }
+    }
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    let path = uri.path();
+    failed(
+        StatusCode::METHOD_NOT_ALLOWED,
+        &format!("{path} does not take {method}"),
+    )
+}
+
+async fn no_such_path() -> Response {
+    let known = "GET /livez, GET /readyz, GET /metrics, GET /status, POST /reload";
+    failed(
+        StatusCode::NOT_FOUND,
+        &format!("no such path; known are {known}"),
+    )
+}
+
+fn failed(status: StatusCode, error: &str) -> Response {
+    let body = ErrorBody {
+        error: error.to_owned(),
+    };
+    json(status, &body)
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    match serde_json::to_vec(body) {
+        Ok(text) => (status, headers, text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "an answer has no JSON form");
+            (StatusCode::INTERNAL_SERVER_ERROR, Body::empty()).into_response()
+        }
+    }
+}
+
+// === impl Admin ===
+
+impl Admin {
+    fn status(&self) -> Status {
+        let mut running = self.source.running();
+        self.add_findings(&mut running);
+        Status {
+            running,
+            config: ConfigStatus {
+                origin: self.reloads.origin().to_owned(),
+                last_reload: self.reloads.last(),
+            },
+            in_flight: self.metrics.in_flight(),
+            connections: self.metrics.connections(),
+        }
+    }
+
+    /// Says of every endpoint what its last check found.
+    fn add_findings(&self, running: &mut Running) {
+        for (model, status) in &mut running.models {
+            for (version, status) in &mut status.versions {
+                let (Ok(model), Ok(version)) = (Name::new(model), Name::new(version)) else {
+                    continue;
+                };
+                for endpoint in &mut status.endpoints {
+                    endpoint.health_detail = self.findings.of(&Target {
+                        model: model.clone(),
+                        version: version.clone(),
+                        address: endpoint.address,
+                    });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Answers that the proxy gives itself: refusals, health, server metadata.
+//!
+//! pingora's own error answers close the connection, which turns a wave of
+//! refusals into a storm of new connections. So an answer is written here, and
+//! what is left of a short request body is read first, because pingora also
+//! closes when an answer goes out before the body came in. (The answer to a
+//! request whose attempts have all failed closes the connection all the same:
+//! there pingora leaves no choice.)
+
+use std::time::Duration;
+
+use aegis_protocol::{ErrorBody, Reason, headers};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use pingora_core::Result;
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+use serde::Serialize;
+
+/// The longest body that is read only to keep the connection.
+const DRAIN_LIMIT: u64 = 64 * 1024;
+/// And the longest time.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
+/// After this many seconds a refused client may try again.
+const RETRY_AFTER: &str = "1";
+
+/// A request that the proxy does not forward, and why.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The reason, from the closed set; it decides the status.
+    pub reason: Reason,
+    /// What was wrong, what was expected.
+    pub message: String,
+    /// The methods that would be answered, for a 405.
+    pub allow: Option<&'static str>,
+}
+
+/// An answer that was made up here.
+#[derive(Debug)]
+pub struct Answer {
+    status: StatusCode,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    body: Bytes,
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// Refuses for `reason`, saying `message`.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+            allow: None,
+        }
+    }
+
+    /// The refusal as it goes out.
+    #[must_use]
+    pub fn answer(&self) -> Answer {
+        let mut answer = Answer::json(self.reason.status(), &ErrorBody::new(&self.message));
+        let mut add = |name, value| answer.headers.push((name, HeaderValue::from_static(value)));
+        add(headers::REASON, self.reason.name());
+        if self.reason.is_pushback() {
+            add(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        if let Some(allow) = self.allow {
+            add(header::ALLOW, allow);
+        }
+        answer
+    }
+}
+
+// === impl Answer ===
+
+impl Answer {
+    /// An answer with a JSON body.
+    #[must_use]
+    pub fn json(status: StatusCode, body: &impl Serialize) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            // Our own types, made of strings and numbers, always serialise.
+            body: serde_json::to_vec(body).unwrap_or_default().into(),
+        }
+    }
+
+    /// Its status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Writes it, keeping the connection where that is safe.
+    ///
+    /// # Errors
+    /// The client's: it went away.
+    pub async fn send(self, session: &mut Session) -> Result<()> {
+        let is_read = drain(session).await?;
+        let mut head = ResponseHeader::build(self.status, Some(self.headers.len() + 2))?;
+        for (name, value) in self.headers {
+            head.insert_header(name, value)?;
+        }
+        head.insert_header(header::CONTENT_TYPE, "application/json")?;
+        head.insert_header(header::CONTENT_LENGTH, self.body.len())?;
+        session.write_response_header(Box::new(head), false).await?;
+        session.write_response_body(Some(self.body), true).await?;
+        if !is_read {
+            linger(session).await;
+        }
+        Ok(())
+    }
+}
+
+/// Reads what is left of the body when it is short, and gives the connection
+/// up when it is not. Says whether nothing is left.
+async fn drain(session: &mut Session) -> Result<bool> {
+    if session.is_body_done() {
+        return Ok(true);
+    }
+    let left = content_length(session)
+        .map(|length| length.saturating_sub(session.body_bytes_read() as u64));
+    if left.is_some_and(|left| left <= DRAIN_LIMIT) && !expects_continue(session) {
+        session.set_total_drain_timeout(Some(DRAIN_TIME));
+        if session.drain_request_body().await.is_ok() {
+            return Ok(true);
+        }
+    }
+    session.set_keepalive(None);
+    Ok(false)
+}
+
+/// Reads on for a moment after the answer. Closing with bytes unread resets the
+/// connection, and a client that sends all before it reads (most do) would see
+/// the reset and never the answer.
+async fn linger(session: &mut Session) {
+    if !expects_continue(session) {
+        session.set_total_drain_timeout(Some(DRAIN_TIME));
+        // The answer is out; what the client does now is its own affair.
+        let _ = session.drain_request_body().await;
+    }
+}
+
+/// The length that the request's body has by its own word.
+#[must_use]
+pub fn content_length(session: &Session) -> Option<u64> {
+    let length = session.req_header().headers.get(header::CONTENT_LENGTH)?;
+    length.to_str().ok()?.trim().parse().ok()
+}
+
+/// Whether the client waits to be told before it sends the body.
+#[must_use]
+pub fn expects_continue(session: &Session) -> bool {
+    let expect = session.req_header().headers.get(header::EXPECT);
+    expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_carries_its_status_its_reason_and_when_to_come_back() {
+        let answer = Refusal::new(Reason::NoEndpoint, "all are down").answer();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let names: Vec<_> = answer.headers.iter().map(|(n, _)| n.as_str()).collect();
+        assert_eq!(names, ["x-aegis-reason", "retry-after"]);
+        assert_eq!(answer.body, r#"{"error":"all are down"}"#);
+    }
+
+    #[test]
+    fn a_wrong_method_is_told_the_right_one() {
+        let refusal = Refusal {
+            allow: Some("POST"),
+            ..Refusal::new(Reason::MethodNotAllowed, "no")
+        };
+        let (name, value) = &refusal.answer().headers[1];
+        assert_eq!(
+            (name, value),
+            (&header::ALLOW, &HeaderValue::from_static("POST"))
+        );
+    }
+}

@@ -1,0 +1,207 @@
+//! A request's body, kept so that it can be sent again.
+//!
+//! A retry needs the body a second time. pingora keeps what it reads while a
+//! request is proxied, but never more than 64 KiB, and past that it sends
+//! nothing at all. So bodies of a known length are read *before* an endpoint is
+//! chosen: up to 64 KiB they lie in pingora's own buffer; beyond, here, in one
+//! piece, and pingora's buffer holds only their tail, whose place the whole
+//! body takes on its way upstream. Reading first has a second use: a slow
+//! uploader holds no endpoint, and does not make one look slow.
+//!
+//! Bodies that are longer than the replay limit, that would exceed the memory
+//! for all bodies together, or whose length is not known (chunked) stream
+//! through; those may be sent again only while pingora holds all that was read
+//! of them.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use bytes::{Bytes, BytesMut};
+use pingora_core::{Result, protocols::http::ServerSession};
+
+/// What pingora itself keeps of a body (its `BODY_BUF_LIMIT`).
+const PINGORA_KEEPS: u64 = 64 * 1024;
+
+/// Room for the first reads of a long body; it grows as bytes come in. The
+/// share of [`ReplayMemory`] is taken whole at once, so that a body that was
+/// begun can be ended: who announces much and sends little holds that share
+/// until the client's read timeout, and meanwhile others are sent once.
+const FIRST_ROOM: usize = 256 * 1024;
+
+/// The memory that bodies of over 64 KiB may take, over all requests. Shorter
+/// ones lie in pingora's buffers, which the number of connections bounds.
+#[derive(Debug)]
+pub struct ReplayMemory {
+    free: AtomicU64,
+}
+
+/// A part of [`ReplayMemory`], given back when dropped.
+#[derive(Debug)]
+struct Reserved {
+    memory: Arc<ReplayMemory>,
+    bytes: u64,
+}
+
+/// How the body of one request is sent.
+#[derive(Debug, Default)]
+pub enum Body {
+    /// As it comes in; or there is none.
+    #[default]
+    Streamed,
+    /// All of it lies in pingora's buffer.
+    InPingora,
+    /// All of it lies here; pingora's buffer holds its tail.
+    Kept(Kept),
+}
+
+/// A body that was read whole.
+#[derive(Debug)]
+pub struct Kept {
+    whole: Bytes,
+    /// Whether the running attempt has been given the body.
+    sent: bool,
+    _reserved: Reserved,
+}
+
+// === impl ReplayMemory ===
+
+impl ReplayMemory {
+    /// Memory of that many bytes.
+    #[must_use]
+    pub fn new(bytes: u64) -> Arc<Self> {
+        Arc::new(Self {
+            free: AtomicU64::new(bytes),
+        })
+    }
+
+    fn reserve(self: &Arc<Self>, bytes: u64) -> Option<Reserved> {
+        let take = |free: u64| free.checked_sub(bytes);
+        self.free
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, take)
+            .ok()
+            .map(|_| Reserved {
+                memory: Arc::clone(self),
+                bytes,
+            })
+    }
+}
+
+// === impl Reserved ===
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.memory.free.fetch_add(self.bytes, Ordering::AcqRel);
+    }
+}
+
+// === impl Body ===
+
+impl Body {
+    /// Reads a body of `length` bytes, if it may be kept.
+    ///
+    /// # Errors
+    /// The client's: it went away, or stopped sending.
+    pub async fn read(
+        session: &mut ServerSession,
+        length: Option<u64>,
+        limit: u64,
+        memory: &Arc<ReplayMemory>,
+    ) -> Result<Self> {
+        match length {
+            Some(length) if length <= PINGORA_KEEPS.min(limit) => {
+                session.enable_retry_buffering();
+                while session.read_request_body().await?.is_some() {}
+                Ok(Self::InPingora)
+            }
+            Some(length) if length <= limit => match memory.reserve(length) {
+                Some(reserved) => read_long(session, length, reserved).await,
+                None => Ok(Self::Streamed),
+            },
+            _ => Ok(Self::Streamed),
+        }
+    }
+
+    /// Whether the whole body can be sent (again), given what pingora lost of
+    /// a streamed one.
+    #[must_use]
+    pub fn replayable(&self, pingora_truncated: bool) -> bool {
+        match self {
+            Self::Streamed | Self::InPingora => !pingora_truncated,
+            Self::Kept(_) => true,
+        }
+    }
+
+    /// Makes the body ready for another attempt.
+    pub fn rewind(&mut self) {
+        if let Self::Kept(kept) = self {
+            kept.sent = false;
+        }
+    }
+
+    /// Puts the whole body in the place of the tail that pingora kept.
+    pub fn fill(&mut self, chunk: &mut Option<Bytes>) {
+        if let Self::Kept(kept) = self {
+            *chunk = (!kept.sent).then(|| kept.whole.clone());
+            kept.sent = true;
+        }
+    }
+}
+
+async fn read_long(session: &mut ServerSession, length: u64, reserved: Reserved) -> Result<Body> {
+    let room = usize::try_from(length).unwrap_or(usize::MAX);
+    let mut whole = BytesMut::with_capacity(room.min(FIRST_ROOM));
+    loop {
+        // A read never returns more than pingora's buffer, so there is always
+        // a last one that starts with at most that much to come.
+        if length.saturating_sub(whole.len() as u64) <= PINGORA_KEEPS {
+            session.enable_retry_buffering();
+        }
+        match session.read_request_body().await? {
+            Some(chunk) => whole.extend_from_slice(&chunk),
+            None => break,
+        }
+    }
+    Ok(Body::Kept(Kept {
+        whole: whole.freeze(),
+        sent: false,
+        _reserved: reserved,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_given_back_and_never_overdrawn() {
+        let memory = ReplayMemory::new(100);
+        let first = memory.reserve(60).expect("60 of 100 are free");
+        assert!(memory.reserve(41).is_none());
+        let second = memory.reserve(40).expect("40 are left");
+        drop(first);
+        assert!(memory.reserve(61).is_none());
+        assert!(memory.reserve(60).is_some());
+        drop(second);
+        assert!(memory.reserve(100).is_some());
+    }
+
+    #[test]
+    fn a_kept_body_goes_out_once_an_attempt() {
+        let memory = ReplayMemory::new(10);
+        let mut body = Body::Kept(Kept {
+            whole: Bytes::from_static(b"whole"),
+            sent: false,
+            _reserved: memory.reserve(5).expect("free"),
+        });
+        for _ in 0..2 {
+            let mut chunk = Some(Bytes::from_static(b"le"));
+            body.fill(&mut chunk);
+            assert_eq!(chunk.as_deref(), Some(&b"whole"[..]));
+            body.fill(&mut chunk);
+            assert_eq!(chunk, None);
+            body.rewind();
+        }
+    }
+}

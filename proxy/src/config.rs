@@ -1,0 +1,252 @@
+//! What the proxy is told: a TOML file, taken whole or refused whole.
+//!
+//! A text becomes [`RawConfig`] (any value that the TOML types allow), and that
+//! becomes [`Config`], whose types cannot hold what makes no sense: an interval
+//! is a [`Duration`] within its range, a name fits into a path and a label, a
+//! weight is a finite number, and every fallback exists. Validation looks at the
+//! final values, defaults included, and reports every fault with key path and
+//! line.
+//!
+//! All of `[models]` can change while the proxy runs. Everything else is bound at
+//! start (see [`reload`]): a file that changes it is refused whole, since taking
+//! the rest would leave the running configuration different from every file.
+
+mod diff;
+mod effective;
+mod endpoint;
+mod fixed;
+mod leaves;
+mod name;
+mod policy;
+mod ranges;
+mod raw;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, time::Duration};
+
+pub use aegis_config::Rejected;
+pub use name::{MAX_NAME_BYTES, Name, NameError};
+pub use raw::{LogFormat, RawConfig};
+
+/// A configuration that is valid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where the proxy listens.
+    pub listen: Listen,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+    /// How the proxy goes away.
+    pub drain: Drain,
+    /// What one client, or all of them, can take.
+    pub limits: Limits,
+    /// Connections to endpoints that wait for the next request.
+    pub upstream: Upstream,
+    /// What is served; at least one.
+    pub models: BTreeMap<Name, Model>,
+}
+
+/// Where the proxy listens; bound at start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// For clients.
+    pub data: SocketAddr,
+    /// For operators; never the same as `data`.
+    pub admin: SocketAddr,
+}
+
+/// How the proxy goes away after SIGTERM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// Not ready, but still accepting: as long as load balancers need to see it.
+    pub delay: Duration,
+    /// The longest drain in all, `delay` included.
+    pub grace: Duration,
+}
+
+/// Bounds on what clients can take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Client connections at once.
+    pub max_connections: NonZeroU32,
+    /// The longest silence of a client in the middle of a request.
+    pub read_timeout: Duration,
+    /// A client connection without a request is closed after this.
+    pub keepalive_timeout: Duration,
+    /// The longest request body.
+    pub max_body_bytes: u64,
+    /// Bodies kept for a retry, over all requests.
+    pub replay_memory_bytes: u64,
+}
+
+/// Connections to endpoints that wait for the next request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// How many may wait, over all endpoints.
+    pub max_idle_connections: NonZeroU32,
+    /// How long each may wait.
+    pub idle_timeout: Duration,
+}
+
+/// One model and how it is served.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    /// Whether a client may name the version.
+    pub allow_pin: bool,
+    /// What answers when the chosen version cannot, in order; all are in `versions`.
+    pub fallback: Vec<Name>,
+    /// At least one, of which at least one has a weight above 0.
+    pub versions: BTreeMap<Name, Version>,
+    /// When an endpoint is left alone.
+    pub breaker: Breaker,
+    /// How endpoints are asked whether they are ready.
+    pub health_check: HealthCheck,
+    /// What happens when an attempt fails.
+    pub retry: Retry,
+    /// How long an endpoint may stay silent.
+    pub timeouts: Timeouts,
+}
+
+/// One version of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Version {
+    /// Its part of the split, proportional; finite and not negative.
+    pub weight: f64,
+    /// Where it runs; at least one, each once.
+    pub endpoints: Vec<SocketAddr>,
+}
+
+/// When an endpoint's circuit breaker opens, and how it closes again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Breaker {
+    /// Failures in a row that open it.
+    pub consecutive_failures: NonZeroU32,
+    /// The first time in open; doubles with each trip.
+    pub open_base: Duration,
+    /// The longest time in open; not below `open_base`.
+    pub open_max: Duration,
+    /// Probes at once in half-open.
+    pub half_open_max_probes: NonZeroU32,
+    /// Probes that must succeed to close it.
+    pub half_open_successes: NonZeroU32,
+    /// A probe without an outcome is lost after this.
+    pub probe_lease: Duration,
+    /// False counts and shows, and ejects nothing.
+    pub enforce: bool,
+}
+
+/// How endpoints are asked whether they are ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// What is asked for, with `{model}` and `{version}` to be filled in.
+    pub path: String,
+    /// From one check to the next, ± 10 %.
+    pub interval: Duration,
+    /// The longest that one check may take.
+    pub timeout: Duration,
+    /// Passing checks in a row that make an endpoint ready.
+    pub healthy_after: NonZeroU32,
+    /// Failing checks in a row that make it not ready.
+    pub unhealthy_after: NonZeroU32,
+}
+
+/// What happens when an attempt fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Attempts after the first.
+    pub max_retries: u32,
+    /// Larger request bodies are sent once.
+    pub replay_limit_bytes: u64,
+}
+
+/// How long an endpoint may stay silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until the connection stands.
+    pub connect: Duration,
+    /// Until the first byte of the answer, and between any two reads.
+    pub read: Duration,
+    /// Between any two writes of the request.
+    pub write: Duration,
+}
+
+/// Reads a text.
+///
+/// `origin` is the file's name in messages.
+///
+/// # Errors
+///
+/// [`Rejected`], with every fault.
+pub fn parse(origin: &str, text: &str) -> Result<Config, Rejected> {
+    aegis_config::load(origin, text, |raw: RawConfig, faults| {
+        validate::config(&raw, faults)
+    })
+}
+
+/// Reads a text that is to replace a running configuration.
+///
+/// # Errors
+///
+/// As [`parse`]; also when it changes what is bound at start, which is
+/// everything outside `[models]`.
+pub fn reload(origin: &str, text: &str, running: &Config) -> Result<Config, Rejected> {
+    aegis_config::load(origin, text, |raw: RawConfig, faults| {
+        let config = validate::config(&raw, faults)?;
+        fixed::check(running, &config, faults);
+        Some(config)
+    })
+}
+
+/// The JSON Schema of the file, as shipped in `config/proxy.schema.json`.
+#[must_use]
+pub fn schema() -> String {
+    aegis_config::schema::<RawConfig>("aegis-proxy configuration")
+}
+
+// === impl Config ===
+
+impl Config {
+    /// What a change from `old` to this means, one line a fact, in words for
+    /// the audit log; empty when nothing changes.
+    #[must_use]
+    pub fn diff(&self, old: &Self) -> Vec<String> {
+        diff::lines(old, self)
+    }
+
+    /// How many (version, endpoint) pairs there are.
+    #[must_use]
+    pub fn endpoint_count(&self) -> usize {
+        let versions = self
+            .models
+            .values()
+            .flat_map(|model| model.versions.values());
+        versions.map(|version| version.endpoints.len()).sum()
+    }
+}
+
+// === impl Model ===
+
+impl Model {
+    /// The part of the split that goes to `version`, from 0 to 1.
+    #[must_use]
+    pub fn share(&self, version: &str) -> f64 {
+        let sum: f64 = self.versions.values().map(|version| version.weight).sum();
+        self.versions
+            .get(version)
+            .map_or(0.0, |version| version.weight / sum)
+    }
+}
+
+// === impl HealthCheck ===
+
+impl HealthCheck {
+    /// The path to ask for, for one version.
+    #[must_use]
+    pub fn path_for(&self, model: &str, version: &str) -> String {
+        self.path
+            .replace("{model}", model)
+            .replace("{version}", version)
+    }
+}

@@ -1,0 +1,159 @@
+//! A valid configuration, written back with every default filled in.
+//!
+//! Reading the result gives the same configuration again; a change is found by
+//! comparing two of these, so that no key can be forgotten: a struct without
+//! one of its fields does not compile.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    Breaker, Config, Drain, HealthCheck, Limits, Listen, Model, Name, Retry, Timeouts, Upstream,
+    Version,
+    raw::{
+        RawBreaker, RawConfig, RawDrain, RawHealthCheck, RawLimits, RawListen, RawModel, RawRetry,
+        RawTimeouts, RawUpstream, RawVersion,
+    },
+};
+
+// === impl RawConfig ===
+
+impl RawConfig {
+    /// All that is not in `[models]`.
+    pub(super) fn outside_models(config: &Config) -> Self {
+        Self {
+            models: BTreeMap::new(),
+            ..config.into()
+        }
+    }
+}
+
+impl From<&Config> for RawConfig {
+    fn from(config: &Config) -> Self {
+        Self {
+            listen: (&config.listen).into(),
+            log_format: config.log_format,
+            drain: (&config.drain).into(),
+            limits: (&config.limits).into(),
+            upstream: (&config.upstream).into(),
+            models: by_name(&config.models),
+        }
+    }
+}
+
+impl From<&Listen> for RawListen {
+    fn from(listen: &Listen) -> Self {
+        Self {
+            data: listen.data.to_string(),
+            admin: listen.admin.to_string(),
+        }
+    }
+}
+
+impl From<&Drain> for RawDrain {
+    fn from(drain: &Drain) -> Self {
+        Self {
+            delay_ms: millis(drain.delay),
+            grace_ms: millis(drain.grace),
+        }
+    }
+}
+
+impl From<&Limits> for RawLimits {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            max_connections: u32::from(limits.max_connections).into(),
+            read_timeout_ms: millis(limits.read_timeout),
+            keepalive_timeout_ms: millis(limits.keepalive_timeout),
+            max_body_bytes: limits.max_body_bytes,
+            replay_memory_bytes: limits.replay_memory_bytes,
+        }
+    }
+}
+
+impl From<&Upstream> for RawUpstream {
+    fn from(upstream: &Upstream) -> Self {
+        Self {
+            max_idle_connections: u32::from(upstream.max_idle_connections).into(),
+            idle_timeout_ms: millis(upstream.idle_timeout),
+        }
+    }
+}
+
+impl From<&Model> for RawModel {
+    fn from(model: &Model) -> Self {
+        Self {
+            allow_pin: model.allow_pin,
+            fallback: model.fallback.iter().map(Name::to_string).collect(),
+            versions: by_name(&model.versions),
+            breaker: (&model.breaker).into(),
+            health_check: (&model.health_check).into(),
+            retry: (&model.retry).into(),
+            timeouts: (&model.timeouts).into(),
+        }
+    }
+}
+
+impl From<&Version> for RawVersion {
+    fn from(version: &Version) -> Self {
+        Self {
+            weight: Some(version.weight),
+            endpoints: version.endpoints.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl From<&Breaker> for RawBreaker {
+    fn from(breaker: &Breaker) -> Self {
+        Self {
+            consecutive_failures: u32::from(breaker.consecutive_failures).into(),
+            open_base_ms: millis(breaker.open_base),
+            open_max_ms: millis(breaker.open_max),
+            half_open_max_probes: u32::from(breaker.half_open_max_probes).into(),
+            half_open_successes: u32::from(breaker.half_open_successes).into(),
+            probe_lease_ms: millis(breaker.probe_lease),
+            enforce: breaker.enforce,
+        }
+    }
+}
+
+impl From<&HealthCheck> for RawHealthCheck {
+    fn from(check: &HealthCheck) -> Self {
+        Self {
+            path: check.path.clone(),
+            interval_ms: millis(check.interval),
+            timeout_ms: millis(check.timeout),
+            healthy_after: u32::from(check.healthy_after).into(),
+            unhealthy_after: u32::from(check.unhealthy_after).into(),
+        }
+    }
+}
+
+impl From<&Retry> for RawRetry {
+    fn from(retry: &Retry) -> Self {
+        Self {
+            max_retries: retry.max_retries.into(),
+            replay_limit_bytes: retry.replay_limit_bytes,
+        }
+    }
+}
+
+impl From<&Timeouts> for RawTimeouts {
+    fn from(timeouts: &Timeouts) -> Self {
+        Self {
+            connect_ms: millis(timeouts.connect),
+            read_ms: millis(timeouts.read),
+            write_ms: millis(timeouts.write),
+        }
+    }
+}
+
+fn by_name<'a, V: 'a, R: From<&'a V>>(map: &'a BTreeMap<Name, V>) -> BTreeMap<String, R> {
+    map.iter()
+        .map(|(name, value)| (name.to_string(), value.into()))
+        .collect()
+}
+
+/// Every duration came from whole milliseconds in 64 bits.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

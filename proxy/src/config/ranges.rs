@@ -1,0 +1,61 @@
+//! The range of every number, stated once: for validation and for the schema.
+
+/// The least and the greatest value that is taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Range {
+    pub(super) min: u64,
+    pub(super) max: u64,
+}
+
+const fn range(min: u64, max: u64) -> Range {
+    Range { min, max }
+}
+
+const SECOND_MS: u64 = 1_000;
+const HOUR_MS: u64 = 3_600 * SECOND_MS;
+const DAY_MS: u64 = 24 * HOUR_MS;
+const MIB: u64 = 1024 * 1024;
+const GIB: u64 = 1024 * MIB;
+
+/// `drain.*_ms`.
+pub(super) const DRAIN_MS: Range = range(0, HOUR_MS);
+/// `limits.max_connections`.
+pub(super) const CONNECTIONS: Range = range(1, 1_000_000);
+/// `limits.read_timeout_ms`, `limits.keepalive_timeout_ms`.
+pub(super) const CLIENT_TIMEOUT_MS: Range = range(10, HOUR_MS);
+/// `limits.max_body_bytes`.
+pub(super) const BODY_BYTES: Range = range(1, 4 * GIB);
+/// `limits.replay_memory_bytes`.
+pub(super) const REPLAY_MEMORY_BYTES: Range = range(0, 64 * GIB);
+/// `upstream.max_idle_connections`.
+pub(super) const IDLE_CONNECTIONS: Range = range(1, 100_000);
+/// `upstream.idle_timeout_ms`.
+pub(super) const IDLE_TIMEOUT_MS: Range = range(10, HOUR_MS);
+/// `breaker.consecutive_failures`, `health_check.*_after`.
+pub(super) const IN_A_ROW: Range = range(1, 1_000);
+/// `breaker.half_open_*`.
+pub(super) const PROBES: Range = range(1, 100);
+/// `breaker.open_*_ms`.
+pub(super) const OPEN_MS: Range = range(10, DAY_MS);
+/// `breaker.probe_lease_ms`.
+pub(super) const LEASE_MS: Range = range(100, HOUR_MS);
+/// `health_check.interval_ms`, `health_check.timeout_ms`.
+pub(super) const CHECK_MS: Range = range(10, HOUR_MS);
+/// `retry.max_retries`.
+pub(super) const RETRIES: Range = range(0, 10);
+/// `retry.replay_limit_bytes`.
+pub(super) const REPLAY_BYTES: Range = range(0, GIB);
+/// `timeouts.*_ms`.
+pub(super) const UPSTREAM_MS: Range = range(1, DAY_MS);
+
+/// The most models, and the most versions over all models: each is a set of
+/// metric series.
+pub(super) const MAX_MODELS: usize = 1_000;
+/// See [`MAX_MODELS`].
+pub(super) const MAX_VERSIONS: usize = 1_000;
+/// The most endpoints, over all versions: each is checked on its own.
+pub(super) const MAX_ENDPOINTS: usize = 10_000;
+/// The longest fallback chain.
+pub(super) const MAX_FALLBACK: usize = 8;
+/// The longest `health_check.path`.
+pub(super) const MAX_PATH_BYTES: usize = 1_024;

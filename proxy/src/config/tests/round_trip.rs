@@ -1,0 +1,96 @@
+//! Any valid configuration can be written back, read again and decided by.
+
+use std::collections::BTreeMap;
+
+use aegis_policy::ModelConfig;
+use proptest::{collection::btree_map, prelude::*};
+
+use crate::config::{
+    RawConfig, parse,
+    raw::{RawBreaker, RawHealthCheck, RawModel, RawVersion},
+};
+
+fn name() -> impl Strategy<Value = String> {
+    "[A-Za-z0-9_-][A-Za-z0-9._-]{0,7}"
+}
+
+fn version() -> impl Strategy<Value = RawVersion> {
+    let weight = prop_oneof![Just(0.0), 0.0..=1e6, Just(1e6), Just(f64::MIN_POSITIVE)];
+    let endpoints = proptest::collection::btree_set((any::<[u8; 4]>(), 1..=u16::MAX), 1..4);
+    (weight, endpoints).prop_map(|(weight, endpoints)| RawVersion {
+        weight: Some(weight),
+        endpoints: endpoints
+            .into_iter()
+            .map(|(ip, port)| std::net::SocketAddr::from((ip, port)).to_string())
+            .collect(),
+    })
+}
+
+fn model() -> impl Strategy<Value = RawModel> {
+    (
+        btree_map(name(), version(), 1..4),
+        any::<(bool, bool)>(),
+        (1..=1000_u64, 10..=86_400_000_u64, 1..=100_u64),
+        10..=3_600_000_u64,
+    )
+        .prop_map(
+            |(versions, (allow_pin, chained), breaker, interval_ms)| RawModel {
+                allow_pin,
+                fallback: if chained {
+                    versions.keys().cloned().collect()
+                } else {
+                    Vec::new()
+                },
+                versions,
+                breaker: RawBreaker {
+                    consecutive_failures: breaker.0,
+                    open_base_ms: breaker.1,
+                    open_max_ms: breaker.1,
+                    half_open_max_probes: breaker.2,
+                    ..RawBreaker::default()
+                },
+                health_check: RawHealthCheck {
+                    interval_ms,
+                    ..RawHealthCheck::default()
+                },
+                ..RawModel::default()
+            },
+        )
+        .prop_filter("some weight is above 0", |model| {
+            model
+                .versions
+                .values()
+                .any(|version| version.weight > Some(0.0))
+        })
+}
+
+fn valid() -> impl Strategy<Value = BTreeMap<String, RawModel>> {
+    btree_map(name(), model(), 1..4)
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_back_reads_the_same(models in valid()) {
+        let raw = RawConfig { models, ..RawConfig::default() };
+        let text = toml::to_string(&raw).unwrap();
+        let config = parse("a", &text).unwrap();
+        prop_assert_eq!(&RawConfig::from(&config), &raw);
+        let again = parse("b", &toml::to_string(&RawConfig::from(&config)).unwrap()).unwrap();
+        prop_assert!(again.diff(&config).is_empty());
+        prop_assert_eq!(again, config);
+    }
+
+    #[test]
+    fn whatever_is_taken_can_be_decided_by(models in valid()) {
+        let raw = RawConfig { models, ..RawConfig::default() };
+        let config = parse("a", &toml::to_string(&raw).unwrap()).unwrap();
+        for model in config.models.values() {
+            prop_assert!(ModelConfig::try_from(model).is_ok());
+        }
+    }
+
+    #[test]
+    fn any_text_is_taken_or_refused_without_a_panic(text in "\\PC*") {
+        let _ = parse("a", &text);
+    }
+}

@@ -1,0 +1,28 @@
+//! The edge: weighted versions, a breaker per endpoint, fallback, and a
+//! configuration that changes while it runs.
+//!
+//! Every decision is made by `aegis-policy`. Here is what surrounds it:
+//! [`shell`] is pingora's view of a request and [`exchange`] its state,
+//! [`state`] and [`model`] hold what runs, [`accept`] owns the data port, and
+//! [`config`], [`reload`], [`metrics`] and [`status`] face the operator.
+
+pub mod accept;
+pub mod admin;
+pub mod answer;
+pub mod body;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod exchange;
+pub mod health;
+pub mod lease;
+pub mod logging;
+pub mod metrics;
+pub mod model;
+pub mod own;
+pub mod reload;
+pub mod request;
+pub mod serve;
+pub mod shell;
+pub mod state;
+pub mod status;

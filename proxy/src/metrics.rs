@@ -1,0 +1,216 @@
+//! What the proxy counts: names in one place, handles for the hot path.
+//!
+//! A request must not look labels up, so everything that it counts is resolved
+//! when its version is configured: [`VersionMetrics`] holds one counter for
+//! every kind and status. Gauges that describe state (breakers, health, shares)
+//! are not kept up to date by whoever changes the state, which would drift;
+//! they are set from the state itself when somebody asks ([`Metrics::show`]).
+//!
+//! Every series exists at 0 from the start, so that a rate over its first
+//! increase is right, and [`Metrics::reconcile`] takes away the series of what
+//! is no longer configured. Label values come from closed sets, or from names
+//! and addresses in the configuration, whose number is bounded.
+
+mod client_side;
+mod labels;
+mod series;
+pub mod specs;
+mod tracked;
+mod version;
+
+#[cfg(test)]
+mod tests;
+
+use aegis_policy::FallbackReason;
+use aegis_protocol::Reason;
+use prometheus::{
+    Encoder, GaugeVec, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
+};
+
+use crate::{
+    config::{Config, Name},
+    status::{HealthWord, Running},
+};
+
+pub use labels::{RETRY_REASONS, ReloadResult, RetryResult};
+pub use tracked::Tracked;
+pub use version::VersionMetrics;
+
+/// Upper bounds of the latency buckets, in seconds. They resolve 0.2 and 1.5 s,
+/// and are the backend's, so that the two can be laid over each other.
+pub const LATENCY_BUCKETS: [f64; 15] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0,
+];
+
+/// The content type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// Everything that the proxy counts.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    waiting: IntGaugeVec,
+    breaker_state: IntGaugeVec,
+    breaker_transitions: IntCounterVec,
+    endpoint_healthy: IntGaugeVec,
+    available: GaugeVec,
+    weight: GaugeVec,
+    fallbacks: IntCounterVec,
+    retries: IntCounterVec,
+    rejected: IntCounterVec,
+    in_flight: IntGauge,
+    connections: IntGauge,
+    generation: IntGauge,
+    reloads: IntCounterVec,
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// Registers everything.
+    ///
+    /// # Errors
+    ///
+    /// When two metrics have one name: a mistake in [`specs`], which the first
+    /// start finds.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let r = &registry;
+        let metrics = Self {
+            requests: specs::REQUESTS.counters(r)?,
+            duration: specs::DURATION.histograms(r, &LATENCY_BUCKETS)?,
+            waiting: specs::WAITING.gauges(r)?,
+            breaker_state: specs::BREAKER_STATE.gauges(r)?,
+            breaker_transitions: specs::BREAKER_TRANSITIONS.counters(r)?,
+            endpoint_healthy: specs::ENDPOINT_HEALTHY.gauges(r)?,
+            available: specs::AVAILABLE.float_gauges(r)?,
+            weight: specs::WEIGHT.float_gauges(r)?,
+            fallbacks: specs::FALLBACKS.counters(r)?,
+            retries: specs::RETRIES.counters(r)?,
+            rejected: specs::REJECTED.counters(r)?,
+            in_flight: specs::IN_FLIGHT.gauge(r)?,
+            connections: specs::CONNECTIONS.gauge(r)?,
+            generation: specs::GENERATION.gauge(r)?,
+            reloads: specs::RELOADS.counters(r)?,
+            registry,
+        };
+        for reason in Reason::ALL {
+            metrics.rejected.with_label_values(&[reason.name()]);
+        }
+        for result in ReloadResult::ALL {
+            metrics.reloads.with_label_values(&[result.label()]);
+        }
+        Ok(metrics)
+    }
+
+    /// The handles for the requests of one version; its series exist from now on.
+    #[must_use]
+    pub fn version(&self, model: &Name, version: &Name) -> VersionMetrics {
+        VersionMetrics::new(self, model, version)
+    }
+
+    /// Gives every series of a configuration its 0, and takes away the series
+    /// of what is not in it.
+    pub fn reconcile(&self, config: &Config, generation: u64) {
+        self.generation
+            .set(i64::try_from(generation).unwrap_or(i64::MAX));
+        series::create(self, config);
+        series::remove_stale(self, config);
+    }
+
+    /// A request left its version for another.
+    pub fn fell_back(&self, model: &str, from: &str, to: &str, reason: FallbackReason) {
+        self.fallbacks
+            .with_label_values(&[model, from, to, reason.label()])
+            .inc();
+    }
+
+    /// An attempt failed for `reason` (of [`RETRY_REASONS`]); `result` says
+    /// whether another one was made.
+    pub fn retried(&self, model: &str, reason: &str, result: RetryResult) {
+        self.retries
+            .with_label_values(&[model, reason, result.label()])
+            .inc();
+    }
+
+    /// A breaker moved.
+    pub fn breaker_moved(&self, model: &str, moved: &aegis_policy::Transition) {
+        let endpoint = moved.address.to_string();
+        let (to, reason) = (moved.step.to.label(), moved.step.reason.label());
+        self.breaker_transitions
+            .with_label_values(&[model, &moved.version, &endpoint, to, reason])
+            .inc();
+    }
+
+    /// The proxy refused a request by itself.
+    pub fn rejected(&self, reason: Reason) {
+        self.rejected.with_label_values(&[reason.name()]).inc();
+    }
+
+    /// A reload came to an end.
+    pub fn reloaded(&self, result: ReloadResult) {
+        self.reloads.with_label_values(&[result.label()]).inc();
+    }
+
+    /// Counts a request as in flight until the guard is dropped.
+    pub fn request_in_flight(&self) -> Tracked {
+        Tracked::new(&self.in_flight)
+    }
+
+    /// Counts a client connection as open until the guard is dropped.
+    pub fn connection_open(&self) -> Tracked {
+        Tracked::new(&self.connections)
+    }
+
+    /// Requests in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> i64 {
+        self.in_flight.get()
+    }
+
+    /// Client connections that are open.
+    #[must_use]
+    pub fn connections(&self) -> i64 {
+        self.connections.get()
+    }
+
+    /// Sets the gauges that describe state.
+    pub fn show(&self, running: &Running) {
+        for (model, status) in &running.models {
+            for (version, status) in &status.versions {
+                self.available
+                    .with_label_values(&[model, version])
+                    .set(status.available_ratio);
+                for endpoint in &status.endpoints {
+                    let address = endpoint.address.to_string();
+                    let labels = [model.as_str(), version, &address];
+                    let healthy = endpoint.health == HealthWord::Ready;
+                    self.breaker_state
+                        .with_label_values(&labels)
+                        .set(endpoint.breaker.gauge());
+                    self.endpoint_healthy
+                        .with_label_values(&labels)
+                        .set(healthy.into());
+                }
+            }
+        }
+    }
+
+    /// Everything, in Prometheus' text format.
+    ///
+    /// # Errors
+    ///
+    /// When a metric cannot be written down, which none of ours does.
+    pub fn render(&self) -> prometheus::Result<Vec<u8>> {
+        let mut families = self.registry.gather();
+        families.extend(client_side::families(self));
+        // The encoder refuses a family without a series.
+        families.retain(|family| !family.get_metric().is_empty());
+        families.sort_by(|a, b| a.name().cmp(b.name()));
+        let mut text = Vec::with_capacity(64 * 1024);
+        TextEncoder::new().encode(&families, &mut text)?;
+        Ok(text)
+    }
+}

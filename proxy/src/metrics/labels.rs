@@ -1,0 +1,127 @@
+//! Closed sets of label values.
+
+/// Why an attempt failed that a retry may follow.
+pub const RETRY_REASONS: [&str; 4] = ["connect", "reset", "stale_connection", "garbage"];
+
+/// Whether a failed attempt was followed by another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryResult {
+    /// Another attempt was made.
+    Made,
+    /// `max_retries` were made already, or no endpoint was left.
+    Exhausted,
+    /// The request's body cannot be sent again.
+    NotReplayable,
+}
+
+/// How a reload ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReloadResult {
+    /// A new configuration runs.
+    Applied,
+    /// The file has faults; what ran still runs.
+    Refused,
+    /// The file says what runs already.
+    Unchanged,
+}
+
+// === impl RetryResult ===
+
+impl RetryResult {
+    /// Every result.
+    pub const ALL: [Self; 3] = [Self::Made, Self::Exhausted, Self::NotReplayable];
+
+    /// The result as a label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Made => "made",
+            Self::Exhausted => "exhausted",
+            Self::NotReplayable => "not_replayable",
+        }
+    }
+}
+
+// === impl ReloadResult ===
+
+impl ReloadResult {
+    /// Every result.
+    pub const ALL: [Self; 3] = [Self::Applied, Self::Refused, Self::Unchanged];
+
+    /// The result as a label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Refused => "refused",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
+/// The statuses that have a label of their own; the rest share one a class.
+const CODES: [(u16, &str); 12] = [
+    (200, "200"),
+    (400, "400"),
+    (404, "404"),
+    (413, "413"),
+    (415, "415"),
+    (422, "422"),
+    (429, "429"),
+    (499, "499"),
+    (500, "500"),
+    (502, "502"),
+    (503, "503"),
+    (504, "504"),
+];
+
+/// The classes, by their first digit from 1, and what is no status at all.
+const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
+
+/// How many values the label `code` has.
+pub(super) const CODE_LABELS: usize = CODES.len() + CLASSES.len();
+
+/// The value of the label `code` at `index` of [`CODE_LABELS`].
+pub(super) fn code_label(index: usize) -> &'static str {
+    match CODES.get(index) {
+        Some((_, label)) => label,
+        None => CLASSES[(index - CODES.len()).min(CLASSES.len() - 1)],
+    }
+}
+
+/// The index of a status in [`CODE_LABELS`].
+pub(super) fn code_index(status: u16) -> usize {
+    if let Some(index) = CODES.iter().position(|(code, _)| *code == status) {
+        return index;
+    }
+    let class = match status {
+        100..=599 => usize::from(status / 100) - 1,
+        _ => CLASSES.len() - 1,
+    };
+    CODES.len() + class
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CODE_LABELS, code_index, code_label};
+
+    #[test]
+    fn every_status_has_one_label_of_a_closed_set() {
+        for (status, label) in [
+            (200, "200"),
+            (204, "2xx"),
+            (101, "1xx"),
+            (308, "3xx"),
+            (405, "4xx"),
+            (499, "499"),
+            (503, "503"),
+            (599, "5xx"),
+            (0, "other"),
+            (999, "other"),
+        ] {
+            assert_eq!(code_label(code_index(status)), label, "{status}");
+        }
+        assert!((0..=u16::MAX).all(|status| code_index(status) < CODE_LABELS));
+    }
+}

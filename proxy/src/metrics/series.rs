@@ -1,0 +1,152 @@
+//! Which series there are: those of the configuration, and no others.
+
+use std::collections::HashSet;
+
+use aegis_policy::{BreakerState, FallbackReason, TripReason};
+use prometheus::{
+    core::{Collector, MetricVec, MetricVecBuilder},
+    proto::Metric,
+};
+
+use super::{
+    Metrics, RETRY_REASONS, RetryResult,
+    client_side::{label, series},
+    specs::{self, Spec},
+};
+use crate::config::{Config, Model, Name, Version};
+
+/// Gives every series of a configuration its 0.
+pub(super) fn create(metrics: &Metrics, config: &Config) {
+    for (model_name, model) in &config.models {
+        for (name, version) in &model.versions {
+            create_version(metrics, model_name, name, version);
+        }
+        for (from, to) in fallback_pairs(model) {
+            for reason in FallbackReason::LABELS {
+                let labels = [&**model_name, from, to, reason];
+                metrics.fallbacks.with_label_values(&labels);
+            }
+        }
+        for reason in RETRY_REASONS {
+            for result in RetryResult::ALL {
+                let labels = [&**model_name, reason, result.label()];
+                metrics.retries.with_label_values(&labels);
+            }
+        }
+    }
+}
+
+fn create_version(metrics: &Metrics, model: &Name, name: &Name, version: &Version) {
+    // Its handles are made for their side effect here.
+    let _ = metrics.version(model, name);
+    let labels = [&**model, &**name];
+    metrics
+        .weight
+        .with_label_values(&labels)
+        .set(version.weight);
+    metrics.available.with_label_values(&labels);
+    for endpoint in &version.endpoints {
+        let endpoint = endpoint.to_string();
+        let labels = [&**model, &**name, &endpoint];
+        metrics.breaker_state.with_label_values(&labels);
+        metrics.endpoint_healthy.with_label_values(&labels);
+        for (to, reason) in moves() {
+            let labels = [&**model, &**name, &endpoint, to, reason];
+            metrics.breaker_transitions.with_label_values(&labels);
+        }
+    }
+}
+
+/// Every pair of versions between which traffic can fall back.
+fn fallback_pairs(model: &Model) -> impl Iterator<Item = (&str, &str)> {
+    let chain = model.fallback.iter();
+    chain.flat_map(|to| {
+        let from = model.versions.keys().filter(move |from| *from != to);
+        from.map(move |from| (&**from, &**to))
+    })
+}
+
+/// Every move that a breaker can make, with the rule that makes it.
+fn moves() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let to = [
+        BreakerState::Open,
+        BreakerState::Open,
+        BreakerState::HalfOpen,
+        BreakerState::Closed,
+    ];
+    to.map(BreakerState::label)
+        .into_iter()
+        .zip(TripReason::LABELS)
+}
+
+/// Takes away the series of models, versions and endpoints that are not
+/// configured.
+pub(super) fn remove_stale(metrics: &Metrics, config: &Config) {
+    let version = |metric: &Metric| has_version(config, metric, "model_version");
+    let endpoints = endpoints(config);
+    let endpoint = |metric: &Metric| {
+        let key = ["model", "model_version", "endpoint"].map(|name| label(metric, name).to_owned());
+        endpoints.contains(&key)
+    };
+    let pair =
+        |metric: &Metric| has_version(config, metric, "from") && has_version(config, metric, "to");
+    let model = |metric: &Metric| config.models.contains_key(label(metric, "model"));
+    retain(&metrics.requests, &specs::REQUESTS, version);
+    retain(&metrics.duration, &specs::DURATION, version);
+    retain(&metrics.waiting, &specs::WAITING, version);
+    retain(&metrics.available, &specs::AVAILABLE, version);
+    retain(&metrics.weight, &specs::WEIGHT, version);
+    retain(&metrics.breaker_state, &specs::BREAKER_STATE, endpoint);
+    retain(
+        &metrics.breaker_transitions,
+        &specs::BREAKER_TRANSITIONS,
+        endpoint,
+    );
+    retain(
+        &metrics.endpoint_healthy,
+        &specs::ENDPOINT_HEALTHY,
+        endpoint,
+    );
+    retain(&metrics.fallbacks, &specs::FALLBACKS, pair);
+    retain(&metrics.retries, &specs::RETRIES, model);
+}
+
+/// The labels of every endpoint.
+fn endpoints(config: &Config) -> HashSet<[String; 3]> {
+    let mut endpoints = HashSet::with_capacity(config.endpoint_count());
+    for (model_name, model) in &config.models {
+        for (name, version) in &model.versions {
+            for endpoint in &version.endpoints {
+                let key = [
+                    model_name.to_string(),
+                    name.to_string(),
+                    endpoint.to_string(),
+                ];
+                endpoints.insert(key);
+            }
+        }
+    }
+    endpoints
+}
+
+fn retain<B: MetricVecBuilder>(metrics: &MetricVec<B>, spec: &Spec, keep: impl Fn(&Metric) -> bool)
+where
+    MetricVec<B>: Collector,
+{
+    for metric in series(metrics) {
+        if !keep(&metric) {
+            let labels: Vec<&str> = spec
+                .labels
+                .iter()
+                .map(|name| label(&metric, name))
+                .collect();
+            // Another reconcile may have been first.
+            let _ = metrics.remove_label_values(&labels);
+        }
+    }
+}
+
+fn has_version(config: &Config, metric: &Metric, name: &str) -> bool {
+    let model = config.models.get(label(metric, "model"));
+    model.is_some_and(|model| model.versions.contains_key(label(metric, name)))
+}

@@ -1,0 +1,59 @@
+//! What the requests of one version count, with every label resolved.
+
+use std::{array, sync::Arc, time::Duration};
+
+use aegis_policy::RouteKind;
+use prometheus::{Histogram, IntCounter, IntGauge};
+
+use super::{
+    Metrics, Tracked,
+    labels::{CODE_LABELS, code_index, code_label},
+    specs::VIA,
+};
+
+const KINDS: usize = RouteKind::LABELS.len();
+
+/// Handles for the requests of one version. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct VersionMetrics(Arc<Handles>);
+
+#[derive(Debug)]
+struct Handles {
+    /// By kind, then by status.
+    requests: [[IntCounter; CODE_LABELS]; KINDS],
+    duration: Histogram,
+    waiting: IntGauge,
+}
+
+// === impl VersionMetrics ===
+
+impl VersionMetrics {
+    pub(super) fn new(metrics: &Metrics, model: &str, version: &str) -> Self {
+        let counter = |kind: usize, code: usize| {
+            let labels = [model, version, RouteKind::LABELS[kind], code_label(code)];
+            metrics.requests.with_label_values(&labels)
+        };
+        Self(Arc::new(Handles {
+            requests: array::from_fn(|kind| array::from_fn(|code| counter(kind, code))),
+            duration: metrics.duration.with_label_values(&[model, version]),
+            waiting: metrics.waiting.with_label_values(&[model, version, VIA]),
+        }))
+    }
+
+    /// A request has ended: how it came to this version, the status that its
+    /// client got, and how long it took in all.
+    pub fn answered(&self, kind: RouteKind, status: u16, took: Duration) {
+        let kind = match kind {
+            RouteKind::Split => 0,
+            RouteKind::Pinned => 1,
+            RouteKind::Fallback(_) => 2,
+        };
+        self.0.requests[kind][code_index(status)].inc();
+        self.0.duration.observe(took.as_secs_f64());
+    }
+
+    /// Counts a request as waiting for its answer until the guard is dropped.
+    pub fn waiting(&self) -> Tracked {
+        Tracked::new(&self.0.waiting)
+    }
+}

@@ -1,0 +1,322 @@
+//! One model as the shell sees it: its decisions behind one short lock, and
+//! everything that a request needs of it worked out beforehand.
+//!
+//! The lock is the only one on a request's path. It is held for a decision or
+//! a record, some hundred nanoseconds, and never across an await. What is behind
+//! it outlives configurations: every generation has its own [`Model`]s, and
+//! those of one name share one decider. The handles of the versions are
+//! behind the lock too, so that a decision always comes with the handle of its
+//! version, even in the moment between two generations.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use aegis_policy::{
+    Ask, CheckResult, ConfigError, ModelConfig, ModelPolicy, Outcome, Permit, Refusal, RouteKind,
+    Transition, model::EndpointKey,
+};
+use aegis_protocol::path;
+use http::{HeaderValue, Uri};
+use parking_lot::Mutex;
+
+use crate::{
+    clock, config,
+    lease::Lease,
+    metrics::{Metrics, VersionMetrics},
+    request::Action,
+    status::ModelStatus,
+};
+
+/// A model in one generation of the configuration.
+#[derive(Debug)]
+pub struct Model {
+    name: Arc<str>,
+    config: config::Model,
+    wanted: ModelConfig,
+    versions: Vec<Arc<Version>>,
+    metrics: Arc<Metrics>,
+    decider: Arc<Mutex<Decider>>,
+}
+
+/// The policy, and the versions that it knows.
+#[derive(Debug)]
+struct Decider {
+    policy: ModelPolicy,
+    versions: Vec<Arc<Version>>,
+}
+
+/// A version, with what its requests need.
+#[derive(Debug)]
+pub struct Version {
+    name: Arc<str>,
+    header: HeaderValue,
+    infer: Uri,
+    metadata: Uri,
+    metrics: VersionMetrics,
+}
+
+/// One attempt at a request.
+#[derive(Debug)]
+pub struct Attempt {
+    /// The right to make it.
+    pub lease: Lease,
+    /// The endpoint, to remember that it was tried.
+    pub endpoint: EndpointKey,
+    /// Where it goes.
+    pub address: SocketAddr,
+    /// The version that answers.
+    pub version: Arc<Version>,
+    /// The version that was chosen first.
+    pub chosen: Arc<str>,
+    /// How it came about.
+    pub kind: RouteKind,
+}
+
+// === impl Model ===
+
+impl Model {
+    /// Makes a model of a new generation beside the running one. The policy
+    /// that they share is told by [`Self::adopt`].
+    ///
+    /// # Errors
+    /// What validation should have found.
+    pub fn build(
+        name: &config::Name,
+        config: &config::Model,
+        running: Option<&Arc<Self>>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, ConfigError> {
+        let wanted = ModelConfig::try_from(config)?;
+        let version = |version| Arc::new(Version::new(name, version, metrics));
+        let versions: Vec<_> = config.versions.keys().map(version).collect();
+        let decider = match running {
+            Some(running) => Arc::clone(&running.decider),
+            None => Arc::new(Mutex::new(Decider {
+                policy: ModelPolicy::new(wanted.clone(), clock::now()),
+                versions: versions.clone(),
+            })),
+        };
+        Ok(Self {
+            name: name.to_arc(),
+            config: config.clone(),
+            wanted,
+            versions,
+            metrics: Arc::clone(metrics),
+            decider,
+        })
+    }
+
+    /// Tells the shared policy of this generation's configuration.
+    pub fn adopt(&self) {
+        let mut decider = self.decider.lock();
+        decider
+            .policy
+            .reconfigure(self.wanted.clone(), clock::now());
+        decider.versions.clone_from(&self.versions);
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// How it is served.
+    #[must_use]
+    pub fn config(&self) -> &config::Model {
+        &self.config
+    }
+
+    /// Its versions.
+    #[must_use]
+    pub fn versions(&self) -> &[Arc<Version>] {
+        &self.versions
+    }
+
+    /// One of its versions.
+    #[must_use]
+    pub fn version(&self, name: &str) -> Option<&Version> {
+        let mut versions = self.versions.iter();
+        versions
+            .find(|version| *version.name == *name)
+            .map(|v| &**v)
+    }
+
+    /// Where what happens to it is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Chooses for a request's first attempt.
+    ///
+    /// # Errors
+    /// As [`ModelPolicy::start`].
+    pub fn start(self: &Arc<Self>, ask: Ask<'_>) -> Result<Attempt, Refusal> {
+        self.decide(|policy| policy.start(ask, clock::now(), &mut rand::rng()))
+    }
+
+    /// Chooses again, elsewhere.
+    ///
+    /// # Errors
+    /// As [`ModelPolicy::again`].
+    pub fn again(
+        self: &Arc<Self>,
+        chosen: &str,
+        pinned: bool,
+        tried: &[EndpointKey],
+    ) -> Result<Attempt, Refusal> {
+        self.decide(|policy| policy.again(chosen, pinned, tried, clock::now(), &mut rand::rng()))
+    }
+
+    /// Takes a permit back.
+    pub fn record(&self, permit: Permit, outcome: Outcome) {
+        let now = clock::now();
+        let mut decider = self.decider.lock();
+        let moved = decider
+            .policy
+            .record(permit, outcome, now, &mut rand::rng());
+        drop(decider);
+        if let Some(transition) = moved {
+            self.moved(&transition);
+        }
+    }
+
+    /// Takes the answer to an active check.
+    pub fn check(&self, version: &str, address: SocketAddr, result: CheckResult) {
+        let now = clock::now();
+        let mut decider = self.decider.lock();
+        let changed = decider.policy.check(version, address, result, now);
+        drop(decider);
+        if let Some(health) = changed {
+            tracing::info!(model = %self.name, version, endpoint = %address, ?health, "health changed");
+        }
+    }
+
+    /// Whether every version that takes traffic, or its fallback, might answer.
+    #[must_use]
+    pub fn can_serve(&self) -> bool {
+        self.decider.lock().policy.can_serve(clock::now())
+    }
+
+    /// The part of a version's endpoints that serves, from 0 to 1.
+    #[must_use]
+    pub fn available(&self, version: &str) -> f64 {
+        self.decider.lock().policy.available(version).unwrap_or(0.0)
+    }
+
+    /// All that the policy knows, for people.
+    #[must_use]
+    pub fn status(&self) -> ModelStatus {
+        let decider = self.decider.lock();
+        let ready = decider.policy.can_serve(clock::now());
+        let versions = decider.policy.status(clock::now());
+        drop(decider);
+        let fallback = self.config.fallback.iter();
+        ModelStatus {
+            ready,
+            fallback: fallback.map(ToString::to_string).collect(),
+            versions: versions
+                .iter()
+                .map(|version| (version.name.to_string(), version.into()))
+                .collect(),
+        }
+    }
+
+    /// The version that most of the traffic goes to.
+    #[must_use]
+    pub fn main_version(&self) -> Option<&config::Name> {
+        let versions = self.config.versions.iter();
+        versions
+            .max_by(|(_, a), (_, b)| a.weight.total_cmp(&b.weight))
+            .map(|(name, _)| name)
+    }
+
+    fn decide(
+        self: &Arc<Self>,
+        choose: impl FnOnce(&mut ModelPolicy) -> Result<aegis_policy::Attempt, Refusal>,
+    ) -> Result<Attempt, Refusal> {
+        let mut decider = self.decider.lock();
+        let attempt = choose(&mut decider.policy)?;
+        let version = decider.version(&attempt.version);
+        drop(decider);
+        if let Some(transition) = &attempt.transition {
+            self.moved(transition);
+        }
+        let endpoint = attempt.permit.endpoint();
+        let lease = Lease::new(Arc::clone(self), attempt.permit);
+        Ok(Attempt {
+            lease,
+            endpoint,
+            address: attempt.address,
+            version: version.ok_or(Refusal::UnknownVersion)?,
+            chosen: attempt.chosen,
+            kind: attempt.kind,
+        })
+    }
+
+    /// A breaker has moved: say so.
+    fn moved(&self, transition: &Transition) {
+        let step = transition.step;
+        tracing::warn!(
+            model = %self.name,
+            version = %transition.version,
+            endpoint = %transition.address,
+            to = step.to.label(),
+            reason = %step.reason,
+            "a breaker moved"
+        );
+        self.metrics.breaker_moved(&self.name, transition);
+    }
+}
+
+// === impl Decider ===
+
+impl Decider {
+    fn version(&self, name: &str) -> Option<Arc<Version>> {
+        let mut versions = self.versions.iter();
+        versions.find(|version| *version.name == *name).cloned()
+    }
+}
+
+// === impl Version ===
+
+impl Version {
+    fn new(model: &config::Name, version: &config::Name, metrics: &Metrics) -> Self {
+        // Names hold only characters that paths and headers take as they are.
+        let uri = |path: String| Uri::try_from(path).unwrap_or_default();
+        Self {
+            name: version.to_arc(),
+            header: HeaderValue::try_from(&**version).unwrap_or(HeaderValue::from_static("")),
+            infer: uri(path::infer(model, Some(version))),
+            metadata: uri(path::model(model, Some(version))),
+            metrics: metrics.version(model, version),
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Its name, as a header's value.
+    #[must_use]
+    pub fn header(&self) -> &HeaderValue {
+        &self.header
+    }
+
+    /// Where a backend answers `action` for it.
+    #[must_use]
+    pub fn uri(&self, action: Action) -> &Uri {
+        match action {
+            Action::Infer => &self.infer,
+            Action::Metadata => &self.metadata,
+        }
+    }
+
+    /// What is counted for it.
+    #[must_use]
+    pub fn metrics(&self) -> &VersionMetrics {
+        &self.metrics
+    }
+}

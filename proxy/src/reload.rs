@@ -1,0 +1,384 @@
+//! The configuration changes while the proxy runs.
+//!
+//! One task owns the file. It reads it again when the folder says that
+//! something happened to it, every few seconds in case the folder says nothing
+//! (network file systems), on SIGHUP, and when the admin port asks. What it read
+//! goes to [`Apply`], which takes it whole or refuses it whole.
+//!
+//! Three things are easy to get wrong here:
+//!
+//! - **A file that is still being written.** A truncated TOML file is often
+//!   valid. So a change that nobody announced is taken only when two readings,
+//!   [`Timing::settle`] apart, are the same.
+//! - **A file that is swapped, not written.** Editors rename a new file over
+//!   the old one, and Kubernetes swaps the symlink `..data` in the folder above.
+//!   So the folder is watched, and never the file.
+//! - **A bad file that stays.** It is reported once, and not at every look.
+//!
+//! Every reading that found something new, or that was asked for, leaves a
+//! [`Report`], a log line with the difference, and a count.
+
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use aegis_config::{Fault, Rejected};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, oneshot},
+    time::{Instant, MissedTickBehavior},
+};
+
+use crate::metrics::{Metrics, ReloadResult};
+use watch::Watch;
+
+/// The most lines of difference that one reload logs.
+const LOGGED_CHANGES: usize = 100;
+/// Requests to reload that may wait; more are told to come again.
+const WAITING: usize = 16;
+/// A file that never settles is taken as it is after so many readings.
+const MAX_READINGS: usize = 50;
+
+/// Takes a new text whole, or refuses it whole.
+pub trait Apply: Send + 'static {
+    /// Takes `text`, whose origin is `origin`.
+    ///
+    /// # Errors
+    ///
+    /// Every fault of the text; what ran still runs.
+    fn apply(&mut self, origin: &str, text: &str) -> Result<Applied, Rejected>;
+}
+
+/// A text that was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The number of the configuration that runs now.
+    pub generation: u64,
+    /// What changed, one line a fact; empty when the text says what ran already.
+    pub changes: Vec<String>,
+}
+
+/// How often and how carefully the file is looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// From one unprompted look to the next.
+    pub poll: Duration,
+    /// Between the two readings that must agree.
+    pub settle: Duration,
+}
+
+/// What made the file be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// It changed.
+    File,
+    /// SIGHUP.
+    Signal,
+    /// `POST /reload`.
+    Admin,
+}
+
+/// How a reading ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Applied, refused or unchanged.
+    pub result: ReloadResult,
+    /// What made the file be read.
+    pub trigger: Trigger,
+    /// How long ago.
+    pub seconds_ago: f64,
+    /// The number of the configuration that was made; none when refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// What changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<String>,
+    /// Why it was refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Fault>,
+}
+
+/// Asks for reloads, and knows how the last one ended. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ReloadHandle {
+    origin: Arc<str>,
+    requests: mpsc::Sender<oneshot::Sender<Report>>,
+    last: Arc<Mutex<Option<(Instant, Report)>>>,
+}
+
+/// Why a reload could not be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// Too many wait already; a later try may be heard.
+    #[error("too many reloads wait already")]
+    Busy,
+    /// The proxy is going away.
+    #[error("the proxy is going away")]
+    Gone,
+}
+
+/// Owns the file; [`Reloader::run`] is its task.
+pub struct Reloader<A> {
+    path: PathBuf,
+    timing: Timing,
+    apply: A,
+    metrics: Arc<Metrics>,
+    handle: ReloadHandle,
+    requests: mpsc::Receiver<oneshot::Sender<Report>>,
+    hangup: Signal,
+    watch: Watch,
+    /// What was read last, good or bad.
+    seen: Reading,
+}
+
+/// A text, or why there is none.
+type Reading = Result<String, Rejected>;
+
+// === impl Timing ===
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            poll: Duration::from_secs(5),
+            settle: Duration::from_millis(50),
+        }
+    }
+}
+
+// === impl ReloadHandle ===
+
+impl ReloadHandle {
+    /// The file, as the user named it.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Reads the file now and takes it, and says how that ended.
+    ///
+    /// # Errors
+    ///
+    /// See [`AskError`].
+    pub async fn reload(&self) -> Result<Report, AskError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.try_send(reply).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => AskError::Busy,
+            mpsc::error::TrySendError::Closed(_) => AskError::Gone,
+        })?;
+        answer.await.map_err(|_| AskError::Gone)
+    }
+
+    /// How the last reading ended that found something new, or was asked for.
+    #[must_use]
+    pub fn last(&self) -> Option<Report> {
+        let last = self.last.lock();
+        last.as_ref().map(|(at, report)| Report {
+            seconds_ago: at.elapsed().as_secs_f64(),
+            ..report.clone()
+        })
+    }
+}
+
+// === impl Reloader ===
+
+impl<A: Apply> Reloader<A> {
+    /// Prepares to follow `path`, of which `running` is the text that runs.
+    ///
+    /// From here on SIGHUP no longer ends the process. Call it within a tokio
+    /// runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the signal cannot be caught. A folder that cannot be watched is no
+    /// error: the file is still looked at now and then.
+    pub fn new(
+        path: &Path,
+        running: String,
+        timing: Timing,
+        apply: A,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<Self> {
+        let (sender, requests) = mpsc::channel(WAITING);
+        Ok(Self {
+            path: path.to_owned(),
+            timing,
+            apply,
+            metrics,
+            handle: ReloadHandle {
+                origin: path.display().to_string().into(),
+                requests: sender,
+                last: Arc::default(),
+            },
+            requests,
+            hangup: signal(SignalKind::hangup())?,
+            watch: Watch::new(path),
+            seen: Ok(running),
+        })
+    }
+
+    /// A handle for the admin port.
+    #[must_use]
+    pub fn handle(&self) -> ReloadHandle {
+        self.handle.clone()
+    }
+
+    /// Follows the file until it is dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it between two polls loses no configuration that was taken: a
+    /// text is applied without a pause.
+    pub async fn run(mut self) {
+        // The file may have changed since the running text was read.
+        self.look().await;
+        let period = self.timing.poll;
+        let mut poll = tokio::time::interval_at(Instant::now() + period, period);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.watch.changed() => self.look().await,
+                _ = poll.tick() => self.look().await,
+                Some(()) = self.hangup.recv() => {
+                    self.read_now(Trigger::Signal).await;
+                }
+                Some(reply) = self.requests.recv() => {
+                    let report = self.read_now(Trigger::Admin).await;
+                    // Whoever asked may have gone.
+                    let _ = reply.send(report);
+                }
+            }
+        }
+    }
+
+    /// Takes the file if it is another than the last one, once it has settled.
+    async fn look(&mut self) {
+        let mut reading = self.read().await;
+        for _ in 0..MAX_READINGS {
+            if reading == self.seen {
+                return;
+            }
+            tokio::time::sleep(self.timing.settle).await;
+            let again = self.read().await;
+            if again == reading {
+                break;
+            }
+            reading = again;
+        }
+        self.take(reading, Trigger::File);
+    }
+
+    /// Takes the file as it is.
+    async fn read_now(&mut self, trigger: Trigger) -> Report {
+        let reading = self.read().await;
+        self.take(reading, trigger)
+    }
+
+    async fn read(&self) -> Reading {
+        let (path, origin) = (self.path.clone(), Arc::clone(&self.handle.origin));
+        let read = move || aegis_config::read_file(&path).map_err(|error| error.rejected(&origin));
+        match tokio::task::spawn_blocking(read).await {
+            Ok(reading) => reading,
+            // The runtime is going away, and this task with it.
+            Err(_) => self.seen.clone(),
+        }
+    }
+
+    fn take(&mut self, reading: Reading, trigger: Trigger) -> Report {
+        let origin = Arc::clone(&self.handle.origin);
+        let result = match &reading {
+            Ok(text) => self.apply.apply(&origin, text),
+            Err(rejected) => Err(rejected.clone()),
+        };
+        self.seen = reading;
+        let report = Report::of(result, trigger);
+        report.log(&origin);
+        self.metrics.reloaded(report.result);
+        *self.handle.last.lock() = Some((Instant::now(), report.clone()));
+        report
+    }
+}
+
+// === impl Report ===
+
+impl Report {
+    fn of(result: Result<Applied, Rejected>, trigger: Trigger) -> Self {
+        let (result, generation, changes, faults) = match result {
+            Ok(applied) if applied.changes.is_empty() => (
+                ReloadResult::Unchanged,
+                Some(applied.generation),
+                Vec::new(),
+                Vec::new(),
+            ),
+            Ok(applied) => {
+                let Applied {
+                    generation,
+                    changes,
+                } = applied;
+                (ReloadResult::Applied, Some(generation), changes, Vec::new())
+            }
+            Err(rejected) => (ReloadResult::Refused, None, Vec::new(), rejected.faults),
+        };
+        Self {
+            result,
+            trigger,
+            seconds_ago: 0.0,
+            generation,
+            changes,
+            faults,
+        }
+    }
+
+    /// The audit line: when (the log's own time), from where, the difference.
+    fn log(&self, origin: &str) {
+        let (trigger, generation) = (self.trigger, self.generation.unwrap_or_default());
+        match self.result {
+            ReloadResult::Applied => {
+                let count = self.changes.len();
+                tracing::info!(
+                    origin,
+                    ?trigger,
+                    generation,
+                    changes = count,
+                    "configuration taken"
+                );
+                for change in self.changes.iter().take(LOGGED_CHANGES) {
+                    tracing::info!(generation, "{change}");
+                }
+                if count > LOGGED_CHANGES {
+                    tracing::info!(generation, "and {} more changes", count - LOGGED_CHANGES);
+                }
+            }
+            ReloadResult::Unchanged => {
+                tracing::info!(
+                    origin,
+                    ?trigger,
+                    generation,
+                    "configuration says what runs already"
+                );
+            }
+            ReloadResult::Refused => {
+                let count = self.faults.len();
+                tracing::error!(
+                    origin,
+                    ?trigger,
+                    faults = count,
+                    "configuration refused; the running one stays"
+                );
+                for fault in &self.faults {
+                    tracing::error!(line = fault.line, path = %fault.path, "{}", fault.message);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What a request wants: read from its method, path and headers, before
+//! anything else is done for it.
+
+use std::sync::Arc;
+
+use aegis_protocol::{
+    Reason, excerpt, headers, listed,
+    path::{self, Route},
+};
+use http::{HeaderMap, Method, header};
+use pingora_core::protocols::http::{ServerSession, v1::server::HttpSession};
+
+use crate::{answer::Refusal, model::Model, state::Snapshot};
+
+/// What is to be done with a request.
+#[derive(Debug)]
+pub enum Wanted {
+    /// Answered here.
+    Own(Own),
+    /// Sent to a version of a model.
+    Forward(Forward),
+}
+
+/// The questions that the proxy answers itself.
+#[derive(Debug)]
+pub enum Own {
+    /// `/v2`
+    Server,
+    /// `/v2/health/live`
+    Live,
+    /// `/v2/health/ready`
+    Ready,
+    /// `/health`
+    Health,
+    /// `/v2/models/M[/versions/V]/ready`
+    ModelReady(Arc<Model>, Option<Arc<str>>),
+}
+
+/// A request for a model.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    /// The model.
+    pub model: Arc<Model>,
+    /// The version that the client named, if it did.
+    pub pinned: Option<Arc<str>>,
+    /// What is asked of it.
+    pub action: Action,
+}
+
+/// What a backend is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// An inference.
+    Infer,
+    /// The model's metadata.
+    Metadata,
+}
+
+/// Reads what a request wants.
+///
+/// # Errors
+/// A refusal that names what was wrong and what is known.
+pub fn identify(
+    method: &Method,
+    path: &str,
+    headers: &HeaderMap,
+    snapshot: &Snapshot,
+) -> Result<Wanted, Refusal> {
+    if path == path::HEALTH {
+        allow(method, &Method::GET, path)?;
+        return Ok(Wanted::Own(Own::Health));
+    }
+    let route = path::parse(path).ok_or_else(|| no_such_path(path))?;
+    allow(method, &route.method(), path)?;
+    Ok(match route {
+        Route::Server => Wanted::Own(Own::Server),
+        Route::Live => Wanted::Own(Own::Live),
+        Route::Ready => Wanted::Own(Own::Ready),
+        Route::ModelReady { model, version } => {
+            let model = find_model(snapshot, &model)?;
+            let version = find_pinned(&model, version.as_deref(), headers)?;
+            Wanted::Own(Own::ModelReady(model, version))
+        }
+        Route::Model { model, version } => forward(
+            snapshot,
+            &model,
+            version.as_deref(),
+            headers,
+            Action::Metadata,
+        )?,
+        Route::Infer { model, version } => {
+            forward(snapshot, &model, version.as_deref(), headers, Action::Infer)?
+        }
+    })
+}
+
+/// Refuses a request that says two lengths: whichever a server behind us
+/// believes, the other part of the bytes becomes a request of its own
+/// (RFC 9112, 6.3). Where one of them is a transfer encoding, pingora has taken
+/// the length out by now, so the raw header is looked at. Equal lengths are
+/// refused too: no client needs them, and not every server reads them alike.
+///
+/// # Errors
+/// The refusal.
+pub fn refuse_framing(session: &ServerSession) -> Result<(), Refusal> {
+    let mut lengths = session
+        .req_header()
+        .headers
+        .get_all(header::CONTENT_LENGTH)
+        .iter();
+    let one = lengths
+        .next()
+        .is_none_or(|length| length.as_bytes().iter().all(u8::is_ascii_digit));
+    if !one || lengths.next().is_some() {
+        let message = "the request has several values of Content-Length; send one";
+        return Err(Refusal::new(Reason::BadRequest, message));
+    }
+    if !session
+        .req_header()
+        .headers
+        .contains_key(header::TRANSFER_ENCODING)
+    {
+        return Ok(());
+    }
+    let raw = session.as_http1().map(HttpSession::get_headers_raw_bytes);
+    let has_length = raw.is_some_and(|raw| {
+        raw.split(|byte| *byte == b'\n').any(|line| {
+            line.get(..15)
+                .is_some_and(|name| name.eq_ignore_ascii_case(b"content-length:"))
+        })
+    });
+    if has_length {
+        let message = "the request has both Content-Length and Transfer-Encoding; send one";
+        return Err(Refusal::new(Reason::BadRequest, message));
+    }
+    Ok(())
+}
+
+fn allow(method: &Method, expected: &Method, path: &str) -> Result<(), Refusal> {
+    if method == expected {
+        return Ok(());
+    }
+    let (expected, allow) = match *expected {
+        Method::POST => (expected, "POST"),
+        _ => (&Method::GET, "GET"),
+    };
+    let message = format!("`{}` wants {expected}, got {method}", excerpt(path));
+    Err(Refusal {
+        allow: Some(allow),
+        ..Refusal::new(Reason::MethodNotAllowed, message)
+    })
+}
+
+fn no_such_path(path: &str) -> Refusal {
+    let message = format!(
+        "no such path: `{}`; inference is POST /v2/models/MODEL[/versions/VERSION]/infer",
+        excerpt(path)
+    );
+    Refusal::new(Reason::UnknownModel, message)
+}
+
+fn forward(
+    snapshot: &Snapshot,
+    model: &str,
+    version: Option<&str>,
+    headers: &HeaderMap,
+    action: Action,
+) -> Result<Wanted, Refusal> {
+    let model = find_model(snapshot, model)?;
+    let pinned = find_pinned(&model, version, headers)?;
+    Ok(Wanted::Forward(Forward {
+        model,
+        pinned,
+        action,
+    }))
+}
+
+fn find_model(snapshot: &Snapshot, name: &str) -> Result<Arc<Model>, Refusal> {
+    snapshot.model(name).map(Arc::clone).ok_or_else(|| {
+        let known = listed(snapshot.models().map(|model| &**model.name()));
+        let message = format!("unknown model `{}`; known: {known}", excerpt(name));
+        Refusal::new(Reason::UnknownModel, message)
+    })
+}
+
+/// The version that the path names, or else the header. Two that differ are
+/// refused: somebody would get another version than they asked for.
+fn find_pinned(
+    model: &Model,
+    in_path: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<Option<Arc<str>>, Refusal> {
+    let in_headers = headers.get_all(headers::MODEL_VERSION).iter();
+    let in_headers = in_headers.map(|value| value.to_str().unwrap_or("(not text)"));
+    let mut pins = in_path.into_iter().chain(in_headers);
+    let Some(asked) = pins.next() else {
+        return Ok(None);
+    };
+    if let Some(other) = pins.find(|other| *other != asked) {
+        let message = format!(
+            "the request asks for version `{}` and for version `{}`; name one",
+            excerpt(asked),
+            excerpt(other)
+        );
+        return Err(Refusal::new(Reason::BadRequest, message));
+    }
+    if !model.config().allow_pin {
+        let message = format!(
+            "model `{}` does not let clients choose the version (allow_pin = false)",
+            model.name()
+        );
+        return Err(Refusal::new(Reason::BadRequest, message));
+    }
+    let version = model.version(asked);
+    version.map(|v| Some(Arc::clone(v.name()))).ok_or_else(|| {
+        let known = listed(model.versions().iter().map(|v| &**v.name()));
+        let message = format!(
+            "model `{}` has no version `{}`; known: {known}",
+            model.name(),
+            excerpt(asked)
+        );
+        Refusal::new(Reason::UnknownVersion, message)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! The life of a request, as pingora tells it: one short method a phase.
+//!
+//! ```text
+//! request_filter      identify, refuse or answer, read the body
+//! upstream_peer       choose version and endpoint  ◀── again, when an attempt failed
+//! fail_to_connect     ┐
+//! error_while_proxy   ┴ what the attempt taught; whether another one helps
+//! upstream_request_filter, request_body_filter
+//!                     the chosen version in the path, the body from its start
+//! upstream_response_filter
+//!                     what the answer taught
+//! response_filter     which version answered, and why
+//! fail_to_proxy       nothing answered: say so
+//! logging             count it
+//! ```
+//!
+//! This file asks and does not decide: choices are made by `aegis-policy`, and
+//! the state of one request is in [`Exchange`].
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora_core::{Error, Result, modules::http::HttpModules, upstreams::peer::HttpPeer};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+
+use crate::{
+    clock,
+    exchange::{Exchange, failure::Stage},
+    state::Shared,
+};
+
+/// The proxy, as an app of pingora.
+pub struct Shell {
+    shared: Arc<Shared>,
+}
+
+// === impl Shell ===
+
+impl Shell {
+    /// Serves from the state that everything shares.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Shell {
+    type CTX = Exchange;
+
+    fn new_ctx(&self) -> Exchange {
+        Exchange::new(clock::now())
+    }
+
+    fn init_downstream_modules(&self, _: &mut HttpModules) {
+        // None: answers pass as the backend made them.
+    }
+
+    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        exchange.begin(session, &self.shared).await
+    }
+
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+    ) -> Result<Box<HttpPeer>> {
+        exchange.choose(session)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        exchange: &mut Exchange,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        exchange.attempt_failed(error, Stage::Connect)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        exchange: &mut Exchange,
+        client_reused: bool,
+    ) -> Box<Error> {
+        let stage = Stage::of_session(session, client_reused);
+        exchange.attempt_failed(error, stage)
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _: &mut Session,
+        request: &mut RequestHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        exchange.address_request(request)
+    }
+
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        chunk: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        exchange.send_body(chunk)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _: &mut Session,
+        response: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        exchange.judge(response);
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        _: &mut Session,
+        response: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        exchange.sign_answer(response)
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        exchange: &mut Exchange,
+    ) -> FailToProxy {
+        FailToProxy {
+            error_code: exchange.give_up(session, error, &self.shared).await,
+            can_reuse_downstream: false,
+        }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+        exchange.end(session, error, clock::now());
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &Exchange, _: &Error) -> bool {
+        // A client can make errors as fast as it likes; they are counted.
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _: &Session,
+        _: &Exchange,
+        _: &Error,
+        _: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}

@@ -1,0 +1,201 @@
+//! What everything in the proxy shares: the running configuration, the models'
+//! policies, the metrics.
+//!
+//! A configuration is taken whole: the new [`Snapshot`] is built beside the
+//! running one and swapped in with one store. A request takes the snapshot once
+//! and keeps what it took. Policies are carried over by model name, so that
+//! breakers, health and load estimates survive for what stays.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use aegis_policy::ConfigError;
+use arc_swap::{ArcSwap, Guard};
+use parking_lot::Mutex;
+
+use crate::{
+    body::ReplayMemory,
+    config::Config,
+    health::{Check, HealthSink, Target},
+    metrics::Metrics,
+    model::Model,
+    status::{Running, StatusSource},
+};
+
+/// One generation of the configuration, ready to serve.
+#[derive(Debug)]
+pub struct Snapshot {
+    generation: u64,
+    config: Config,
+    models: HashMap<Arc<str>, Arc<Model>>,
+}
+
+/// What everything shares.
+#[derive(Debug)]
+pub struct Shared {
+    snapshot: ArcSwap<Snapshot>,
+    /// Held while a configuration is taken, so that two never mix.
+    taking: Mutex<()>,
+    metrics: Arc<Metrics>,
+    replay_memory: Arc<ReplayMemory>,
+    draining: AtomicBool,
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    fn build(
+        generation: u64,
+        config: Config,
+        old: Option<&Self>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, ConfigError> {
+        let mut models = HashMap::with_capacity(config.models.len());
+        for (name, model) in &config.models {
+            let running = old.and_then(|old| old.model(name));
+            let model = Model::build(name, model, running, metrics)?;
+            models.insert(name.to_arc(), Arc::new(model));
+        }
+        Ok(Self {
+            generation,
+            config,
+            models,
+        })
+    }
+
+    /// The number of this configuration; 1 is the one of the start.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// A model, by name.
+    #[must_use]
+    pub fn model(&self, name: &str) -> Option<&Arc<Model>> {
+        self.models.get(name)
+    }
+
+    /// All models.
+    pub fn models(&self) -> impl Iterator<Item = &Arc<Model>> {
+        self.models.values()
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Starts with the first configuration.
+    ///
+    /// # Errors
+    /// What validation should have found; the message says what.
+    pub fn new(config: Config, metrics: Arc<Metrics>) -> Result<Self, ConfigError> {
+        let replay_memory = ReplayMemory::new(config.limits.replay_memory_bytes);
+        let snapshot = Snapshot::build(1, config, None, &metrics)?;
+        let shared = Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            taking: Mutex::new(()),
+            metrics,
+            replay_memory,
+            draining: AtomicBool::new(false),
+        };
+        shared.reconcile_metrics();
+        Ok(shared)
+    }
+
+    /// Takes a configuration whole, and returns its generation.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; the running configuration stays.
+    pub fn take(&self, config: Config) -> Result<u64, ConfigError> {
+        let _one_at_a_time = self.taking.lock();
+        let old = self.snapshot.load();
+        let generation = old.generation + 1;
+        let snapshot = Snapshot::build(generation, config, Some(&old), &self.metrics)?;
+        for model in snapshot.models() {
+            model.adopt();
+        }
+        self.snapshot.store(Arc::new(snapshot));
+        self.reconcile_metrics();
+        Ok(generation)
+    }
+
+    fn reconcile_metrics(&self) {
+        let snapshot = self.snapshot();
+        self.metrics
+            .reconcile(&snapshot.config, snapshot.generation);
+    }
+
+    /// The running configuration.
+    #[must_use]
+    pub fn snapshot(&self) -> Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
+    /// The running configuration, to be held for longer.
+    #[must_use]
+    pub fn snapshot_owned(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// The metrics.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// The memory for bodies.
+    #[must_use]
+    pub fn replay_memory(&self) -> &Arc<ReplayMemory> {
+        &self.replay_memory
+    }
+
+    /// From now on the proxy says that it is not ready.
+    pub fn start_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether the proxy is going away.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Whether every model can be answered, by a version or its fallback.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.is_draining() && self.snapshot().models().all(|model| model.can_serve())
+    }
+}
+
+impl HealthSink for Shared {
+    fn checked(&self, target: &Target, check: &Check) {
+        if let Some(model) = self.snapshot().model(&target.model) {
+            model.check(&target.version, target.address, check.into());
+        }
+    }
+}
+
+impl StatusSource for Shared {
+    fn running(&self) -> Running {
+        let snapshot = self.snapshot_owned();
+        Running {
+            generation: snapshot.generation,
+            draining: self.is_draining(),
+            models: snapshot
+                .models()
+                .map(|model| (model.name().to_string(), model.status()))
+                .collect(),
+        }
+    }
+}

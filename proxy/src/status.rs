@@ -1,0 +1,259 @@
+//! What the proxy says of itself on `/status`: plain data, ready for JSON.
+//!
+//! The shapes here are a promise to whoever reads `/status`; the policy's own
+//! types may change under them. Whoever runs the models implements
+//! [`StatusSource`]; the admin port adds what it knows itself (reloads,
+//! connections) and sends it.
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use aegis_policy::{
+    BreakerState, Health, TripReason,
+    status::{EndpointStatus as PolicyEndpoint, VersionStatus as PolicyVersion},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::reload::Report;
+
+/// Tells the running state.
+pub trait StatusSource: Send + Sync + 'static {
+    /// The state at this moment.
+    fn running(&self) -> Running;
+}
+
+/// The answer to `GET /status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// What runs.
+    #[serde(flatten)]
+    pub running: Running,
+    /// Where the configuration comes from.
+    pub config: ConfigStatus,
+    /// Requests that are being served.
+    pub in_flight: i64,
+    /// Client connections that are open.
+    pub connections: i64,
+}
+
+/// What runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Running {
+    /// The number of the running configuration; 1 is the one of the start.
+    pub generation: u64,
+    /// Whether the proxy is going away.
+    pub draining: bool,
+    /// Every model, by name.
+    pub models: BTreeMap<String, ModelStatus>,
+}
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfigStatus {
+    /// The file.
+    pub origin: String,
+    /// The last reload that found anything new, or was asked for.
+    pub last_reload: Option<Report>,
+}
+
+/// One model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelStatus {
+    /// Whether a request that names no version finds an endpoint that serves.
+    pub ready: bool,
+    /// The versions that answer when the chosen one cannot, in order.
+    pub fallback: Vec<String>,
+    /// Every version, by name.
+    pub versions: BTreeMap<String, VersionStatus>,
+}
+
+/// One version of a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VersionStatus {
+    /// Its weight, as configured.
+    pub weight: f64,
+    /// Its part of the split, 0 to 100.
+    pub share_percent: f64,
+    /// The part of its endpoints that is ready and not tripped, 0 to 1.
+    pub available_ratio: f64,
+    /// Its pool.
+    pub endpoints: Vec<EndpointStatus>,
+}
+
+/// One endpoint of a version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EndpointStatus {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// What active checks say.
+    pub health: HealthWord,
+    /// What the last check found, when it did not pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_detail: Option<String>,
+    /// Its breaker.
+    pub breaker: BreakerWord,
+    /// Why the breaker opened; none while it is closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tripped_by: Option<Trip>,
+    /// How long it stays open, in seconds; none when it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_for_seconds: Option<f64>,
+    /// Failures since the last success, while closed.
+    pub failures_in_a_row: u32,
+    /// Requests that are out now.
+    pub in_flight: u32,
+    /// Requests ever sent to it.
+    pub requests: u64,
+    /// Those that failed.
+    pub failures: u64,
+}
+
+/// The rule that opened a breaker, and its figures.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trip {
+    /// The rule, as in the metrics' label `reason`.
+    pub rule: String,
+    /// What it saw, in words.
+    pub detail: String,
+}
+
+/// What active checks say of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthWord {
+    /// Not checked yet.
+    Unknown,
+    /// Takes traffic.
+    Ready,
+    /// Failed its checks.
+    NotReady,
+    /// Said that it is shutting down.
+    Draining,
+}
+
+/// The state of a breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BreakerWord {
+    /// Traffic flows.
+    Closed,
+    /// A few probes decide.
+    HalfOpen,
+    /// No traffic.
+    Open,
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Why the proxy is not ready, one line a reason; empty when it is.
+    #[must_use]
+    pub fn not_ready_because(&self) -> Vec<String> {
+        let draining = self.draining.then(|| "draining".to_owned());
+        let models = self.models.iter().filter(|(_, model)| !model.ready);
+        draining
+            .into_iter()
+            .chain(models.map(|(name, model)| model.not_ready_because(name)))
+            .collect()
+    }
+}
+
+// === impl ModelStatus ===
+
+impl ModelStatus {
+    fn not_ready_because(&self, name: &str) -> String {
+        let versions: Vec<String> = self
+            .versions
+            .iter()
+            .map(|(version, status)| {
+                let all = status.endpoints.len();
+                let ready = status
+                    .endpoints
+                    .iter()
+                    .filter(|endpoint| endpoint.serves())
+                    .count();
+                format!("version {version}: {ready} of {all} endpoints")
+            })
+            .collect();
+        format!("model {name} cannot be answered ({})", versions.join(", "))
+    }
+}
+
+// === impl EndpointStatus ===
+
+impl EndpointStatus {
+    /// Whether traffic goes there.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        self.health == HealthWord::Ready && self.breaker == BreakerWord::Closed
+    }
+}
+
+impl From<&PolicyVersion> for VersionStatus {
+    fn from(version: &PolicyVersion) -> Self {
+        Self {
+            weight: version.weight,
+            share_percent: 100.0 * version.share,
+            available_ratio: version.available,
+            endpoints: version.endpoints.iter().map(EndpointStatus::from).collect(),
+        }
+    }
+}
+
+impl From<&PolicyEndpoint> for EndpointStatus {
+    fn from(endpoint: &PolicyEndpoint) -> Self {
+        Self {
+            address: endpoint.address,
+            health: endpoint.health.into(),
+            health_detail: None,
+            breaker: endpoint.breaker.into(),
+            tripped_by: endpoint.tripped_by.map(Trip::from),
+            open_for_seconds: endpoint.open_for.as_ref().map(Duration::as_secs_f64),
+            failures_in_a_row: endpoint.failures_in_a_row,
+            in_flight: endpoint.in_flight,
+            requests: endpoint.attempts,
+            failures: endpoint.failures,
+        }
+    }
+}
+
+impl From<TripReason> for Trip {
+    fn from(reason: TripReason) -> Self {
+        Self {
+            rule: reason.label().to_owned(),
+            detail: reason.to_string(),
+        }
+    }
+}
+
+impl From<Health> for HealthWord {
+    fn from(health: Health) -> Self {
+        match health {
+            Health::Unknown => Self::Unknown,
+            Health::Ready => Self::Ready,
+            Health::NotReady => Self::NotReady,
+            Health::Draining => Self::Draining,
+        }
+    }
+}
+
+impl From<BreakerState> for BreakerWord {
+    fn from(state: BreakerState) -> Self {
+        match state {
+            BreakerState::Closed => Self::Closed,
+            BreakerState::HalfOpen => Self::HalfOpen,
+            BreakerState::Open => Self::Open,
+        }
+    }
+}
+
+impl BreakerWord {
+    /// The state as a gauge: 0 closed, 1 half-open, 2 open.
+    #[must_use]
+    pub fn gauge(self) -> i64 {
+        match self {
+            Self::Closed => 0,
+            Self::HalfOpen => 1,
+            Self::Open => 2,
+        }
+    }
+}

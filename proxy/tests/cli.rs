@@ -1,0 +1,108 @@
+//! The command line, as a shell sees it: exit codes, stdout, stderr.
+
+use std::process::{Command, Output};
+
+/// Runs the program to its end.
+fn aegis_proxy(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_aegis-proxy"))
+        .args(args)
+        .output()
+        .expect("the program starts")
+}
+
+/// Exit code, stdout, stderr.
+fn parts(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+#[test]
+fn a_good_file_is_counted() {
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/proxy.toml");
+    let (code, out, err) = parts(&aegis_proxy(&["check", shipped]));
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.starts_with(&format!("{shipped}: ok, 1 model")), "{out}");
+    assert!(out.contains("3 endpoints"), "{out}");
+}
+
+#[test]
+fn every_fault_of_a_bad_file_is_told_on_stderr_by_check_and_by_serve() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bad.toml");
+    std::fs::write(&file, "[listne]\n[models.a.versions.1]\nweight = -1\n").unwrap();
+    let file = file.to_str().unwrap();
+    for args in [&["check", file][..], &["serve", "--config", file]] {
+        let (code, out, err) = parts(&aegis_proxy(args));
+        assert_eq!((code, out.as_str()), (Some(78), ""), "{args:?}: {err}");
+        let starts = [
+            "1: listne: unknown key `listne`, did you mean `listen`?",
+            "2: models.a.versions.1.endpoints: expected at least one endpoint",
+            "3: models.a.versions.1.weight: expected a number from 0 to 1000000, got -1",
+        ];
+        let lines: Vec<&str> = err.lines().collect();
+        assert_eq!(lines.len(), starts.len(), "{err}");
+        for (line, start) in lines.iter().zip(starts) {
+            assert!(line.starts_with(&format!("{file}:{start}")), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_fault_of_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("none.toml");
+    let (code, _, err) = parts(&aegis_proxy(&["check", file.to_str().unwrap()]));
+    assert_eq!(code, Some(78));
+    assert!(
+        err.contains("none.toml: cannot be read: No such file"),
+        "{err}"
+    );
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_with_its_key() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("proxy.toml");
+    let text = format!(
+        "[listen]\ndata = \"127.0.0.1:0\"\nadmin = \"{address}\"\n\
+         [models.a.versions.1]\nweight = 1\nendpoints = [\"127.0.0.1:1\"]\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let output = aegis_proxy(&["serve", "--config", file.to_str().unwrap()]);
+    let (code, out, err) = parts(&output);
+    assert_eq!((code, out.as_str()), (Some(69), ""), "{err}");
+    assert!(err.contains(&address.to_string()), "{err}");
+    assert!(err.contains("listen.admin"), "{err}");
+}
+
+#[test]
+fn the_schema_is_printed_as_it_ships() {
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/proxy.schema.json");
+    let (code, out, _) = parts(&aegis_proxy(&["schema"]));
+    assert_eq!(code, Some(0));
+    assert_eq!(out, std::fs::read_to_string(shipped).unwrap());
+}
+
+#[test]
+fn a_wrong_command_line_is_64_and_help_is_not() {
+    for args in [
+        &[][..],
+        &["serve"],
+        &["check"],
+        &["nope"],
+        &["check", "a", "b"],
+    ] {
+        let (code, _, err) = parts(&aegis_proxy(args));
+        assert_eq!(code, Some(64), "{args:?}: {err}");
+        assert!(err.contains("Usage"), "{err}");
+    }
+    let (code, out, err) = parts(&aegis_proxy(&["--help"]));
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.contains("check") && out.contains("schema"), "{out}");
+}
