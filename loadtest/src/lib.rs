@@ -1,0 +1,58 @@
+//! Open-loop load that counts latency from the intended send time, and scores the answers.
+//!
+//! A closed-loop generator waits for an answer before it sends the next
+//! request, so a server that stalls for a second is asked once in that second
+//! and looks almost fine. Users do not wait for each other. Here a schedule is
+//! drawn first (Poisson, from a seed), every request is due when the schedule
+//! says, and its latency runs from that instant whatever held it up: the server,
+//! the network, a connection limit, or this program. The difference is called
+//! coordinated omission; `tests/it/omission.rs` shows it.
+//!
+//! What this client itself could not do is said and never hidden: requests over
+//! `max_in_flight` are counted as dropped, lateness of sending as lag.
+//!
+//! Each module holds one idea:
+//!
+//! - pure: [`arrivals`](Arrivals) (when), `order` (which image), `score` (was the
+//!   answer right), `tally` (what happened so far), [`report`](Report) (in figures
+//!   and as a table);
+//! - shell: `clock` (the only reader of time), `client` (HTTP), `shot` (one
+//!   request), [`load`](Load) (all of them), [`cli`].
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::{sync::Arc, time::Duration};
+//! use aegis_loadtest::{Dataset, Load, Plan, Rate, Target};
+//!
+//! let data = Arc::new(Dataset::from_csv("loadtest/data/digits/test.csv".as_ref())?);
+//! let target = Target::new("http://127.0.0.1:8080", "digits")?;
+//! let mut load = Load::new(Plan::open(target, data, Rate::new(500.0)?, Duration::from_secs(30)))?
+//!     .start();
+//! load.finished().await;
+//! println!("{}", load.stop().await);
+//! # Ok(())
+//! # }
+//! ```
+
+mod arrivals;
+mod client;
+mod clock;
+mod dataset;
+mod load;
+mod order;
+mod outcome;
+mod plan;
+mod report;
+mod score;
+mod shot;
+mod stop;
+mod tally;
+
+pub mod cli;
+
+pub use crate::arrivals::{Arrivals, Rate, RateError};
+pub use crate::dataset::{Dataset, DatasetError, Example};
+pub use crate::load::{Handle, Load, LoadError};
+pub use crate::outcome::ErrorKind;
+pub use crate::plan::{Pattern, Plan, Target, TargetError};
+pub use crate::report::{Client, Failure, PlanSummary, Quantiles, Report, Summary, VersionSummary};

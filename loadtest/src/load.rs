@@ -1,0 +1,301 @@
+//! Runs a plan: keeps the schedule, sends, and counts.
+//!
+//! An open loop has one thread that waits for each instant of the schedule and
+//! then hands the request to the async runtime, without ever waiting for an
+//! answer. What comes back is recorded twice: for the whole run, and for the
+//! window since [`Handle::window`] was last called.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinHandle, JoinSet};
+
+use self::recorder::Recorder;
+use crate::arrivals::{Arrivals, Rate};
+use crate::clock;
+use crate::plan::{Pattern, Plan};
+use crate::report::{PlanSummary, Report, Summary};
+use crate::shot::Gun;
+use crate::stop::Stop;
+
+mod recorder;
+
+/// The most requests that may be under way: a file descriptor each.
+const MAX_IN_FLIGHT: usize = 1 << 19;
+
+/// The longest that a request may be waited for.
+const MAX_TIMEOUT: Duration = Duration::from_hours(1);
+
+/// The longest run: far longer than any, and far from where instants overflow.
+const MAX_DURATION: Duration = Duration::from_hours(30 * 24);
+
+/// A plan that is ready to run.
+#[derive(Debug)]
+pub struct Load(Arc<Run>);
+
+/// A load that runs. Dropping it stops the load.
+#[derive(Debug)]
+pub struct Handle {
+    run: Arc<Run>,
+    /// Ends when every request has; says whether the plan was carried out whole.
+    task: JoinHandle<bool>,
+    complete: Option<bool>,
+}
+
+/// Says why a plan cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The model's or the version's name makes no address.
+    #[error("the model's address is none: {0}")]
+    Address(#[from] http::uri::InvalidUri),
+    /// An example makes no tensor.
+    #[error("an example makes no request: {0}")]
+    Tensor(#[from] aegis_protocol::TensorError),
+    /// An example cannot be written.
+    #[error("an example makes no request: {0}")]
+    Encode(#[from] aegis_protocol::EncodeError),
+    /// A limit is out of its range.
+    #[error("{name}: expected 1 to {max}, got {got}")]
+    Limit {
+        /// Which one.
+        name: &'static str,
+        /// The most that it can be.
+        max: usize,
+        /// What it is.
+        got: usize,
+    },
+    /// A length of time is out of its range.
+    #[error("{name}: expected more than 0ns and at most {}s, got {got:?}", max.as_secs())]
+    Span {
+        /// Which one.
+        name: &'static str,
+        /// The longest that it can be.
+        max: Duration,
+        /// What it is.
+        got: Duration,
+    },
+}
+
+/// What the schedule, the requests and the handle share.
+#[derive(Debug)]
+struct Run {
+    plan: Plan,
+    gun: Gun,
+    stop: Stop,
+    /// One permit for each request that may be under way.
+    slots: Arc<Semaphore>,
+    recorder: Mutex<Recorder>,
+}
+
+// === impl Load ===
+
+impl Load {
+    /// Prepares every request.
+    ///
+    /// # Errors
+    ///
+    /// When a limit or a length of time is out of range, or a name makes no
+    /// address.
+    pub fn new(plan: Plan) -> Result<Self, LoadError> {
+        within("max_in_flight", plan.max_in_flight, MAX_IN_FLIGHT)?;
+        within("connections", plan.connections.unwrap_or(1), MAX_IN_FLIGHT)?;
+        span("timeout", plan.timeout, MAX_TIMEOUT)?;
+        match plan.pattern {
+            Pattern::Open {
+                warmup, duration, ..
+            } => {
+                // No warm-up is fine, no measurement is not.
+                span("warmup", warmup.max(Duration::from_nanos(1)), MAX_DURATION)?;
+                span("duration", duration, MAX_DURATION)?;
+            }
+            Pattern::Count { concurrency, .. } => {
+                within("concurrency", concurrency, plan.max_in_flight)?;
+            }
+        }
+        Ok(Self(Arc::new(Run {
+            gun: Gun::new(&plan)?,
+            stop: Stop::default(),
+            slots: Arc::new(Semaphore::new(plan.max_in_flight)),
+            recorder: Mutex::new(Recorder::new(clock::now())),
+            plan,
+        })))
+    }
+
+    /// Begins to send.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn start(self) -> Handle {
+        let task = tokio::spawn(Arc::clone(&self.0).run());
+        Handle {
+            run: self.0,
+            task,
+            complete: None,
+        }
+    }
+}
+
+// === impl Handle ===
+
+impl Handle {
+    /// The figures since the measurement began.
+    #[must_use]
+    pub fn snapshot(&self) -> Summary {
+        self.run.recorder.lock().total(clock::now())
+    }
+
+    /// The figures since the last call, or since the measurement began.
+    #[must_use]
+    pub fn window(&self) -> Summary {
+        self.run.recorder.lock().window(clock::now())
+    }
+
+    /// Waits until everything was sent, and answered or given up.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it changes nothing; it can be called again.
+    pub async fn finished(&mut self) {
+        if self.complete.is_none() {
+            // A task that panicked has not carried out its plan.
+            self.complete = Some((&mut self.task).await.unwrap_or(false));
+        }
+    }
+
+    /// Sends nothing more, waits for what is under way, and reports. After
+    /// [`Handle::finished`] it only reports.
+    pub async fn stop(mut self) -> Report {
+        self.run.stop.set();
+        self.finished().await;
+        Report {
+            plan: PlanSummary::from(&self.run.plan),
+            interrupted: self.complete != Some(true),
+            summary: self.snapshot(),
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.run.stop.set();
+    }
+}
+
+// === impl Run ===
+
+impl Run {
+    async fn run(self: Arc<Self>) -> bool {
+        let complete = match self.plan.pattern {
+            Pattern::Open {
+                rate,
+                warmup,
+                duration,
+            } => self.open(rate, warmup, duration).await,
+            Pattern::Count {
+                requests,
+                concurrency,
+            } => self.count(requests, concurrency).await,
+        };
+        // Every slot is free again when nothing is under way.
+        let all = u32::try_from(self.plan.max_in_flight).unwrap_or(u32::MAX);
+        let _ = self.slots.acquire_many(all).await;
+        self.recorder.lock().end(clock::now());
+        complete
+    }
+
+    async fn open(self: &Arc<Self>, rate: Rate, warmup: Duration, duration: Duration) -> bool {
+        let start = clock::now();
+        self.recorder.lock().begin(start + warmup);
+        let runtime = tokio::runtime::Handle::current();
+        let run = Arc::clone(self);
+        let keep_schedule = move || {
+            let end = warmup + duration;
+            for (request, at) in (0..).zip(Arrivals::new(rate, run.plan.seed).until(end)) {
+                if !run.stop.wait_until(start + at) {
+                    return false;
+                }
+                run.due(request, start + at, at >= warmup, &runtime);
+            }
+            // The measurement lasts to its end, also when nothing more is due.
+            run.stop.wait_until(start + end)
+        };
+        tokio::task::spawn_blocking(keep_schedule)
+            .await
+            .unwrap_or(false)
+    }
+
+    /// Sends a request whose instant has come, if there is a slot.
+    fn due(
+        self: &Arc<Self>,
+        request: u64,
+        intended: Instant,
+        is_measured: bool,
+        runtime: &tokio::runtime::Handle,
+    ) {
+        let slot = Arc::clone(&self.slots).try_acquire_owned().ok();
+        if is_measured {
+            self.recorder.lock().due(slot.is_some());
+        }
+        let Some(slot) = slot else { return };
+        let run = Arc::clone(self);
+        runtime.spawn(async move {
+            let sample = run.gun.fire(request, intended).await;
+            if is_measured {
+                run.recorder.lock().record(&sample);
+            }
+            drop(slot);
+        });
+    }
+
+    async fn count(self: &Arc<Self>, requests: u64, concurrency: usize) -> bool {
+        self.recorder.lock().begin(clock::now());
+        let next = Arc::new(AtomicU64::new(0));
+        let mut workers = JoinSet::new();
+        for _ in 0..concurrency {
+            workers.spawn(Arc::clone(self).work(Arc::clone(&next), requests));
+        }
+        let mut complete = true;
+        while let Some(worker) = workers.join_next().await {
+            complete &= worker.unwrap_or(false);
+        }
+        complete
+    }
+
+    /// Sends one request after the other until all are taken.
+    async fn work(self: Arc<Self>, next: Arc<AtomicU64>, requests: u64) -> bool {
+        loop {
+            if self.stop.is_set() {
+                return false;
+            }
+            let request = next.fetch_add(1, Ordering::Relaxed);
+            if request >= requests {
+                return true;
+            }
+            self.recorder.lock().due(true);
+            let sample = self.gun.fire(request, clock::now()).await;
+            self.recorder.lock().record(&sample);
+        }
+    }
+}
+
+fn within(name: &'static str, got: usize, max: usize) -> Result<(), LoadError> {
+    if (1..=max).contains(&got) {
+        Ok(())
+    } else {
+        Err(LoadError::Limit { name, max, got })
+    }
+}
+
+fn span(name: &'static str, got: Duration, max: Duration) -> Result<(), LoadError> {
+    let is_within = !got.is_zero() && got <= max;
+    if is_within {
+        Ok(())
+    } else {
+        Err(LoadError::Span { name, max, got })
+    }
+}

@@ -1,0 +1,96 @@
+//! What became of one request.
+
+use std::fmt;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+/// One request, from when it was due to when its fate was known.
+#[derive(Clone, Debug)]
+pub(crate) struct Sample {
+    /// When it was due: latency runs from here.
+    pub(crate) intended: Instant,
+    /// When it was handed to a connection; none where it never was.
+    pub(crate) started: Option<Instant>,
+    /// When its answer was read whole, or it was given up.
+    pub(crate) ended: Instant,
+    /// Its fate.
+    pub(crate) outcome: Outcome,
+}
+
+/// The fate of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// A 200 with a label.
+    Scored {
+        /// Who says to have answered.
+        from: Origin,
+        /// Whether the label was the example's.
+        right: bool,
+    },
+    /// An answer with another status.
+    Refused {
+        /// Who says to have answered.
+        from: Origin,
+        /// The status.
+        status: u16,
+        /// The refusal's reason, where it names one.
+        reason: Option<String>,
+        /// The body, cut.
+        text: String,
+    },
+    /// No answer that could be used.
+    Failed {
+        /// The kind of failure.
+        kind: ErrorKind,
+        /// What the library said, or what is wrong with the answer.
+        text: String,
+    },
+}
+
+/// What the answer's headers say of where it comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// The model version that answered.
+    pub(crate) version: Option<String>,
+    /// How the proxy chose that version.
+    pub(crate) route: Option<String>,
+}
+
+/// The kinds of failure that leave no usable answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// No connection could be made.
+    Connect,
+    /// The connection broke before the answer was whole.
+    Reset,
+    /// The answer did not come in time.
+    Timeout,
+    /// The answer was no HTTP, no protocol answer, or without the label.
+    BadAnswer,
+}
+
+// === impl ErrorKind ===
+
+impl ErrorKind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Connect, Self::Reset, Self::Timeout, Self::BadAnswer];
+
+    /// The name in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::BadAnswer => "bad_answer",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}

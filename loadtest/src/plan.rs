@@ -1,0 +1,226 @@
+//! What is to be sent, where to, when, and with how much patience.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aegis_protocol::path;
+use http::Uri;
+
+use crate::arrivals::Rate;
+use crate::dataset::Dataset;
+
+/// How long a request is waited for, unless told otherwise: the answer is of no
+/// use to an interactive user afterwards.
+const TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// Requests under way at once, unless told otherwise. At 500 a second and a
+/// timeout of 1.5 s, a server that answers nothing holds 750.
+const MAX_IN_FLIGHT: usize = 4096;
+
+/// A run of the load generator.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Who is asked.
+    pub target: Target,
+    /// What is asked, and the right answers.
+    pub data: Arc<Dataset>,
+    /// When requests are sent.
+    pub pattern: Pattern,
+    /// How long after its intended send time a request is given up.
+    pub timeout: Duration,
+    /// The most requests under way; one that is due beyond it is dropped and
+    /// counted. Between 1 and about half a million.
+    pub max_in_flight: usize,
+    /// The most connections; none opens as many as there are requests under way.
+    pub connections: Option<usize>,
+    /// Decides the instants and the order of the examples.
+    pub seed: u64,
+}
+
+/// When requests are sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pattern {
+    /// At a rate, whatever becomes of the requests before.
+    Open {
+        /// Requests a second, on average.
+        rate: Rate,
+        /// Sent before the measurement begins, and not counted.
+        warmup: Duration,
+        /// How long the measurement lasts.
+        duration: Duration,
+    },
+    /// Exactly so many, each worker waiting for its answer before it sends the
+    /// next: for tests that count. Its latencies are those of a closed loop.
+    Count {
+        /// Requests in all.
+        requests: u64,
+        /// Workers.
+        concurrency: usize,
+    },
+}
+
+/// A model behind an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The server's address: `http://HOST[:PORT]`, without a path.
+    url: Uri,
+    /// The model asked for.
+    model: String,
+    /// The version asked for; none leaves the choice to the server.
+    version: Option<String>,
+    /// The name of the input that carries the features.
+    pub input: String,
+    /// The name of the output that is compared with the label.
+    pub output: String,
+}
+
+/// Says that a text is no address to send load to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected an address like http://127.0.0.1:8080, got `{got}`")]
+pub struct TargetError {
+    /// The text that was given.
+    pub got: String,
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// Sends at a rate for so long, with the defaults for everything else.
+    #[must_use]
+    pub fn open(target: Target, data: Arc<Dataset>, rate: Rate, duration: Duration) -> Self {
+        Self::new(
+            target,
+            data,
+            Pattern::Open {
+                rate,
+                warmup: Duration::ZERO,
+                duration,
+            },
+        )
+    }
+
+    /// Sends exactly so many requests, `concurrency` at once.
+    #[must_use]
+    pub fn count(target: Target, data: Arc<Dataset>, requests: u64, concurrency: usize) -> Self {
+        Self::new(
+            target,
+            data,
+            Pattern::Count {
+                requests,
+                concurrency,
+            },
+        )
+    }
+
+    fn new(target: Target, data: Arc<Dataset>, pattern: Pattern) -> Self {
+        Self {
+            target,
+            data,
+            pattern,
+            timeout: TIMEOUT,
+            max_in_flight: MAX_IN_FLIGHT,
+            connections: None,
+            seed: 1,
+        }
+    }
+}
+
+// === impl Target ===
+
+impl Target {
+    /// Names a model behind an address, with the input `image` and the output
+    /// `label` of the bundled digits.
+    ///
+    /// # Errors
+    ///
+    /// When the address is not `http://HOST[:PORT]`.
+    pub fn new(url: &str, model: &str) -> Result<Self, TargetError> {
+        let refused = || TargetError {
+            got: aegis_protocol::excerpt(url).to_string(),
+        };
+        let url: Uri = url.parse().map_err(|_| refused())?;
+        let is_bare = matches!(url.path(), "" | "/") && url.query().is_none();
+        if url.scheme_str() != Some("http") || url.authority().is_none() || !is_bare {
+            return Err(refused());
+        }
+        let (model, version) = (model.to_owned(), None);
+        let (input, output) = ("image".to_owned(), "label".to_owned());
+        Ok(Self {
+            url,
+            model,
+            version,
+            input,
+            output,
+        })
+    }
+
+    /// The same target with a version that is asked for by name.
+    #[must_use]
+    pub fn pinned(mut self, version: impl Into<String>) -> Self {
+        self.version = Some(version.into());
+        self
+    }
+
+    /// The server's address, without a slash at its end.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let authority = self
+            .url
+            .authority()
+            .map_or("", http::uri::Authority::as_str);
+        format!("http://{authority}")
+    }
+
+    /// The model asked for.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// The version asked for.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
+    /// The address of the inference.
+    pub(crate) fn infer(&self) -> Result<Uri, http::uri::InvalidUri> {
+        (self.url() + &path::infer(&self.model, self.version())).parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_has_the_path_of_its_inference() {
+        let target = Target::new("http://127.0.0.1:8080/", "digits").unwrap();
+        let uri = target.infer().unwrap();
+        assert_eq!(uri, "http://127.0.0.1:8080/v2/models/digits/infer");
+        let uri = target.pinned("2").infer().unwrap();
+        assert_eq!(
+            uri,
+            "http://127.0.0.1:8080/v2/models/digits/versions/2/infer"
+        );
+    }
+
+    #[test]
+    fn what_is_no_plain_http_address_is_refused() {
+        for url in [
+            "",
+            "localhost:8080",
+            "https://host",
+            "http://host/v2",
+            "http://host?x",
+            "/",
+        ] {
+            assert!(Target::new(url, "digits").is_err(), "{url}");
+        }
+        let error = Target::new("ftp://host", "digits").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "expected an address like http://127.0.0.1:8080, got `ftp://host`"
+        );
+    }
+}

@@ -1,0 +1,224 @@
+//! What happened so far, in memory that does not grow with the run.
+//!
+//! Pure: samples in, a [`Summary`] out. Everything that is keyed by what a
+//! server sends is bounded, see [`Labels`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use self::labels::Labels;
+use self::latencies::Latencies;
+use crate::outcome::{ErrorKind, Origin, Outcome, Sample};
+use crate::report::{Client, Failure, Summary, VersionSummary};
+
+mod labels;
+mod latencies;
+#[cfg(test)]
+mod tests;
+
+/// The most versions, routes and reasons that are told apart.
+const MAX_LABELS: usize = 64;
+
+/// The most different failure texts that are kept.
+const MAX_FAILURES: usize = 100;
+
+/// Counts and latencies over some span of time.
+#[derive(Clone, Debug)]
+pub(crate) struct Tally {
+    due: u64,
+    dropped: u64,
+    finished: u64,
+    ok: u64,
+    right: u64,
+    latency: Latencies,
+    lag: Latencies,
+    versions: Labels<VersionTally>,
+    statuses: BTreeMap<u16, u64>,
+    reasons: Labels<u64>,
+    errors: BTreeMap<ErrorKind, u64>,
+    failures: Labels<u64>,
+}
+
+/// What one model version answered.
+#[derive(Clone, Debug, Default)]
+struct VersionTally {
+    answers: u64,
+    ok: u64,
+    right: u64,
+    routes: Labels<u64>,
+    latency: Latencies,
+}
+
+// === impl Tally ===
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            due: 0,
+            dropped: 0,
+            finished: 0,
+            ok: 0,
+            right: 0,
+            latency: Latencies::default(),
+            lag: Latencies::default(),
+            versions: Labels::new(MAX_LABELS),
+            statuses: BTreeMap::new(),
+            reasons: Labels::new(MAX_LABELS),
+            errors: ErrorKind::ALL.map(|kind| (kind, 0)).into(),
+            failures: Labels::new(MAX_FAILURES),
+        }
+    }
+}
+
+impl Tally {
+    /// Counts a request whose instant has come.
+    pub(crate) fn due(&mut self) {
+        self.due += 1;
+    }
+
+    /// Counts one that this client could not send.
+    pub(crate) fn dropped(&mut self) {
+        self.dropped += 1;
+    }
+
+    /// Requests that are due, not dropped, and not finished.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.due.saturating_sub(self.dropped + self.finished)
+    }
+
+    /// Counts the fate of a request.
+    pub(crate) fn record(&mut self, sample: &Sample) {
+        self.finished += 1;
+        let latency = sample.ended.saturating_duration_since(sample.intended);
+        let started = sample.started.unwrap_or(sample.ended);
+        self.lag
+            .record(started.saturating_duration_since(sample.intended));
+        match &sample.outcome {
+            Outcome::Scored { from, right } => self.scored(from, *right, latency),
+            Outcome::Refused {
+                from,
+                status,
+                reason,
+                text,
+            } => {
+                *self.statuses.entry(*status).or_default() += 1;
+                if from.version.is_some() {
+                    self.version(from).answers += 1;
+                }
+                if let Some(reason) = reason {
+                    *self.reasons.entry(reason) += 1;
+                }
+                *self.failures.entry(&format!("{status}: {text}")) += 1;
+            }
+            Outcome::Failed { kind, text } => {
+                // Whoever gave up waited that long: left out, the worst
+                // latencies of all would be the ones that are not shown.
+                if *kind == ErrorKind::Timeout {
+                    self.latency.record(latency);
+                }
+                *self.errors.entry(*kind).or_default() += 1;
+                *self.failures.entry(&format!("{kind}: {text}")) += 1;
+            }
+        }
+    }
+
+    /// The figures, over a span of that length.
+    pub(crate) fn summary(&self, elapsed: Duration, in_flight: u64) -> Summary {
+        let answers = self
+            .versions
+            .iter()
+            .map(|(_, version)| version.answers)
+            .sum();
+        let versions = self.versions.iter();
+        let failures = self.failures.iter();
+        Summary {
+            elapsed_seconds: elapsed.as_secs_f64(),
+            requests: self.due,
+            finished: self.finished,
+            in_flight,
+            ok: self.ok,
+            right: self.right,
+            failed: self.finished - self.ok,
+            achieved_rate: per_second(self.ok, elapsed),
+            accuracy: ratio(self.right, self.ok),
+            latency: self.latency.quantiles(),
+            versions: versions
+                .map(|(name, version)| (name.to_owned(), version.summary(answers)))
+                .collect(),
+            statuses: self.statuses.clone(),
+            reasons: self
+                .reasons
+                .iter()
+                .map(|(name, &count)| (name.to_owned(), count))
+                .collect(),
+            errors: self.errors.clone(),
+            failures: failures
+                .map(|(text, &count)| Failure {
+                    text: text.to_owned(),
+                    count,
+                })
+                .collect(),
+            client: Client {
+                dropped: self.dropped,
+                lag: self.lag.quantiles(),
+            },
+        }
+    }
+
+    fn scored(&mut self, from: &Origin, right: bool, latency: Duration) {
+        self.ok += 1;
+        self.right += u64::from(right);
+        self.latency.record(latency);
+        *self.statuses.entry(200).or_default() += 1;
+        let version = self.version(from);
+        version.answers += 1;
+        version.ok += 1;
+        version.right += u64::from(right);
+        version.latency.record(latency);
+    }
+
+    /// The version that answered, with the answer's route counted.
+    fn version(&mut self, from: &Origin) -> &mut VersionTally {
+        let version = self
+            .versions
+            .entry(from.version.as_deref().unwrap_or("unknown"));
+        if let Some(route) = &from.route {
+            *version.routes.entry(route) += 1;
+        }
+        version
+    }
+}
+
+// === impl VersionTally ===
+
+impl VersionTally {
+    fn summary(&self, answers: u64) -> VersionSummary {
+        VersionSummary {
+            answers: self.answers,
+            share: ratio(self.answers, answers).unwrap_or(0.0),
+            ok: self.ok,
+            right: self.right,
+            accuracy: ratio(self.right, self.ok),
+            routes: self
+                .routes
+                .iter()
+                .map(|(name, &count)| (name.to_owned(), count))
+                .collect(),
+            latency: self.latency.quantiles(),
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+fn ratio(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+fn per_second(count: u64, elapsed: Duration) -> f64 {
+    if elapsed.is_zero() {
+        0.0
+    } else {
+        count as f64 / elapsed.as_secs_f64()
+    }
+}
