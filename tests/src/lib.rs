@@ -1,0 +1,42 @@
+//! Starts the real binaries as processes, for the tests of the wiring and for `aegis-stack`.
+//!
+//! What a unit test cannot see is proved here: signals, sockets, exit codes, two programs that
+//! must agree. A test of this crate holds three kinds of things:
+//!
+//! - [`Proxy`] and [`Backend`], the real programs, each a [`Process`] in a process group of its
+//!   own that is killed when it is dropped and whose log is printed when the test fails;
+//! - [`Upstream`], a scripted server inside the test, where a backend should misbehave on cue;
+//! - [`Client`] and [`Hammer`], which ask, and [`Scrape`], which reads what `/metrics` says.
+//!
+//! Nothing here sleeps: [`until`] asks again until a condition holds, and says what was missing
+//! when it never does. Every port is 0 until a program says which one it got.
+
+mod backend;
+mod binaries;
+mod client;
+pub mod clock;
+pub mod digits;
+mod hammer;
+pub mod metrics;
+mod process;
+mod proxy;
+mod raw;
+mod scene;
+mod stack;
+mod toml_file;
+mod upstream;
+mod wait;
+
+pub use backend::{Backend, BackendSetup};
+pub use binaries::{Binaries, workspace_root};
+pub use client::{Answer, Client};
+pub use hammer::{Hammer, Tally};
+pub use metrics::Scrape;
+pub use process::{Bound, Exit, Finished, Process, Signal};
+pub use proxy::{Proxy, ProxySetup};
+pub use raw::{RawAnswer, raw_exchange};
+pub use scene::{Scene, SceneSetup};
+pub use stack::{CANARY, STABLE, Stack, StackSetup};
+pub use toml_file::TomlFile;
+pub use upstream::{Health, Play, Seen, Upstream};
+pub use wait::{PATIENCE, until};

@@ -1,0 +1,98 @@
+//! What the scripted server says, in the words of our backend.
+
+use aegis_protocol::{ErrorBody, HealthReport, ModelHealth, Reason, headers, path};
+use bytes::Bytes;
+use http::{Response, StatusCode, header};
+use http_body_util::Full;
+use serde_json::json;
+
+use super::{Health, Script, Seen};
+
+type Answer = Response<Full<Bytes>>;
+
+/// Answers a health path; none for any other.
+pub(super) fn health(asked: &str, script: &Script) -> Option<Answer> {
+    let health = script.health();
+    if asked == path::HEALTH {
+        return Some(report(health, script));
+    }
+    match path::parse(asked)? {
+        path::Route::Live => Some(json_answer(StatusCode::OK, &json!({"live": true}))),
+        path::Route::Ready | path::Route::ModelReady { .. } => Some(match health {
+            Health::Ready => json_answer(
+                StatusCode::OK,
+                &json!({"name": script.model, "ready": true}),
+            ),
+            Health::NotLoaded => refusal(Reason::NotReady),
+            Health::Draining => refusal(Reason::Draining),
+        }),
+        _ => None,
+    }
+}
+
+fn report(health: Health, script: &Script) -> Answer {
+    let loaded = health != Health::NotLoaded;
+    let model = ModelHealth {
+        name: script.model.clone(),
+        version: script.version.clone(),
+        loaded,
+        warm: loaded,
+        reason: (!loaded).then(|| "the script says so".to_owned()),
+    };
+    let report = HealthReport {
+        model_version: script.version.clone(),
+        loaded,
+        draining: health == Health::Draining,
+        models: vec![model],
+    };
+    let ready = health == Health::Ready;
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    json_answer(status, &report)
+}
+
+/// 200, with what was asked in the outputs.
+pub(super) fn echo(seen: &Seen, script: &Script) -> Answer {
+    let text = format!("{} {} {} bytes", seen.method, seen.path, seen.body.len());
+    let body = json!({
+        "model_name": script.model,
+        "model_version": script.version,
+        "outputs": [{"name": "echo", "datatype": "BYTES", "shape": [1], "data": [text]}],
+    });
+    let mut answer = json_answer(StatusCode::OK, &body);
+    if let Ok(version) = script.version.parse() {
+        answer.headers_mut().insert(headers::MODEL_VERSION, version);
+    }
+    answer
+}
+
+/// A bare status, with an error in the body.
+pub(super) fn status(status: StatusCode) -> Answer {
+    json_answer(status, &ErrorBody::new("the script says so"))
+}
+
+/// A refusal as our backend sends it.
+pub(super) fn refusal(reason: Reason) -> Answer {
+    let mut answer = json_answer(reason.status(), &ErrorBody::new(reason));
+    let headers = answer.headers_mut();
+    headers.insert(
+        headers::REASON,
+        header::HeaderValue::from_static(reason.name()),
+    );
+    if reason.is_pushback() {
+        headers.insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+    }
+    answer
+}
+
+fn json_answer(status: StatusCode, body: &impl serde::Serialize) -> Answer {
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    let json = header::HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(header::CONTENT_TYPE, json);
+    answer
+}

@@ -1,0 +1,120 @@
+//! Connections, and the ways in which they end.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::net::TcpStream as StdStream;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use super::{Play, Script, Seen, answer};
+
+/// Why a connection ends without an answer.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("the script says so")]
+    Scripted,
+    #[error(transparent)]
+    Broken(#[from] hyper::Error),
+}
+
+type Answered = Result<Response<Full<Bytes>>, End>;
+
+/// Accepts until it is aborted; every connection ends with it.
+pub(super) async fn accept(listener: TcpListener, script: Arc<Script>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                if let Ok((stream, _)) = accepted {
+                    connections.spawn(serve(stream, Arc::clone(&script)));
+                }
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, script: Arc<Script>) {
+    let Ok((stream, switch)) = ResetSwitch::install(stream) else {
+        return;
+    };
+    let service = service_fn(|request| respond(request, &script, &switch));
+    // A connection that ends in an error was meant to, or its client left.
+    let _ = http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+async fn respond(request: Request<Incoming>, script: &Script, switch: &ResetSwitch) -> Answered {
+    let path = request.uri().path();
+    if let Some(answer) = answer::health(path, script) {
+        return Ok(answer);
+    }
+    let play = script.next_play(request.headers());
+    let seen = receive(request, play).await?;
+    script.remember(seen.clone());
+    match play {
+        Play::Answer => Ok(answer::echo(&seen, script)),
+        Play::AnswerAfter(delay) => {
+            tokio::time::sleep(delay).await;
+            Ok(answer::echo(&seen, script))
+        }
+        Play::Status(status) => Ok(answer::status(status)),
+        Play::Refuse(reason) => Ok(answer::refusal(reason)),
+        Play::HangUp | Play::HangUpEarly => Err(End::Scripted),
+        Play::Reset => {
+            switch.arm();
+            Err(End::Scripted)
+        }
+        Play::Hang => Ok(pending::<Result<_, Infallible>>()
+            .await
+            .unwrap_or_else(|never| match never {})),
+    }
+}
+
+/// Takes the request in, with its body unless the play does not wait for it.
+async fn receive(request: Request<Incoming>, play: Play) -> Result<Seen, End> {
+    let (head, body) = request.into_parts();
+    let body = match play {
+        Play::HangUpEarly => Bytes::new(),
+        _ => body.collect().await?.to_bytes(),
+    };
+    let path = head
+        .uri
+        .path_and_query()
+        .map_or("", |path| path.as_str())
+        .to_owned();
+    Ok(Seen {
+        method: head.method,
+        path,
+        headers: head.headers,
+        body,
+    })
+}
+
+/// A second handle on a connection's socket, to make its close a reset.
+struct ResetSwitch(StdStream);
+
+// === impl ResetSwitch ===
+
+impl ResetSwitch {
+    fn install(stream: TcpStream) -> std::io::Result<(TcpStream, Self)> {
+        let stream = stream.into_std()?;
+        let switch = Self(stream.try_clone()?);
+        Ok((TcpStream::from_std(stream)?, switch))
+    }
+
+    /// From now on, closing throws away what was not sent and sends a reset.
+    fn arm(&self) {
+        // Fails only for a socket that is gone already.
+        let _ = rustix::net::sockopt::set_socket_linger(&self.0, Some(std::time::Duration::ZERO));
+    }
+}
