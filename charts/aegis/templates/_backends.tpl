@@ -1,0 +1,29 @@
+{{/*
+The model versions as a flat list, as JSON: the settings of `backend` with the version's own over
+them, and `model`, `version`, `slug` (the end of the objects' names) and `fullname`.
+
+A volume is replaced and not merged: a pod's volume has exactly one source.
+*/}}
+{{- define "aegis.backends" -}}
+{{- $root := . -}}
+{{- $list := list -}}
+{{- range $model, $settings := .Values.models -}}
+{{- range $version, $own := $settings.versions -}}
+{{- $own = $own | default dict -}}
+{{- $backend := mergeOverwrite (deepCopy $root.Values.backend) (deepCopy $own) -}}
+{{- with $own.modelRepository -}}
+{{- if .volume -}}
+{{- $_ := set $backend.modelRepository "volume" .volume -}}
+{{- end -}}
+{{- end -}}
+{{- $made := printf "%s-%s" $model $version | lower | replace "." "-" | replace "_" "-" | trimAll "-" -}}
+{{- $slug := $own.name | default $made -}}
+{{- $_ := set $backend "model" $model -}}
+{{- $_ := set $backend "version" $version -}}
+{{- $_ := set $backend "slug" $slug -}}
+{{- $_ := set $backend "fullname" (printf "%s-%s" (include "aegis.fullname" $root) $slug) -}}
+{{- $list = append $list $backend -}}
+{{- end -}}
+{{- end -}}
+{{- $list | toJson -}}
+{{- end -}}

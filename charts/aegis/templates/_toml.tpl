@@ -1,0 +1,78 @@
+{{/*
+TOML from values.
+
+A string, a number, a truth value or a list of them is written the same in TOML and in JSON, so
+`toJson` writes them; Helm's own `toToml` would turn each whole number into a float. Keys are quoted
+where a user chooses them.
+*/}}
+
+{{/* The plain keys of a table, one a line; tables in it are left out. */}}
+{{- define "aegis.toml.keys" -}}
+{{- range $key, $value := . }}
+{{- if not (or (kindIs "map" $value) (kindIs "invalid" $value)) }}
+{{ $key }} = {{ toJson $value }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* proxy.toml outside [models]: what needs a restart. */}}
+{{- define "aegis.proxy.static" -}}
+{{- $proxy := .Values.proxy -}}
+# Written by Helm; edit the release's values instead.
+{{- include "aegis.toml.keys" $proxy.config }}
+
+[listen]
+data = {{ printf "%s:%v" .Values.bindAddress $proxy.ports.data | toJson }}
+admin = {{ printf "%s:%v" .Values.bindAddress $proxy.ports.admin | toJson }}
+{{- range $name, $table := $proxy.config }}
+{{- if kindIs "map" $table }}
+
+[{{ $name }}]
+{{- include "aegis.toml.keys" $table }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* [models] of proxy.toml: what the proxy takes while it runs. */}}
+{{- define "aegis.proxy.models" -}}
+{{- $root := . -}}
+{{- range $name, $model := .Values.models }}
+{{- $table := printf "models.%s" (toJson $name) }}
+
+[{{ $table }}]
+{{- include "aegis.toml.keys" (omit $model "versions") }}
+{{- range $key, $value := mergeOverwrite (dict "health_check" (dict "path" "/v2/health/live")) (omit $model "versions" | deepCopy) }}
+{{- if kindIs "map" $value }}
+
+[{{ $table }}.{{ $key }}]
+{{- include "aegis.toml.keys" $value }}
+{{- end }}
+{{- end }}
+{{- range $backend := include "aegis.backends" $root | fromJsonArray }}
+{{- if eq $backend.model $name }}
+
+[{{ $table }}.versions.{{ toJson $backend.version }}]
+weight = {{ toJson $backend.weight }}
+endpoints = [{{ include "aegis.backend.endpoint" $backend | toJson }}]
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Where a version is reached: its Service's address and port. */}}
+{{- define "aegis.backend.endpoint" -}}
+{{- $address := .clusterIP | toString -}}
+{{- if contains ":" $address }}{{ $address = printf "[%s]" $address }}{{ end -}}
+{{- printf "%s:%v" $address .port -}}
+{{- end -}}
+
+{{/* backend.toml of one version. Takes a dict: root, backend. */}}
+{{- define "aegis.backend.toml" -}}
+# Written by Helm; edit the release's values instead.
+listen = {{ printf "%s:%v" .root.Values.bindAddress .backend.port | toJson }}
+model_repository = {{ toJson .backend.modelRepository.mountPath }}
+{{- include "aegis.toml.keys" .backend.config }}
+
+[models.{{ toJson .backend.model }}]
+versions = [{{ toJson .backend.version }}]
+{{- end -}}

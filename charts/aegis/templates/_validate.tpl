@@ -1,0 +1,103 @@
+{{/*
+What a schema cannot say, in sentences: every fault of the values at once.
+*/}}
+{{- define "aegis.validate" -}}
+{{- $faults := concat (include "aegis.faults.proxy" . | fromJsonArray) (include "aegis.faults.models" . | fromJsonArray) (include "aegis.faults.backends" . | fromJsonArray) -}}
+{{- if $faults -}}
+{{- fail (printf "\n\nThe values cannot be used:\n  - %s\n" (join "\n  - " $faults)) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "aegis.faults.proxy" -}}
+{{- $faults := list -}}
+{{- $proxy := .Values.proxy -}}
+{{- if not $proxy.image.repository -}}
+{{- $faults = append $faults "set proxy.image.repository to where you pushed the image of aegis-proxy: none is published yet" -}}
+{{- end -}}
+{{- if not $proxy.image.tag -}}
+{{- $faults = append $faults "set proxy.image.tag to the version of the image of aegis-proxy" -}}
+{{- end -}}
+{{- if eq (int $proxy.ports.data) (int $proxy.ports.admin) -}}
+{{- $faults = append $faults (printf "give proxy.ports.data and proxy.ports.admin two ports: both are %v" $proxy.ports.data) -}}
+{{- end -}}
+{{- with $proxy.config.drain -}}
+{{- if gt (int .delay_ms) (int .grace_ms) -}}
+{{- $faults = append $faults (printf "keep proxy.config.drain.delay_ms (%v) at or under grace_ms (%v): the delay is part of the drain" .delay_ms .grace_ms) -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $faults -}}
+{{- end -}}
+
+{{- define "aegis.faults.models" -}}
+{{- $faults := list -}}
+{{- if not .Values.models -}}
+{{- $faults = append $faults "set models: the proxy serves at least one" -}}
+{{- end -}}
+{{- range $name, $model := .Values.models -}}
+{{- $at := printf "models.%s" $name -}}
+{{- if not $model.versions -}}
+{{- $faults = append $faults (printf "set %s.versions: a model has at least one" $at) -}}
+{{- end -}}
+{{- $total := 0.0 -}}
+{{- $weighed := true -}}
+{{- range $version, $own := $model.versions -}}
+{{- if kindIs "invalid" ($own | default dict).weight -}}
+{{- $weighed = false -}}
+{{- $faults = append $faults (printf "set %s.versions.%s.weight: its part of the traffic, 0 for none" $at $version) -}}
+{{- else -}}
+{{- $total = addf $total $own.weight -}}
+{{- end -}}
+{{- end -}}
+{{- if and $model.versions $weighed (eq $total 0.0) -}}
+{{- $faults = append $faults (printf "give one of %s.versions a weight above 0: no request could be routed" $at) -}}
+{{- end -}}
+{{- range $model.fallback -}}
+{{- if not (hasKey ($model.versions | default dict) .) -}}
+{{- $faults = append $faults (printf "name versions in %s.fallback: there is no version %q" $at .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $faults -}}
+{{- end -}}
+
+{{- define "aegis.faults.backends" -}}
+{{- $faults := list -}}
+{{- $names := dict -}}
+{{- $addresses := dict -}}
+{{- range include "aegis.backends" . | fromJsonArray -}}
+{{- $at := printf "models.%s.versions.%s" .model .version -}}
+{{- if not .image.repository -}}
+{{- $faults = append $faults (printf "set backend.image.repository (or that of %s) to where you pushed the image of aegis-backend: none is published yet" $at) -}}
+{{- end -}}
+{{- if not .image.tag -}}
+{{- $faults = append $faults (printf "set backend.image.tag (or that of %s) to the version of the image of aegis-backend" $at) -}}
+{{- end -}}
+{{- if not .modelRepository.volume -}}
+{{- $faults = append $faults (printf "set backend.modelRepository.volume (or that of %s) to the volume with the models, as {persistentVolumeClaim: {claimName: models, readOnly: true}}" $at) -}}
+{{- else if ne (len .modelRepository.volume) 1 -}}
+{{- $faults = append $faults (printf "give backend.modelRepository.volume (or that of %s) one source: it has %s" $at (keys .modelRepository.volume | sortAlpha | join ", ")) -}}
+{{- end -}}
+{{- if not .clusterIP -}}
+{{- $faults = append $faults (printf "set %s.clusterIP to a free address of the cluster's Service range: the proxy takes endpoints as addresses, not as names" $at) -}}
+{{- else if hasKey $addresses .clusterIP -}}
+{{- $faults = append $faults (printf "give %s.clusterIP an address of its own: %s has %s too" $at (get $addresses .clusterIP) .clusterIP) -}}
+{{- else -}}
+{{- $_ := set $addresses .clusterIP $at -}}
+{{- end -}}
+{{- if not (regexMatch "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$" .slug) -}}
+{{- $faults = append $faults (printf "set %s.name: %q cannot end the name of a Service" $at .slug) -}}
+{{- else if gt (len .fullname) 63 -}}
+{{- $faults = append $faults (printf "set %s.name to a shorter one: %s has %d characters, and the name of a Service at most 63" $at .fullname (len .fullname)) -}}
+{{- else if hasKey $names .slug -}}
+{{- $faults = append $faults (printf "set %s.name: its objects would be named %s, as those of %s" $at .fullname (get $names .slug)) -}}
+{{- else if has .slug (list "proxy" "backend") -}}
+{{- $faults = append $faults (printf "set %s.name to another one: %q is taken by the chart" $at .slug) -}}
+{{- else -}}
+{{- $_ := set $names .slug $at -}}
+{{- end -}}
+{{- if gt (int .config.drain_delay_ms) (int .config.grace_ms) -}}
+{{- $faults = append $faults (printf "keep drain_delay_ms (%v) of %s at or under grace_ms (%v): the delay is part of the drain" .config.drain_delay_ms $at .config.grace_ms) -}}
+{{- end -}}
+{{- end -}}
+{{- $faults | uniq | toJson -}}
+{{- end -}}

@@ -1,0 +1,165 @@
+"""What the chart writes is what the programs read, and what the pods are told fits it."""
+
+import json
+import math
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from unittest import TestCase
+
+import support
+from support import ROOT, container_of, for_each_case, pod_of, program, rendered, toml
+
+SCHEMA = support.CHART / "values.schema.json"
+
+
+def check(name: str, file: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [program(name), "check", file], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60
+    )
+
+
+class Configuration(TestCase):
+    @for_each_case
+    def test_the_proxy_accepts_its_file(self, result):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "proxy.toml"
+            file.write_text(result.proxy_toml())
+            done = check("aegis-proxy", file)
+            self.assertEqual(done.returncode, 0, done.stdout)
+
+    def test_the_backend_accepts_its_file_with_the_bundled_models(self):
+        for name in ("minimal", "canary", "full"):
+            for text in rendered(name).backend_tomls():
+                with self.subTest(case=name), tempfile.TemporaryDirectory() as folder:
+                    file = Path(folder) / "backend.toml"
+                    file.write_text(with_bundled_models(text))
+                    done = check("aegis-backend", file)
+                    self.assertEqual(done.returncode, 0, done.stdout)
+
+    @for_each_case
+    def test_endpoints_are_the_addresses_and_ports_of_the_services(self, result):
+        served = set()
+        for service in result.of("Service"):
+            address = service["spec"].get("clusterIP")
+            if address:
+                (port,) = service["spec"]["ports"]
+                served.add(f"[{address}]:{port['port']}" if ":" in address else f"{address}:{port['port']}")
+        models = toml(result.proxy_toml())["models"].values()
+        named = [it["endpoints"] for model in models for it in model["versions"].values()]
+        self.assertEqual(sorted(sum(named, [])), sorted(served))
+
+    def test_weights_and_settings_arrive_as_they_were_given(self):
+        models = toml(rendered("versions").proxy_toml())["models"]
+        weights = {version: it["weight"] for version, it in models["digits"]["versions"].items()}
+        self.assertEqual(weights, {"1": 98.5, "2": 1.5, "3": 0})
+        self.assertEqual(set(models["Text_Embedder.v2"]["versions"]), {"2026.05", "true"})
+        self.assertIs(models["Text_Embedder.v2"]["allow_pin"], False)
+        file = toml(rendered("full").proxy_toml())
+        self.assertEqual(file["limits"]["max_body_bytes"], 4294967296)
+        self.assertEqual(file["models"]["digits"]["breaker"]["enforce"], False)
+        self.assertEqual(file["models"]["digits"]["health_check"]["path"], "/v2/health/ready")
+
+    def test_a_cluster_address_is_asked_only_whether_it_answers(self):
+        model = toml(rendered("canary").proxy_toml())["models"]["digits"]
+        self.assertEqual(model["health_check"]["path"], "/v2/health/live")
+
+    @for_each_case
+    def test_ports_lead_where_the_programs_listen(self, result):
+        listen = toml(result.proxy_toml())["listen"]
+        ports = {key: int(address.rsplit(":", 1)[1]) for key, address in listen.items()}
+        for deployment in result.of("Deployment"):
+            container = container_of(deployment)
+            named = {port["name"]: port["containerPort"] for port in container["ports"]}
+            if container["name"] == "proxy":
+                self.assertEqual(named, ports)
+            for probe in ("livenessProbe", "readinessProbe"):
+                self.assertIn(container[probe]["httpGet"]["port"], named)
+        listening = [toml(text)["listen"].rsplit(":", 1)[1] for text in result.backend_tomls()]
+        backends = [it for it in result.of("Deployment") if container_of(it)["name"] == "backend"]
+        self.assertEqual(listening, [str(container_of(it)["ports"][0]["containerPort"]) for it in backends])
+
+    @for_each_case
+    def test_the_admin_port_is_on_no_service(self, result):
+        targets = [port["targetPort"] for it in result.of("Service") for port in it["spec"]["ports"]]
+        self.assertEqual(set(targets), {"data", "http"})
+
+    @for_each_case
+    def test_kubernetes_waits_a_little_longer_than_the_longest_drain(self, result):
+        graces = {"proxy": [toml(result.proxy_toml())["drain"]["grace_ms"]]}
+        graces["backend"] = [toml(text)["grace_ms"] for text in result.backend_tomls()]
+        for deployment in result.of("Deployment"):
+            grace = graces[container_of(deployment)["name"]].pop(0)
+            waits = pod_of(deployment)["terminationGracePeriodSeconds"]
+            self.assertEqual(waits, math.ceil(grace / 1000) + 5)
+
+    def test_a_change_of_models_makes_no_new_pod_of_the_proxy(self):
+        before = rendered("canary")
+        after = rendered("canary", models={"digits": {"versions": {"1": {"weight": 50}, "2": {"weight": 50}}}})
+        self.assertNotEqual(before.proxy_toml(), after.proxy_toml())
+        self.assertEqual(before.of("Deployment"), after.of("Deployment"))
+
+    def test_a_change_of_what_needs_a_restart_makes_new_pods_of_that_program_only(self):
+        before = rendered("canary").of("Deployment")
+        for which, config in [("proxy", {"limits": {"max_connections": 5}}), ("backend", {"max_queue_requests": 5})]:
+            after = rendered("canary", **{which: {"config": config}}).of("Deployment")
+            self.assertEqual(len(before), len(after))
+            for old, new in zip(before, after):
+                template = old["spec"]["template"], new["spec"]["template"]
+                self.assertEqual(template[0] != template[1], container_of(old)["name"] == which)
+
+    @for_each_case
+    def test_the_files_are_mounted_as_folders_so_that_they_can_change(self, result):
+        for deployment in result.of("Deployment"):
+            container = container_of(deployment)
+            (mount,) = [it for it in container["volumeMounts"] if it["name"] == "config"]
+            self.assertNotIn("subPath", mount)
+            self.assertEqual(container["args"][-1], f"{mount['mountPath']}/{container['name']}.toml")
+            (volume,) = [it for it in pod_of(deployment)["volumes"] if it["name"] == "config"]
+            config = result.one("ConfigMap", volume["configMap"]["name"])
+            self.assertIn(f"{container['name']}.toml", config["data"])
+
+    def test_the_schema_knows_the_programs_keys(self):
+        schema = json.loads(SCHEMA.read_text())
+        self.assertEqual(schema, with_programs(schema), "to mend it: scripts/check_charts.sh --write-schema")
+
+    def test_every_value_is_told(self):
+        lines = (support.CHART / "values.yaml").read_text().splitlines()
+        for number, line in enumerate(lines):
+            # A table that only groups is told by what is in it.
+            if re.match(r" *[a-z]\w*: ?\S", line) and not re.match(r" +(requests|limits): ", line):
+                self.assertRegex(lines[number - 1], r"^ *# ", f"values.yaml:{number + 1}: {line} has no comment")
+
+
+def with_bundled_models(text: str) -> str:
+    """The file with the repository of this source in place of the volume."""
+    folder = json.dumps(str(ROOT / "config" / "models"))
+    return re.sub(r"(?m)^model_repository = .*$", lambda _: f"model_repository = {folder}", text)
+
+
+def with_programs(schema):
+    """The schema of the values, with the programs' keys as their own schemas have them."""
+    proxy = json.loads((ROOT / "config" / "proxy.schema.json").read_text())
+    backend = json.loads((ROOT / "config" / "backend.schema.json").read_text())
+    model = proxy["definitions"]["Model"]
+    versions = {"type": "object", "additionalProperties": {"$ref": "#/definitions/version"}}
+    taken = {name: it for name, it in proxy["definitions"].items() if name not in ("Listen", "Model", "Version")}
+    taken["proxyConfig"] = without(proxy, "listen", "models")
+    taken["backendConfig"] = without(backend, "listen", "model_repository", "models")
+    taken["model"] = {**model, "properties": {**model["properties"], "versions": versions}}
+    taken["version"] = schema["definitions"]["version"]
+    own = {name: schema["definitions"][name] for name in ("strings", "image", "serviceAccount", "version")}
+    return {**schema, "definitions": {**own, **taken}}
+
+
+def without(schema, *keys: str):
+    properties = {key: it for key, it in schema["properties"].items() if key not in keys}
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--write-schema"]:
+        written = with_programs(json.loads(SCHEMA.read_text()))
+        SCHEMA.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n")
