@@ -2,8 +2,7 @@
 # Everything that has to hold before a change is taken, cheapest first.
 #
 # Each step is announced and timed; the first that fails ends the run with the command that repeats
-# it. The tests come last and nothing is printed after them, so that the output ends with their own
-# summary.
+# it. The tests come last, so that the output ends with their summary.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,7 +31,11 @@ step "build of the programs" cargo build -p aegis-proxy -p aegis-backend --bins 
 step "the Helm chart and its alerts" scripts/check_charts.sh
 
 echo "==> tests"
-cargo test --workspace || {
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+cargo test --workspace 2>&1 | tee "$log" || {
     echo "==> tests failed; to repeat them: cargo test --workspace" >&2
     exit 1
 }
+# Every test program has told its own summary; this is their sum.
+awk '/^test result:/ { passed += $4; failed += $6 } END { print passed + 0 " passed, " failed + 0 " failed" }' "$log"

@@ -11,7 +11,6 @@ use tokio::time::timeout_at;
 
 use super::uploads::{Reserved, UploadsFull};
 use crate::app::App;
-use crate::config::HttpLimits;
 
 /// The most that is reserved on a client's word.
 const MAX_RESERVED: usize = 1 << 20;
