@@ -51,6 +51,9 @@ pub enum LoadError {
     /// The model's or the version's name makes no address.
     #[error("the model's address is none: {0}")]
     Address(#[from] http::uri::InvalidUri),
+    /// The host makes no `host` header.
+    #[error("the address's host is none: {0}")]
+    Host(#[from] http::header::InvalidHeaderValue),
     /// An example makes no tensor.
     #[error("an example makes no request: {0}")]
     Tensor(#[from] aegis_protocol::TensorError),

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use aegis_protocol::{ErrorBody, InferRequest, NamedTensor, Tensor, excerpt};
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 
 use crate::client::{Answer, HttpClient};
 use crate::clock;
@@ -23,8 +22,6 @@ pub(crate) struct Gun {
     rounds: Vec<(Bytes, i64)>,
     output: String,
     timeout: Duration,
-    /// One permit for each connection that may be used.
-    connections: Option<Semaphore>,
 }
 
 // === impl Gun ===
@@ -44,12 +41,11 @@ impl Gun {
             Ok((Bytes::from(body), example.label))
         };
         Ok(Self {
-            client: HttpClient::new(plan.target.infer()?, plan.max_in_flight, plan.timeout),
+            client: HttpClient::new(&plan.target.infer()?, plan.connections, plan.timeout)?,
             order: Order::new(examples.len(), plan.seed),
             rounds: examples.iter().map(round).collect::<Result<_, _>>()?,
             output: plan.target.output.clone(),
             timeout: plan.timeout,
-            connections: plan.connections.map(Semaphore::new),
         })
     }
 
@@ -60,12 +56,9 @@ impl Gun {
         let mut started = None;
         let answer = async {
             // Waiting for a connection is part of the latency: `intended` stands.
-            let _permit = match &self.connections {
-                Some(connections) => connections.acquire().await.ok(),
-                None => None,
-            };
+            let lease = self.client.lease().await;
             started = Some(clock::now());
-            self.client.send(body).await
+            lease.send(body).await
         };
         let deadline = tokio::time::Instant::from_std(intended + self.timeout);
         let outcome = match tokio::time::timeout_at(deadline, answer).await {
