@@ -1,6 +1,6 @@
 //! The headers that our programs add to the protocol.
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 
 /// Asks for a version, and says which version answered.
 pub const MODEL_VERSION: HeaderName = HeaderName::from_static("x-aegis-model-version");
@@ -13,6 +13,15 @@ pub const REASON: HeaderName = HeaderName::from_static("x-aegis-reason");
 
 /// Counts the proxy's attempts at one request, from 1.
 pub const ATTEMPT: HeaderName = HeaderName::from_static("x-aegis-attempt");
+
+/// Asks a server for its load beside the answer: [`LOAD_REPORT_TEXT`].
+pub const LOAD_REPORT_FORMAT: HeaderName = HeaderName::from_static("endpoint-load-metrics-format");
+
+/// The form that we read: see [`LoadReport`](crate::LoadReport).
+pub const LOAD_REPORT_TEXT: HeaderValue = HeaderValue::from_static("text");
+
+/// A server's load.
+pub const LOAD_REPORT: HeaderName = HeaderName::from_static("endpoint-load-metrics");
 
 /// The client's patience in whole milliseconds.
 pub const REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-request-timeout-ms");

@@ -26,6 +26,7 @@ mod element;
 mod health;
 mod infer;
 mod json;
+mod load_report;
 mod metadata;
 mod parameters;
 mod reason;
@@ -35,12 +36,14 @@ mod text;
 
 pub mod headers;
 pub mod path;
+pub mod timeout;
 
 pub use crate::datatype::{Datatype, UnknownDatatype};
 pub use crate::element::Element;
 pub use crate::health::{HealthReport, ModelHealth};
 pub use crate::infer::{InferRequest, InferResponse, NamedTensor, RequestedOutput};
 pub use crate::json::{DecodeError, EncodeError};
+pub use crate::load_report::LoadReport;
 pub use crate::metadata::{
     ErrorBody, ModelMetadata, ModelReady, ServerLive, ServerMetadata, ServerReady, TensorMetadata,
 };

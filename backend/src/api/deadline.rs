@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use aegis_protocol::{Parameter, Parameters, excerpt, headers};
-use http::HeaderMap;
+use aegis_protocol::{Parameter, Parameters, excerpt, timeout::BadTimeout};
 
 /// The protocol's parameter, in microseconds.
 const PARAMETER: &str = "timeout";
@@ -12,38 +11,14 @@ const PARAMETER: &str = "timeout";
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum TimeoutError {
     /// The header.
-    #[error(
-        "{}: expected whole milliseconds >= 1, got `{got}`",
-        headers::REQUEST_TIMEOUT_MS
-    )]
-    Header {
-        /// Its value, cut.
-        got: String,
-    },
+    #[error(transparent)]
+    Header(#[from] BadTimeout),
     /// The parameter.
     #[error("parameters.timeout: expected whole microseconds >= 1, got {got}")]
     Parameter {
         /// Its value, cut.
         got: String,
     },
-}
-
-/// The timeout that a client's header asks for.
-///
-/// # Errors
-///
-/// When it is anything but a whole number from 1.
-pub(super) fn header(headers: &HeaderMap) -> Result<Option<Duration>, TimeoutError> {
-    let Some(value) = headers.get(headers::REQUEST_TIMEOUT_MS) else {
-        return Ok(None);
-    };
-    let text = value.to_str().unwrap_or("not ASCII");
-    match text.parse() {
-        Ok(ms @ 1_u64..) => Ok(Some(Duration::from_millis(ms))),
-        _ => Err(TimeoutError::Header {
-            got: excerpt(text).to_string(),
-        }),
-    }
 }
 
 /// The timeout that a request's parameters ask for.
@@ -81,38 +56,23 @@ fn show(value: &Parameter) -> String {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
-
-    fn with_header(value: &'static str) -> Result<Option<Duration>, TimeoutError> {
-        let name = headers::REQUEST_TIMEOUT_MS;
-        header(&HeaderMap::from_iter([(
-            name,
-            HeaderValue::from_static(value),
-        )]))
-    }
 
     fn with_parameter(value: Parameter) -> Result<Option<Duration>, TimeoutError> {
         parameter(&Parameters::from([("timeout".to_owned(), value)]))
     }
 
     #[test]
-    fn the_header_is_in_milliseconds_and_the_parameter_in_microseconds() {
-        assert_eq!(with_header("250"), Ok(Some(Duration::from_millis(250))));
+    fn the_parameter_is_in_microseconds() {
         assert_eq!(
             with_parameter(Parameter::Int(250)),
             Ok(Some(Duration::from_micros(250)))
         );
-        assert_eq!(header(&HeaderMap::new()), Ok(None));
         assert_eq!(parameter(&Parameters::new()), Ok(None));
     }
 
     #[test]
     fn anything_but_a_whole_number_from_1_is_refused() {
-        for value in ["", "0", "-1", "1.5", "1e3", "soon", "99999999999999999999"] {
-            assert!(with_header(value).is_err(), "{value}");
-        }
         let values = [
             Parameter::Int(0),
             Parameter::Int(-5),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use aegis_protocol::{excerpt, headers};
+use aegis_protocol::{excerpt, headers, timeout};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
@@ -83,7 +83,7 @@ async fn answer(
     };
     check_type(&parts.headers)?;
     let (arrived, allowed) = (in_flight.arrived, app.http.request_timeout);
-    let patience = deadline::header(&parts.headers)?;
+    let patience = timeout::from_headers(&parts.headers).map_err(deadline::TimeoutError::from)?;
     let deadline = deadline::deadline(arrived, [patience, None], allowed);
     let body = body::read(body, app, arrived, deadline).await?;
     let asked = codec::decode(spec, body).await?;
