@@ -27,9 +27,11 @@ mod tests;
 
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, time::Duration};
 
+use http::HeaderName;
+
 pub use aegis_config::Rejected;
 pub use name::{MAX_NAME_BYTES, Name, NameError};
-pub use raw::{LogFormat, RawConfig};
+pub use raw::{BalanceWord, LogFormat, RawConfig};
 
 /// A configuration that is valid.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,15 +99,21 @@ pub struct Model {
     pub allow_pin: bool,
     /// What answers when the chosen version cannot, in order; all are in `versions`.
     pub fallback: Vec<Name>,
+    /// Whether a request that names its version may be answered by another.
+    pub pinned_fallback: bool,
+    /// By what a client stays with one version; none draws for every request.
+    pub sticky: Option<Sticky>,
     /// At least one, of which at least one has a weight above 0.
     pub versions: BTreeMap<Name, Version>,
     /// When an endpoint is left alone.
     pub breaker: Breaker,
+    /// How an endpoint is chosen.
+    pub balance: Balance,
     /// How endpoints are asked whether they are ready.
     pub health_check: HealthCheck,
     /// What happens when an attempt fails.
     pub retry: Retry,
-    /// How long an endpoint may stay silent.
+    /// How long an answer may take.
     pub timeouts: Timeouts,
 }
 
@@ -118,11 +126,53 @@ pub struct Version {
     pub endpoints: Vec<SocketAddr>,
 }
 
+/// By what a client stays with one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sticky {
+    /// The value of this header.
+    Header(HeaderName),
+    /// The value of this cookie.
+    Cookie(String),
+}
+
+/// How an endpoint is chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Balance {
+    /// What is compared.
+    pub by: BalanceWord,
+    /// In how long the memory of a slow answer fades.
+    pub decay: Duration,
+    /// Requests that may be out at one endpoint.
+    pub max_in_flight: NonZeroU32,
+    /// How long an endpoint takes to its full share.
+    pub slow_start: Duration,
+    /// The part of its share that it begins with.
+    pub slow_start_from: f64,
+}
+
 /// When an endpoint's circuit breaker opens, and how it closes again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Breaker {
     /// Failures in a row that open it.
     pub consecutive_failures: NonZeroU32,
+    /// The share of failures that opens it.
+    pub failure_ratio: f64,
+    /// Slow attempts in a row that open it.
+    pub consecutive_slow: NonZeroU32,
+    /// The share of slow attempts that opens it.
+    pub slow_ratio: f64,
+    /// Attempts that a share is taken of.
+    pub min_samples: NonZeroU32,
+    /// The recent past that a share is taken of.
+    pub window: Duration,
+    /// How far back it looks when that holds too few; not below `window`.
+    pub sparse_window: Duration,
+    /// An attempt is slow beyond this.
+    pub latency_threshold: Duration,
+    /// And beyond this many times what its peers take.
+    pub relative_factor: f64,
+    /// But never under this.
+    pub relative_floor: Duration,
     /// The first time in open; doubles with each trip.
     pub open_base: Duration,
     /// The longest time in open; not below `open_base`.
@@ -153,21 +203,34 @@ pub struct HealthCheck {
 }
 
 /// What happens when an attempt fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Retry {
     /// Attempts after the first.
     pub max_retries: u32,
+    /// Whether a 500 is tried elsewhere too.
+    pub on_500: bool,
+    /// Retries per first attempt, over ten seconds.
+    pub budget_ratio: f64,
+    /// And so many a second whatever the traffic.
+    pub budget_per_second: f64,
+    /// The least time that an attempt gets before it is tried elsewhere.
+    pub per_try_floor: Duration,
+    /// An attempt gets so many times its pool's 99th percentile.
+    pub per_try_factor: f64,
     /// Larger request bodies are sent once.
     pub replay_limit_bytes: u64,
 }
 
-/// How long an endpoint may stay silent.
+/// How long an answer may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
+    /// From the request's last byte to the first byte of the answer, over all
+    /// attempts.
+    pub request: Duration,
     /// Until the connection stands.
     pub connect: Duration,
-    /// Until the first byte of the answer, and between any two reads.
-    pub read: Duration,
+    /// Between any two reads of an answer that has begun.
+    pub idle: Duration,
     /// Between any two writes of the request.
     pub write: Duration,
 }

@@ -10,14 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_policy::{Ask, Outcome, Refusal as NoAttempt, RouteKind, model::EndpointKey};
-use aegis_protocol::{Reason, headers};
+use aegis_policy::{ChosenBy, EndpointKey, RouteKind};
+use aegis_protocol::{Reason, headers, timeout};
 use bytes::Bytes;
 use http::{HeaderValue, Uri, header};
-use pingora_core::{
-    Error, ErrorSource, ErrorType, OrErr, Result,
-    upstreams::peer::{HttpPeer, PeerOptions},
-};
+use pingora_core::{Error, ErrorSource, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
@@ -25,17 +22,21 @@ use crate::{
     answer::{Answer, Refusal, content_length, expects_continue},
     body::Body,
     clock,
-    config::Timeouts,
-    metrics::{RetryResult, Tracked},
+    lease::OpenVerdict,
+    metrics::Tracked,
     model::{Attempt, Version},
     own,
     request::{Action, Forward, Wanted, identify, refuse_framing},
+    rescue::Rescues,
     state::Shared,
+    sticky,
 };
 
+mod attempt;
 pub mod failure;
 
-use failure::{Failure, Stage};
+use attempt::Progress;
+use failure::Failure;
 
 /// A client that left before its answer, in metrics (nginx's code for it).
 const CLIENT_GONE: u16 = 499;
@@ -54,10 +55,20 @@ pub struct Exchange {
     max_body: u64,
     /// How long the attempt's connection may be kept when it is done.
     idle_timeout: Duration,
+    /// The time that the client gives it in all; none where it does not say.
+    patience: Option<Duration>,
+    /// When the first byte of the answer must be there; none before the first
+    /// attempt.
+    deadline: Option<Instant>,
+    /// Stands for the client, where it stays with one version.
+    sticky: Option<u64>,
     /// The running attempt.
     attempt: Option<Attempt>,
-    /// What the running attempt's answer says of its endpoint.
-    verdict: Option<Outcome>,
+    progress: Progress,
+    /// The attempt that was chosen when the last one failed.
+    next: Option<Attempt>,
+    /// Attempts that ended with a 500, until another endpoint has answered.
+    suspects: Vec<OpenVerdict>,
     attempts: u32,
     tried: Vec<EndpointKey>,
     /// A reset on a kept-alive connection was taken for a stale one; once.
@@ -80,6 +91,7 @@ pub struct Exchange {
 struct Routed {
     version: Arc<Version>,
     chosen: Arc<str>,
+    by: ChosenBy,
     kind: RouteKind,
 }
 
@@ -111,8 +123,13 @@ impl Exchange {
             streamed: 0,
             max_body: u64::MAX,
             idle_timeout: Duration::ZERO,
+            patience: None,
+            deadline: None,
+            sticky: None,
             attempt: None,
-            verdict: None,
+            progress: Progress::default(),
+            next: None,
+            suspects: Vec::new(),
             attempts: 0,
             tried: Vec::new(),
             forgave_stale: false,
@@ -142,77 +159,6 @@ impl Exchange {
         Ok(true)
     }
 
-    /// Chooses where the next attempt goes.
-    ///
-    /// # Errors
-    /// When no endpoint is left to try.
-    pub fn choose(&mut self, session: &Session) -> Result<Box<HttpPeer>> {
-        let Some(forward) = &self.forward else {
-            return Err(Error::new_in(ErrorType::InternalError));
-        };
-        let model = &forward.model;
-        let chosen = match &self.route {
-            None => model.start(Ask {
-                version: forward.pinned.as_deref(),
-                replayable: self.replayable(session),
-            }),
-            Some(routed) => model.again(&routed.chosen, forward.pinned.is_some(), &self.tried),
-        };
-        let timeouts = model.config().timeouts;
-        let attempt = match chosen {
-            Ok(attempt) => attempt,
-            Err(refusal) => {
-                self.nowhere(refusal);
-                return Err(Error::new_in(ErrorType::InternalError));
-            }
-        };
-        if let Some(failure) = self.last_failure {
-            self.count_retry(failure, RetryResult::Made);
-        }
-        self.attempts += 1;
-        self.verdict = None;
-        self.streamed = 0;
-        self.body.rewind();
-        let mut peer = Box::new(HttpPeer::new(attempt.address, false, String::new()));
-        set_timeouts(&mut peer.options, self.idle_timeout, timeouts);
-        self.waiting = Some(attempt.version.metrics().waiting());
-        self.route = Some(Routed {
-            version: Arc::clone(&attempt.version),
-            chosen: Arc::clone(&attempt.chosen),
-            kind: attempt.kind,
-        });
-        self.attempt = Some(attempt);
-        Ok(peer)
-    }
-
-    /// Takes note of why the running attempt failed, and says on the error
-    /// whether another one is to be made.
-    pub fn attempt_failed(&mut self, mut error: Box<Error>, stage: Stage) -> Box<Error> {
-        let failure = Failure::of(&error, stage);
-        let Some(attempt) = self.attempt.take() else {
-            error.set_retry(false);
-            return error;
-        };
-        let forgiven = failure == Failure::StaleConnection && !self.forgave_stale;
-        if forgiven {
-            self.forgave_stale = true;
-        } else {
-            self.tried.push(attempt.endpoint);
-        }
-        let outcome = if forgiven || !failure.is_the_endpoints() {
-            Outcome::Neutral
-        } else {
-            Outcome::Failure
-        };
-        attempt.lease.settle(outcome);
-        let retry = self.may_retry(failure, stage);
-        self.waiting = None;
-        tracing::debug!(endpoint = %attempt.address, attempt = self.attempts, retry, %error, "an attempt failed");
-        self.last_failure = Some(failure);
-        error.set_retry(retry);
-        error
-    }
-
     /// Writes the version that was chosen into the request that goes upstream.
     ///
     /// # Errors
@@ -229,14 +175,26 @@ impl Exchange {
         request.set_uri(uri);
         request.remove_header(&headers::MODEL_VERSION);
         request.remove_header(&header::EXPECT);
+        if let Some(deadline) = self.deadline {
+            let left = deadline.saturating_duration_since(clock::now());
+            let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
+            request.insert_header(headers::REQUEST_TIMEOUT_MS, HeaderValue::from(left))?;
+        }
+        request.insert_header(headers::LOAD_REPORT_FORMAT, headers::LOAD_REPORT_TEXT)?;
         request.insert_header(headers::ATTEMPT, HeaderValue::from(self.attempts))
     }
 
-    /// Puts a kept body in its place, or watches the size of a streamed one.
+    /// Puts a kept body in its place, or watches the size of a streamed one. At
+    /// its end the time for the answer begins.
     ///
     /// # Errors
     /// When a streamed body is over the limit.
-    pub fn send_body(&mut self, chunk: &mut Option<Bytes>) -> Result<()> {
+    pub fn send_body(
+        &mut self,
+        chunk: &mut Option<Bytes>,
+        last: bool,
+        rescues: &Arc<Rescues>,
+    ) -> Result<()> {
         match &mut self.body {
             Body::Streamed => {
                 self.streamed += chunk.as_ref().map_or(0, |bytes| bytes.len() as u64);
@@ -247,18 +205,10 @@ impl Exchange {
             }
             body @ (Body::InPingora | Body::Kept(_)) => body.fill(chunk),
         }
-        Ok(())
-    }
-
-    /// Judges the endpoint by its answer's head.
-    pub fn judge(&mut self, response: &ResponseHeader) {
-        if response.status.is_informational() {
-            return;
+        if last && self.progress.sent.is_none() {
+            self.sent(rescues);
         }
-        let refused = response.headers.contains_key(header::RETRY_AFTER)
-            || response.headers.contains_key(headers::REASON);
-        self.verdict = Some(Outcome::of_status(response.status.as_u16(), refused));
-        self.waiting = None;
+        Ok(())
     }
 
     /// Says on the answer which version gave it, and how that came about.
@@ -318,9 +268,10 @@ impl Exchange {
     }
 
     fn settle(&mut self, code: u16, now: Instant) {
+        self.progress.armed = None;
+        self.next = None;
         if let Some(attempt) = self.attempt.take() {
-            let verdict = self.verdict.take().unwrap_or(Outcome::Neutral);
-            attempt.lease.settle(verdict);
+            attempt.lease.end(false);
         }
         let (Some(forward), Some(routed)) = (&self.forward, self.route.take()) else {
             return;
@@ -344,6 +295,11 @@ impl Exchange {
         match identify(&head.method, head.uri.path(), &head.headers, &snapshot)? {
             Wanted::Own(question) => own::answer(&question, shared, &snapshot).map(Next::Answer),
             Wanted::Forward(forward) => {
+                self.patience = timeout::from_headers(&head.headers)
+                    .map_err(|bad| Refusal::new(Reason::BadRequest, bad.to_string()))?;
+                let by = forward.model.config().sticky.as_ref();
+                self.sticky =
+                    by.and_then(|by| sticky::key(by, forward.model.name(), &head.headers));
                 self.max_body = snapshot.config().limits.max_body_bytes;
                 self.idle_timeout = snapshot.config().upstream.idle_timeout;
                 self.in_flight = Some(shared.metrics().request_in_flight());
@@ -384,53 +340,6 @@ impl Exchange {
             Body::InPingora | Body::Kept(_) => true,
         }
     }
-
-    /// Whether a failed attempt is to be followed by another.
-    fn may_retry(&self, failure: Failure, stage: Stage) -> bool {
-        let Some(forward) = &self.forward else {
-            return false;
-        };
-        if !failure.may_be_retried() || !stage.nothing_answered() {
-            return false;
-        }
-        if !self.body.replayable(stage.body_lost()) {
-            self.count_retry(failure, RetryResult::NotReplayable);
-            return false;
-        }
-        let left = self.attempts <= forward.model.config().retry.max_retries;
-        if !left {
-            self.count_retry(failure, RetryResult::Exhausted);
-        }
-        left
-    }
-
-    fn count_retry(&self, failure: Failure, result: RetryResult) {
-        if let Some(Forward { model, .. }) = &self.forward {
-            let reason = failure.label();
-            model.metrics().retried(model.name(), reason, result);
-        }
-    }
-
-    /// No endpoint is left: keeps the reason for the answer. Where an attempt
-    /// was made, its failure is the better one.
-    fn nowhere(&mut self, refusal: NoAttempt) {
-        let reason = match refusal {
-            NoAttempt::UnknownVersion => Reason::UnknownVersion,
-            NoAttempt::NoEndpoint => Reason::NoEndpoint,
-        };
-        match self.last_failure {
-            Some(failure) => self.count_retry(failure, RetryResult::Exhausted),
-            None => self.refused = Some(Refusal::new(reason, refusal.to_string())),
-        }
-    }
-}
-
-fn set_timeouts(options: &mut PeerOptions, idle: Duration, timeouts: Timeouts) {
-    options.connection_timeout = Some(timeouts.connect);
-    options.total_connection_timeout = Some(timeouts.connect);
-    options.read_timeout = Some(timeouts.read);
-    options.write_timeout = Some(timeouts.write);
-    options.idle_timeout = Some(idle);
 }
 
 fn with_query(uri: &Uri, query: &str) -> Result<Uri> {

@@ -3,11 +3,11 @@
 //! A permit that is never given back would hold its endpoint's slot for ever.
 //! pingora drops a request's context without a word when its client leaves, so
 //! the permit travels in a guard: dropped without an outcome, it teaches
-//! nothing and frees the slot.
+//! nothing (unless the request was out for too long) and frees the slot.
 
 use std::sync::Arc;
 
-use aegis_policy::{Outcome, Permit};
+use aegis_policy::{Observed, Permit, Suspect};
 
 use crate::model::Model;
 
@@ -16,6 +16,13 @@ use crate::model::Model;
 pub struct Lease {
     model: Arc<Model>,
     permit: Option<Permit>,
+}
+
+/// An attempt whose verdict is open; innocent when dropped.
+#[derive(Debug)]
+pub struct OpenVerdict {
+    model: Arc<Model>,
+    suspect: Option<Suspect>,
 }
 
 // === impl Lease ===
@@ -30,20 +37,66 @@ impl Lease {
         }
     }
 
-    /// Gives the permit back with what was learnt.
-    pub fn settle(mut self, outcome: Outcome) {
-        self.give_back(outcome);
+    /// The whole request is on its way: its age counts from now on.
+    pub fn sent(&self) {
+        if let Some(permit) = &self.permit {
+            self.model.sent(permit);
+        }
     }
 
-    fn give_back(&mut self, outcome: Outcome) {
+    /// Says what the head of the answer taught, or its absence.
+    pub fn judge(&self, observed: impl Into<Observed>) {
+        if let Some(permit) = &self.permit {
+            self.model.judge(permit, observed.into());
+        }
+    }
+
+    /// Gives the permit back; `broke_off` says that an answer which had begun
+    /// ended before its end.
+    pub fn end(mut self, broke_off: bool) {
+        self.give_back(broke_off);
+    }
+
+    /// Gives the permit back and leaves the verdict open.
+    #[must_use]
+    pub fn suspect(mut self) -> OpenVerdict {
+        let permit = self.permit.take();
+        OpenVerdict {
+            model: Arc::clone(&self.model),
+            suspect: permit.and_then(|permit| self.model.suspect(permit)),
+        }
+    }
+
+    fn give_back(&mut self, broke_off: bool) {
         if let Some(permit) = self.permit.take() {
-            self.model.record(permit, outcome);
+            self.model.release(permit, broke_off);
         }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.give_back(Outcome::Neutral);
+        self.give_back(false);
+    }
+}
+
+// === impl OpenVerdict ===
+
+impl OpenVerdict {
+    /// Closes it.
+    pub fn close(mut self, guilty: bool) {
+        self.resolve(guilty);
+    }
+
+    fn resolve(&mut self, guilty: bool) {
+        if let Some(suspect) = self.suspect.take() {
+            self.model.resolve(suspect, guilty);
+        }
+    }
+}
+
+impl Drop for OpenVerdict {
+    fn drop(&mut self) {
+        self.resolve(false);
     }
 }

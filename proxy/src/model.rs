@@ -8,11 +8,11 @@
 //! behind the lock too, so that a decision always comes with the handle of its
 //! version, even in the moment between two generations.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use aegis_policy::{
-    Ask, CheckResult, ConfigError, ModelConfig, ModelPolicy, Outcome, Permit, Refusal, RouteKind,
-    Transition, model::EndpointKey,
+    Again, Ask, CheckResult, ChosenBy, ConfigError, EndpointKey, ModelConfig, ModelPolicy,
+    Observed, Permit, Refusal, RouteKind, Suspect, Transition,
 };
 use aegis_protocol::path;
 use http::{HeaderValue, Uri};
@@ -67,8 +67,12 @@ pub struct Attempt {
     pub version: Arc<Version>,
     /// The version that was chosen first.
     pub chosen: Arc<str>,
-    /// How it came about.
+    /// How that was chosen.
+    pub by: ChosenBy,
+    /// How the version that answers came about.
     pub kind: RouteKind,
+    /// How long to wait for the first byte of the answer.
+    pub first_byte_within: Duration,
 }
 
 // === impl Model ===
@@ -159,34 +163,55 @@ impl Model {
     ///
     /// # Errors
     /// As [`ModelPolicy::again`].
-    pub fn again(
-        self: &Arc<Self>,
-        chosen: &str,
-        pinned: bool,
-        tried: &[EndpointKey],
-    ) -> Result<Attempt, Refusal> {
-        self.decide(|policy| policy.again(chosen, pinned, tried, clock::now(), &mut rand::rng()))
+    pub fn again(self: &Arc<Self>, again: Again<'_>) -> Result<Attempt, Refusal> {
+        self.decide(|policy| policy.again(again, clock::now(), &mut rand::rng()))
     }
 
     /// Takes a permit back.
-    pub fn record(&self, permit: Permit, outcome: Outcome) {
+    pub fn release(&self, permit: Permit, broke_off: bool) {
         let now = clock::now();
-        let mut decider = self.decider.lock();
-        let moved = decider
-            .policy
-            .record(permit, outcome, now, &mut rand::rng());
-        drop(decider);
-        if let Some(transition) = moved {
-            self.moved(&transition);
-        }
+        self.learn(|policy| policy.release(permit, broke_off, now, &mut rand::rng()));
+    }
+
+    /// The whole request is on its way.
+    pub fn sent(&self, permit: &Permit) {
+        let now = clock::now();
+        self.decider.lock().policy.sent(permit, now);
+    }
+
+    /// Takes what an attempt taught.
+    pub fn judge(&self, permit: &Permit, observed: Observed) {
+        let now = clock::now();
+        self.learn(|policy| policy.judge(permit, observed, now, &mut rand::rng()));
+    }
+
+    /// Takes a permit back and leaves its verdict open.
+    #[must_use]
+    pub fn suspect(&self, permit: Permit) -> Option<Suspect> {
+        self.decider.lock().policy.suspect(permit)
+    }
+
+    /// Takes the verdict.
+    pub fn resolve(&self, suspect: Suspect, guilty: bool) {
+        let now = clock::now();
+        self.learn(|policy| policy.resolve(suspect, guilty, now, &mut rand::rng()));
+    }
+
+    /// Looks for requests that have been out for too long.
+    pub fn tick(&self) {
+        let now = clock::now();
+        self.learn(|policy| policy.tick(now, &mut rand::rng()));
     }
 
     /// Takes the answer to an active check.
     pub fn check(&self, version: &str, address: SocketAddr, result: CheckResult) {
         let now = clock::now();
         let mut decider = self.decider.lock();
-        let changed = decider.policy.check(version, address, result, now);
+        let (changed, moved) = decider.policy.check(version, address, result, now);
         drop(decider);
+        if let Some(transition) = moved {
+            self.moved(&transition);
+        }
         if let Some(health) = changed {
             tracing::info!(model = %self.name, version, endpoint = %address, ?health, "health changed");
         }
@@ -195,7 +220,7 @@ impl Model {
     /// Whether every version that takes traffic, or its fallback, might answer.
     #[must_use]
     pub fn can_serve(&self) -> bool {
-        self.decider.lock().policy.can_serve(clock::now())
+        self.decider.lock().policy.can_serve()
     }
 
     /// The part of a version's endpoints that serves, from 0 to 1.
@@ -208,7 +233,7 @@ impl Model {
     #[must_use]
     pub fn status(&self) -> ModelStatus {
         let decider = self.decider.lock();
-        let ready = decider.policy.can_serve(clock::now());
+        let ready = decider.policy.can_serve();
         let versions = decider.policy.status(clock::now());
         drop(decider);
         let fallback = self.config.fallback.iter();
@@ -231,6 +256,16 @@ impl Model {
             .map(|(name, _)| name)
     }
 
+    /// Tells the policy something, and the world what that moved.
+    fn learn<M: IntoIterator<Item = Transition>>(&self, tell: impl FnOnce(&mut ModelPolicy) -> M) {
+        let mut decider = self.decider.lock();
+        let moved = tell(&mut decider.policy);
+        drop(decider);
+        for transition in moved {
+            self.moved(&transition);
+        }
+    }
+
     fn decide(
         self: &Arc<Self>,
         choose: impl FnOnce(&mut ModelPolicy) -> Result<aegis_policy::Attempt, Refusal>,
@@ -250,7 +285,9 @@ impl Model {
             address: attempt.address,
             version: version.ok_or(Refusal::UnknownVersion)?,
             chosen: attempt.chosen,
+            by: attempt.by,
             kind: attempt.kind,
+            first_byte_within: attempt.first_byte_within,
         })
     }
 

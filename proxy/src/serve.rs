@@ -15,6 +15,7 @@ use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use aegis_config::{Fault, Rejected};
@@ -25,11 +26,13 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
+    time::MissedTickBehavior,
 };
 
 use crate::{
     accept::{self, Acceptor},
     admin::{self, Admin},
+    clock,
     config::{self, Config},
     health::Checks,
     logging,
@@ -41,6 +44,11 @@ use crate::{
 
 /// pingora's bound on attempts; ours, `max_retries`, is always below it.
 const PINGORA_ATTEMPTS: usize = 32;
+
+/// From one look for overdue attempts to the next.
+const SWEEP: Duration = Duration::from_millis(5);
+/// And how many of them pass between two looks at what is merely slow.
+const SWEEPS_A_TICK: u64 = 5;
 
 /// Why the proxy could not start.
 #[derive(Debug, thiserror::Error)]
@@ -135,11 +143,28 @@ async fn serve(path: PathBuf, text: String, config: Config) -> Result<(), StartE
     };
     tokio::spawn(admin::serve(admin, operators));
 
+    tokio::spawn(watch_over(Arc::clone(&shared)));
     let signals = Signals::catch()?;
     announce(bound)?;
     tracing::info!(data = %bound.data, admin = %bound.admin, "listening");
     until_drained(acceptor(data, &shared, &config), &shared, signals).await;
     Ok(())
+}
+
+/// Ends attempts that are overdue, and lets the policies look at the age of what
+/// is out, for as long as the process lives.
+async fn watch_over(shared: Arc<Shared>) {
+    let mut every = tokio::time::interval(SWEEP);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for turn in 0_u64.. {
+        every.tick().await;
+        shared.rescues().sweep(clock::now());
+        if turn.is_multiple_of(SWEEPS_A_TICK) {
+            for model in shared.snapshot_owned().models() {
+                model.tick();
+            }
+        }
+    }
 }
 
 fn acceptor(listener: TcpListener, shared: &Arc<Shared>, config: &Config) -> Acceptor<Shell> {

@@ -5,10 +5,10 @@
 //! upstream_peer       choose version and endpoint  ◀── again, when an attempt failed
 //! fail_to_connect     ┐
 //! error_while_proxy   ┴ what the attempt taught; whether another one helps
-//! upstream_request_filter, request_body_filter
+//! connected_to_upstream, upstream_request_filter, request_body_filter
 //!                     the chosen version in the path, the body from its start
 //! upstream_response_filter
-//!                     what the answer taught
+//!                     what the answer taught; whether it is passed on
 //! response_filter     which version answered, and why
 //! fail_to_proxy       nothing answered: say so
 //! logging             count it
@@ -17,17 +17,20 @@
 //! This file asks and does not decide: choices are made by `aegis-policy`, and
 //! the state of one request is in [`Exchange`].
 
-use std::sync::Arc;
+use std::{os::fd::RawFd, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use pingora_core::{Error, Result, modules::http::HttpModules, upstreams::peer::HttpPeer};
+use pingora_core::{
+    Error, Result, modules::http::HttpModules, protocols::Digest, upstreams::peer::HttpPeer,
+};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::{
     clock,
     exchange::{Exchange, failure::Stage},
+    rescue::Connection,
     state::Shared,
 };
 
@@ -92,6 +95,21 @@ impl ProxyHttp for Shell {
         exchange.attempt_failed(error, stage)
     }
 
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        _reused: bool,
+        _: &HttpPeer,
+        fd: RawFd,
+        digest: Option<&Digest>,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        let socket = digest.and_then(|digest| digest.socket_digest.as_ref());
+        let local = socket.and_then(|socket| socket.local_addr()?.as_inet().copied());
+        exchange.connected(local.map(|local| Connection { fd, local }));
+        Ok(())
+    }
+
     async fn upstream_request_filter(
         &self,
         _: &mut Session,
@@ -105,20 +123,19 @@ impl ProxyHttp for Shell {
         &self,
         _: &mut Session,
         chunk: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        exchange.send_body(chunk)
+        exchange.send_body(chunk, end_of_stream, self.shared.rescues())
     }
 
     async fn upstream_response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        exchange.judge(response);
-        Ok(())
+        exchange.judge(session, response)
     }
 
     async fn response_filter(

@@ -24,6 +24,7 @@ use crate::{
     health::{Check, HealthSink, Target},
     metrics::Metrics,
     model::Model,
+    rescue::Rescues,
     status::{Running, StatusSource},
 };
 
@@ -43,6 +44,7 @@ pub struct Shared {
     taking: Mutex<()>,
     metrics: Arc<Metrics>,
     replay_memory: Arc<ReplayMemory>,
+    rescues: Arc<Rescues>,
     draining: AtomicBool,
 }
 
@@ -107,6 +109,7 @@ impl Shared {
             taking: Mutex::new(()),
             metrics,
             replay_memory,
+            rescues: Arc::default(),
             draining: AtomicBool::new(false),
         };
         shared.reconcile_metrics();
@@ -158,6 +161,12 @@ impl Shared {
     #[must_use]
     pub fn replay_memory(&self) -> &Arc<ReplayMemory> {
         &self.replay_memory
+    }
+
+    /// Attempts that wait for their first byte.
+    #[must_use]
+    pub fn rescues(&self) -> &Arc<Rescues> {
+        &self.rescues
     }
 
     /// From now on the proxy says that it is not ready.

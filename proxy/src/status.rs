@@ -89,6 +89,9 @@ pub struct EndpointStatus {
     /// What the last check found, when it did not pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_detail: Option<String>,
+    /// Whether an operator has taken it out.
+    #[serde(default)]
+    pub drained: bool,
     /// Its breaker.
     pub breaker: BreakerWord,
     /// Why the breaker opened; none while it is closed.
@@ -97,14 +100,59 @@ pub struct EndpointStatus {
     /// How long it stays open, in seconds; none when it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_for_seconds: Option<f64>,
-    /// Failures since the last success, while closed.
+    /// It is used although its breaker is not closed: too much of the pool is
+    /// out, and no other version can take its traffic.
+    #[serde(default)]
+    pub protected: bool,
+    /// Failures since the last answer, while closed.
     pub failures_in_a_row: u32,
+    /// Slow attempts since the last success, while closed.
+    #[serde(default)]
+    pub slow_in_a_row: u32,
+    /// The attempts that the breaker's ratios are taken of.
+    #[serde(default)]
+    pub recent: Recent,
+    /// From how long on an attempt is slow there, and why.
+    #[serde(default)]
+    pub slow_beyond: SlowBeyond,
+    /// The time to first byte that is expected there, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_seconds: Option<f64>,
+    /// How long it is left alone because it refused work, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked_for_seconds: Option<f64>,
+    /// The part of its share that it takes, 0 to 1: below 1 in slow start.
+    #[serde(default)]
+    pub warmth: f64,
     /// Requests that are out now.
     pub in_flight: u32,
     /// Requests ever sent to it.
     pub requests: u64,
     /// Those that failed.
     pub failures: u64,
+    /// Those that took too long.
+    #[serde(default)]
+    pub slow: u64,
+}
+
+/// Attempts in the recent past, by how they ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recent {
+    /// Well and in time.
+    pub good: u32,
+    /// Too late.
+    pub slow: u32,
+    /// Not at all.
+    pub failed: u32,
+}
+
+/// From how long on an attempt is slow.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SlowBeyond {
+    /// The time to first byte that is just not slow.
+    pub seconds: f64,
+    /// Where it comes from, in words.
+    pub because: String,
 }
 
 /// The rule that opened a breaker, and its figures.
@@ -208,10 +256,26 @@ impl From<&PolicyEndpoint> for EndpointStatus {
             breaker: endpoint.breaker.into(),
             tripped_by: endpoint.tripped_by.map(Trip::from),
             open_for_seconds: endpoint.open_for.as_ref().map(Duration::as_secs_f64),
+            drained: endpoint.drained,
+            protected: endpoint.protected,
             failures_in_a_row: endpoint.failures_in_a_row,
+            slow_in_a_row: endpoint.slow_in_a_row,
+            recent: Recent {
+                good: endpoint.window.good,
+                slow: endpoint.window.slow,
+                failed: endpoint.window.failed,
+            },
+            slow_beyond: SlowBeyond {
+                seconds: endpoint.threshold.limit.as_secs_f64(),
+                because: endpoint.threshold.to_string(),
+            },
+            latency_seconds: endpoint.latency.as_ref().map(Duration::as_secs_f64),
+            parked_for_seconds: endpoint.parked_for.as_ref().map(Duration::as_secs_f64),
+            warmth: endpoint.warmth,
             in_flight: endpoint.in_flight,
             requests: endpoint.attempts,
             failures: endpoint.failures,
+            slow: endpoint.slow,
         }
     }
 }

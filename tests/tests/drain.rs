@@ -116,7 +116,14 @@ async fn a_proxy_loses_no_request_that_it_accepted() {
 
 #[tokio::test]
 async fn a_proxy_waits_for_what_runs_and_no_longer() {
-    let mut scene = SceneSetup::new(1, 0).await.unwrap().start().await.unwrap();
+    let setup = SceneSetup::new(1, 0).await.unwrap();
+    // The slow request has all the time that it needs.
+    let setup = setup.with(|proxy| {
+        proxy
+            .set("drain.grace_ms", 25_000)
+            .set_model("timeouts.request_ms", 20_000)
+    });
+    let mut scene = setup.start().await.unwrap();
     scene.stable[0].play(Play::AnswerAfter(Duration::from_millis(1_500)));
     // An idle connection must not hold it up.
     let idle = TcpStream::connect(scene.proxy.data()).await.unwrap();

@@ -1,14 +1,19 @@
 //! One endpoint's circuit breaker (Envoy calls this outlier detection).
 //!
 //! ```text
-//!            failures in a row                    time is up
+//!            failures, slowness                   time is up
 //!   closed ────────────────────▶ open ───────────────────────▶ half-open
 //!     ▲                           ▲                              │    │
 //!     │                           └────── one probe fails ───────┘    │
 //!     └───────────────── enough probes succeed ───────────────────────┘
 //! ```
 //!
-//! Every use of the endpoint holds a [`Ticket`], and its outcome is recorded
+//! Four rules open it: so many failures in a row, so large a share of failures,
+//! and the same two for attempts that were slow. A success ends both rows; a
+//! slow answer is an answer and ends the row of failures; a failure says nothing
+//! about slowness and leaves that row alone.
+//!
+//! Every use of the endpoint holds a [`Ticket`], and what it taught is recorded
 //! against that ticket. A ticket names the *epoch* in which it was given, and
 //! every transition starts a new epoch: an answer that arrives after the
 //! breaker has moved on says nothing about the state that it is in now. In
@@ -23,7 +28,15 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 
-use crate::{backoff::Backoff, config::BreakerConfig, outcome::Outcome};
+use crate::{
+    backoff::Backoff,
+    config::BreakerConfig,
+    window::{Counts, Mark, Window},
+};
+
+pub use trip::{Basis, Slowness, Threshold, TripReason};
+
+mod trip;
 
 /// A breaker's state, as shown to people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,24 +49,21 @@ pub enum BreakerState {
     Open,
 }
 
-/// What moved a breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TripReason {
-    /// So many failures in a row: closed → open.
-    ConsecutiveFailures {
-        /// How many it took.
-        failures: u32,
-    },
-    /// A probe failed: half-open → open.
-    ProbeFailed,
-    /// The time in open is over: open → half-open.
-    TimeUp,
-    /// Enough probes succeeded: half-open → closed.
-    ProbesSucceeded,
+/// What one use of the endpoint taught.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Sample {
+    /// It answered, in time.
+    Good,
+    /// It took too long.
+    Slow(Slowness),
+    /// It failed.
+    Failed,
+    /// Nothing; a probe that taught nothing is free again.
+    Nothing,
 }
 
 /// One step of a breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
     /// The new state.
     pub to: BreakerState,
@@ -61,7 +71,7 @@ pub struct Step {
     pub reason: TripReason,
 }
 
-/// The right to use the endpoint once. Give it back with [`Breaker::record`].
+/// The right to use the endpoint once. What it taught goes to [`Breaker::record`].
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a ticket that is not recorded teaches nothing"]
 pub struct Ticket {
@@ -69,11 +79,13 @@ pub struct Ticket {
     probe: Option<u64>,
 }
 
-/// A circuit breaker over consecutive failures.
+/// A circuit breaker over failures and slowness.
 #[derive(Clone, Debug)]
 pub struct Breaker {
     config: BreakerConfig,
     state: State,
+    /// What happened while it was closed.
+    window: Window,
     epoch: u64,
     /// Trips not yet forgiven: the exponent of the back-off.
     trips: u32,
@@ -84,15 +96,20 @@ pub struct Breaker {
 #[derive(Clone, Debug)]
 enum State {
     Closed {
-        /// Failures since the last success.
+        /// Failures since the last answer.
         failures: u32,
+        /// Slow attempts since the last success.
+        slow: u32,
         /// Since when; a healthy time forgives trips.
         since: Option<Instant>,
     },
     Open {
+        since: Instant,
         until: Instant,
     },
     HalfOpen {
+        /// When it opened, before.
+        since: Instant,
         successes: u32,
         /// Leases of the probes that are out; never more than the configured number.
         probes: Vec<Lease>,
@@ -105,6 +122,8 @@ struct Lease {
     id: u64,
     ends: Instant,
 }
+
+const PROBE_FAILED: TripReason = TripReason::ProbeFailed { slow: None };
 
 // === impl Ticket ===
 
@@ -125,6 +144,7 @@ impl Breaker {
         Self {
             config,
             state: State::closed(None),
+            window: Window::new(config.span()),
             epoch: 0,
             trips: 0,
             tripped_by: None,
@@ -134,6 +154,7 @@ impl Breaker {
     /// Takes new settings; the state and what was counted stay.
     pub fn reconfigure(&mut self, config: BreakerConfig) {
         self.config = config;
+        self.window.reconfigure(config.span());
     }
 
     /// The state that was last decided. An open breaker stays [`BreakerState::Open`]
@@ -157,8 +178,17 @@ impl Breaker {
     #[must_use]
     pub fn open_until(&self) -> Option<Instant> {
         match self.state {
-            State::Open { until } => Some(until),
+            State::Open { until, .. } => Some(until),
             State::Closed { .. } | State::HalfOpen { .. } => None,
+        }
+    }
+
+    /// When it left closed; none while closed.
+    #[must_use]
+    pub fn tripped_since(&self) -> Option<Instant> {
+        match self.state {
+            State::Open { since, .. } | State::HalfOpen { since, .. } => Some(since),
+            State::Closed { .. } => None,
         }
     }
 
@@ -168,13 +198,28 @@ impl Breaker {
         self.tripped_by
     }
 
-    /// Failures since the last success, counted while closed.
+    /// Failures since the last answer, counted while closed.
     #[must_use]
     pub fn failures_in_a_row(&self) -> u32 {
         match self.state {
             State::Closed { failures, .. } => failures,
             State::Open { .. } | State::HalfOpen { .. } => 0,
         }
+    }
+
+    /// Slow attempts since the last success, counted while closed.
+    #[must_use]
+    pub fn slow_in_a_row(&self) -> u32 {
+        match self.state {
+            State::Closed { slow, .. } => slow,
+            State::Open { .. } | State::HalfOpen { .. } => 0,
+        }
+    }
+
+    /// What the ratios are taken of.
+    #[must_use]
+    pub fn counts(&self, now: Instant) -> Counts {
+        self.window.counts(now)
     }
 
     /// The earliest moment at which [`Self::acquire`] could give a probe: the
@@ -184,7 +229,7 @@ impl Breaker {
     pub fn probe_due(&self, now: Instant) -> Option<Instant> {
         match &self.state {
             State::Closed { .. } => None,
-            State::Open { until } => Some(*until),
+            State::Open { until, .. } => Some(*until),
             State::HalfOpen {
                 successes, probes, ..
             } => {
@@ -220,52 +265,104 @@ impl Breaker {
         }
     }
 
-    /// Takes a ticket back with what was learnt.
-    #[expect(clippy::needless_pass_by_value, reason = "a ticket is used once")]
+    /// Takes note of what a use taught. A second sample of one ticket is taken
+    /// too: an answer that began well may break off.
     pub fn record(
         &mut self,
-        ticket: Ticket,
-        outcome: Outcome,
+        ticket: &Ticket,
+        sample: Sample,
         now: Instant,
         rng: &mut (impl Rng + ?Sized),
     ) -> Option<Step> {
-        let Ticket { epoch, probe } = ticket;
-        if epoch != self.epoch {
+        if ticket.epoch != self.epoch {
             return None;
         }
-        match &mut self.state {
+        let reason = match &mut self.state {
             State::Open { .. } => None,
-            State::Closed { failures, .. } => {
-                match outcome {
-                    Outcome::Success => *failures = 0,
-                    Outcome::Failure => *failures = failures.saturating_add(1),
-                    Outcome::Pushback | Outcome::Neutral => {}
-                }
-                let failures = *failures;
-                (failures >= self.config.consecutive_failures)
-                    .then(|| self.open(TripReason::ConsecutiveFailures { failures }, now, rng))
-            }
+            State::Closed { .. } => self.count(sample, now),
             State::HalfOpen {
                 successes, probes, ..
             } => {
-                let id = probe?;
+                let id = ticket.probe?;
                 let held = probes.iter().position(|p| p.id == id && p.ends > now)?;
                 probes.swap_remove(held);
-                match outcome {
-                    Outcome::Success => *successes += 1,
-                    Outcome::Failure => return Some(self.open(TripReason::ProbeFailed, now, rng)),
-                    Outcome::Pushback | Outcome::Neutral => {}
+                match sample {
+                    Sample::Good => *successes += 1,
+                    Sample::Failed => return Some(self.open(PROBE_FAILED, now, rng)),
+                    Sample::Slow(slow) => {
+                        let reason = TripReason::ProbeFailed { slow: Some(slow) };
+                        return Some(self.open(reason, now, rng));
+                    }
+                    Sample::Nothing => {}
                 }
-                (*successes >= self.config.half_open_successes).then(|| self.close(now))
+                return (*successes >= self.config.half_open_successes).then(|| self.close(now));
+            }
+        };
+        reason.map(|reason| self.open(reason, now, rng))
+    }
+
+    /// The time in open is over and an active check has passed: from now on
+    /// requests may probe. A check alone never closes a breaker.
+    pub fn check_passed(&mut self, now: Instant) -> Option<Step> {
+        self.half_open_if_due(now)
+    }
+
+    /// Counts a sample in closed, and says which rule it breaks.
+    fn count(&mut self, sample: Sample, now: Instant) -> Option<TripReason> {
+        let State::Closed { failures, slow, .. } = &mut self.state else {
+            return None;
+        };
+        let mark = match sample {
+            Sample::Nothing => return None,
+            Sample::Good => {
+                (*failures, *slow) = (0, 0);
+                Mark::Good
+            }
+            Sample::Slow(_) => {
+                *failures = 0;
+                *slow = slow.saturating_add(1);
+                Mark::Slow
+            }
+            Sample::Failed => {
+                *failures = failures.saturating_add(1);
+                Mark::Failed
+            }
+        };
+        let (failures, slow) = (*failures, *slow);
+        self.window.push(mark, now);
+        match sample {
+            Sample::Good | Sample::Nothing => None,
+            Sample::Failed if failures >= self.config.consecutive_failures => {
+                Some(TripReason::ConsecutiveFailures { failures })
+            }
+            Sample::Failed => {
+                let counts = self.window.counts(now);
+                let (failures, of) = (counts.failed, counts.total());
+                self.too_many(failures, of, self.config.failure_ratio)
+                    .then_some(TripReason::FailureRatio { failures, of })
+            }
+            Sample::Slow(last) if slow >= self.config.consecutive_slow => {
+                Some(TripReason::ConsecutiveSlow { slow, last })
+            }
+            Sample::Slow(last) => {
+                let counts = self.window.counts(now);
+                let (slow, of) = (counts.slow, counts.total());
+                self.too_many(slow, of, self.config.slow_ratio)
+                    .then_some(TripReason::SlowRatio { slow, of, last })
             }
         }
     }
 
+    fn too_many(&self, bad: u32, of: u32, ratio: f64) -> bool {
+        of >= self.config.min_samples && f64::from(bad) >= ratio * f64::from(of)
+    }
+
     fn half_open_if_due(&mut self, now: Instant) -> Option<Step> {
         match self.state {
-            State::Open { until } if until <= now => {
+            State::Open { since, until } if until <= now => {
                 self.epoch += 1;
                 self.state = State::HalfOpen {
+                    since,
                     successes: 0,
                     probes: Vec::new(),
                     next_probe: 0,
@@ -284,6 +381,7 @@ impl Breaker {
             successes,
             probes,
             next_probe,
+            ..
         } = &mut self.state
         else {
             return None;
@@ -304,8 +402,9 @@ impl Breaker {
     fn open(&mut self, reason: TripReason, now: Instant, rng: &mut (impl Rng + ?Sized)) -> Step {
         self.trips = self.trips_remembered(now).saturating_add(1);
         let until = now + self.backoff().delay(self.trips, rng);
+        let since = self.tripped_since().unwrap_or(now);
         self.epoch += 1;
-        self.state = State::Open { until };
+        self.state = State::Open { since, until };
         self.tripped_by = Some(reason);
         Step {
             to: BreakerState::Open,
@@ -316,6 +415,7 @@ impl Breaker {
     fn close(&mut self, now: Instant) -> Step {
         self.epoch += 1;
         self.state = State::closed(Some(now));
+        self.window.clear();
         self.tripped_by = None;
         Step {
             to: BreakerState::Closed,
@@ -347,40 +447,10 @@ impl Breaker {
 
 impl State {
     fn closed(since: Option<Instant>) -> Self {
-        Self::Closed { failures: 0, since }
-    }
-}
-
-// === impl TripReason ===
-
-impl TripReason {
-    /// Every reason's label, for metrics that exist at 0 from the start.
-    pub const LABELS: [&'static str; 4] = [
-        "consecutive_failures",
-        "probe_failed",
-        "time_up",
-        "probes_succeeded",
-    ];
-
-    /// The reason as a metric label.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::ConsecutiveFailures { .. } => Self::LABELS[0],
-            Self::ProbeFailed => Self::LABELS[1],
-            Self::TimeUp => Self::LABELS[2],
-            Self::ProbesSucceeded => Self::LABELS[3],
-        }
-    }
-}
-
-impl std::fmt::Display for TripReason {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::ConsecutiveFailures { failures } => write!(f, "{failures} failures in a row"),
-            Self::ProbeFailed => write!(f, "a probe failed"),
-            Self::TimeUp => write!(f, "the open time is over"),
-            Self::ProbesSucceeded => write!(f, "enough probes succeeded"),
+        Self::Closed {
+            failures: 0,
+            slow: 0,
+            since,
         }
     }
 }

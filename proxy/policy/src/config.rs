@@ -7,8 +7,11 @@
 use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::{
+    budget::BudgetConfig,
     health::Thresholds,
     split::{Split, SplitError},
+    sticky,
+    window::Span,
 };
 
 /// When a breaker trips, for how long, and how it comes back.
@@ -16,6 +19,26 @@ use crate::{
 pub struct BreakerConfig {
     /// Failures in a row that open it (at least 1).
     pub consecutive_failures: u32,
+    /// The share of failures that opens it, of at least `min_samples` (above 0, at most 1).
+    pub failure_ratio: f64,
+    /// Slow attempts in a row that open it (at least 1).
+    pub consecutive_slow: u32,
+    /// The share of slow attempts that opens it, of at least `min_samples`
+    /// (above 0, at most 1).
+    pub slow_ratio: f64,
+    /// Attempts that a share is taken of (at least 1).
+    pub min_samples: u32,
+    /// The recent past that a share is taken of.
+    pub window: Duration,
+    /// How far back a share looks for `min_samples` when the window holds fewer.
+    pub sparse_window: Duration,
+    /// An attempt is slow beyond this, whatever the others do.
+    pub latency_threshold: Duration,
+    /// And beyond this many times the median of the pool's other endpoints
+    /// (at least 1).
+    pub relative_factor: f64,
+    /// But never under this.
+    pub relative_floor: Duration,
     /// The first time in open; each further trip doubles it.
     pub open_base: Duration,
     /// The longest time in open, before jitter.
@@ -28,6 +51,60 @@ pub struct BreakerConfig {
     pub probe_lease: Duration,
     /// False is a dry run: counted and shown, nothing taken out.
     pub enforce: bool,
+}
+
+/// How an endpoint is chosen among those that serve.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BalanceConfig {
+    /// What is compared.
+    pub by: BalanceBy,
+    /// In how long the memory of a slow answer falls to 1/e (above 0).
+    pub decay: Duration,
+    /// Requests that may be out at one endpoint (at least 1).
+    pub max_in_flight: u32,
+    /// How long an endpoint takes to its full share, once it is ready and after
+    /// its breaker has closed; 0 gives it its share at once.
+    pub slow_start: Duration,
+    /// The part of its share that it begins with (0.01 to 1).
+    pub slow_start_from: f64,
+}
+
+/// What the choice between two endpoints goes by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum BalanceBy {
+    /// How long a request would wait there: latency times load.
+    #[default]
+    ExpectedWait,
+    /// Requests that are out there.
+    LeastRequest,
+    /// Nothing: one after the other.
+    RoundRobin,
+}
+
+/// How failed attempts are followed by others.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetryConfig {
+    /// How many retries there may be in all.
+    pub budget: BudgetConfig,
+    /// The least time that an attempt gets before it is rescued.
+    pub per_try_floor: Duration,
+    /// An attempt gets so many times its pool's 99th percentile (at least 1).
+    pub per_try_factor: f64,
+}
+
+/// What every endpoint of a model is judged and chosen by.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rules {
+    /// When an endpoint is left alone.
+    pub breaker: BreakerConfig,
+    /// When active checks change an endpoint's health.
+    pub health: HealthConfig,
+    /// Which endpoint is chosen.
+    pub balance: BalanceConfig,
+    /// What follows a failed attempt.
+    pub retry: RetryConfig,
+    /// Whether a request that names its version may be answered by another.
+    pub pinned_fallback: bool,
 }
 
 /// When active checks change an endpoint's health.
@@ -49,9 +126,10 @@ pub struct VersionConfig {
 pub struct ModelConfig {
     pub(crate) versions: Vec<VersionConfig>,
     pub(crate) split: Split,
+    /// The hash of each version's name, for sticky clients.
+    pub(crate) names: Vec<u64>,
     pub(crate) fallback: Vec<usize>,
-    pub(crate) breaker: BreakerConfig,
-    pub(crate) health: HealthConfig,
+    pub(crate) rules: Rules,
 }
 
 /// Why a model's configuration makes no sense.
@@ -86,8 +164,20 @@ pub enum ConfigError {
         /// The name.
         name: String,
     },
-    /// A count that must be at least 1 is 0.
-    #[error("{what} must be at least 1")]
+    /// A number is not in its range.
+    #[error("{what} must be from {min} to {max}, got {value}")]
+    OutOfRange {
+        /// Which one.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+        /// The least that it may be.
+        min: f64,
+        /// The most.
+        max: f64,
+    },
+    /// A count or a time that must be above 0 is 0.
+    #[error("{what} must be above 0")]
     Zero {
         /// Which one.
         what: &'static str,
@@ -100,6 +190,15 @@ impl Default for BreakerConfig {
     fn default() -> Self {
         Self {
             consecutive_failures: 5,
+            failure_ratio: 0.5,
+            consecutive_slow: 5,
+            slow_ratio: 0.5,
+            min_samples: 20,
+            window: Duration::from_secs(10),
+            sparse_window: Duration::from_mins(5),
+            latency_threshold: Duration::from_secs(1),
+            relative_factor: 3.0,
+            relative_floor: Duration::from_millis(50),
             open_base: Duration::from_secs(5),
             open_max: Duration::from_mins(5),
             half_open_max_probes: 3,
@@ -124,6 +223,8 @@ impl BreakerConfig {
     fn check(&self) -> Result<(), ConfigError> {
         for (value, what) in [
             (self.consecutive_failures, "consecutive_failures"),
+            (self.consecutive_slow, "consecutive_slow"),
+            (self.min_samples, "min_samples"),
             (self.half_open_max_probes, "half_open_max_probes"),
             (self.half_open_successes, "half_open_successes"),
         ] {
@@ -131,7 +232,78 @@ impl BreakerConfig {
                 return Err(ConfigError::Zero { what });
             }
         }
+        within("failure_ratio", self.failure_ratio, f64::MIN_POSITIVE, 1.0)?;
+        within("slow_ratio", self.slow_ratio, f64::MIN_POSITIVE, 1.0)?;
+        within("relative_factor", self.relative_factor, 1.0, 1e6)
+    }
+
+    pub(crate) fn span(&self) -> Span {
+        Span {
+            window: self.window,
+            reach: self.sparse_window.max(self.window),
+            min_samples: self.min_samples,
+        }
+    }
+}
+
+// === impl BalanceConfig ===
+
+impl Default for BalanceConfig {
+    fn default() -> Self {
+        Self {
+            by: BalanceBy::ExpectedWait,
+            decay: Duration::from_secs(10),
+            max_in_flight: 256,
+            slow_start: Duration::from_secs(10),
+            slow_start_from: 0.1,
+        }
+    }
+}
+
+impl BalanceConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.max_in_flight == 0 {
+            let what = "max_in_flight";
+            return Err(ConfigError::Zero { what });
+        }
+        if self.decay.is_zero() {
+            return Err(ConfigError::Zero { what: "decay" });
+        }
+        within("slow_start_from", self.slow_start_from, 0.01, 1.0)
+    }
+}
+
+// === impl RetryConfig ===
+
+impl Default for RetryConfig {
+    fn default() -> Self {
+        Self {
+            budget: BudgetConfig::default(),
+            per_try_floor: Duration::from_millis(50),
+            per_try_factor: 3.0,
+        }
+    }
+}
+
+impl RetryConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        within("budget.ratio", self.budget.ratio, 0.0, 10.0)?;
+        within("budget.per_second", self.budget.per_second, 0.0, 1e6)?;
+        within("per_try_factor", self.per_try_factor, 1.0, 1e6)
+    }
+}
+
+fn within(what: &'static str, value: f64, min: f64, max: f64) -> Result<(), ConfigError> {
+    if (min..=max).contains(&value) {
         Ok(())
+    } else {
+        let error = ConfigError::OutOfRange {
+            what,
+            value,
+            min,
+            max,
+        };
+        Err(error)
     }
 }
 
@@ -156,8 +328,7 @@ impl ModelConfig {
     pub fn new<S: AsRef<str>>(
         versions: Vec<VersionConfig>,
         fallback: &[S],
-        breaker: BreakerConfig,
-        health: HealthConfig,
+        rules: Rules,
     ) -> Result<Self, ConfigError> {
         let split = Split::new(versions.iter().map(|v| v.weight).collect())?;
         let mut names = HashSet::new();
@@ -168,17 +339,22 @@ impl ModelConfig {
             }
             version.check()?;
         }
-        breaker.check()?;
+        rules.breaker.check()?;
+        rules.balance.check()?;
+        rules.retry.check()?;
         let fallback = fallback
             .iter()
             .map(|name| index_of(&versions, name.as_ref()))
             .collect::<Result<_, _>>()?;
         Ok(Self {
+            names: versions
+                .iter()
+                .map(|v| sticky::hash(v.name.as_bytes()))
+                .collect(),
             versions,
             split,
             fallback,
-            breaker,
-            health,
+            rules,
         })
     }
 }

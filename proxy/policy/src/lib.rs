@@ -1,19 +1,20 @@
 //! Every decision of the proxy, and nothing else.
 //!
 //! Which version serves a request, which of its endpoints, whether that
-//! endpoint may be used at all, and what its answer teaches: all of it is
-//! decided here, by plain `&mut self` methods that take `now` and a random
-//! source as arguments. No clock, no lock, no socket. The same types run in the
-//! proxy, in its tests and in a simulation, and a failure reproduces from its
-//! seed.
+//! endpoint may be used at all, how long it gets, and what its answer teaches:
+//! all of it is decided here, by plain `&mut self` methods that take `now` and a
+//! random source as arguments. No clock, no lock, no socket. The same types run
+//! in the proxy, in its tests and in a simulation, and a failure reproduces from
+//! its seed.
 //!
 //! ```text
-//!  Ask ──▶ ModelPolicy::start ──▶ Attempt { version, address, permit }
-//!              │ split, pin            │
-//!              │ fallback              ▼ the shell sends the request
-//!              │ pool: P2C         Outcome
-//!              │ breaker               │
-//!              └──── ModelPolicy::record(permit, outcome) ◀┘
+//!  Ask ──▶ ModelPolicy::start ──▶ Attempt { version, address, permit, first_byte_within }
+//!              │ split, pin, sticky       │
+//!              │ fallback                 ▼ the shell sends the request
+//!              │ pool: P2C            Outcome
+//!              │ breaker                  │
+//!              ├──── judge(&permit, outcome), release(permit) ◀┘
+//!              └──── tick: requests that have been out for too long
 //! ```
 //!
 //! One [`ModelPolicy`] holds all that is known of one model. It hands out a
@@ -23,18 +24,34 @@
 
 pub mod backoff;
 pub mod breaker;
+mod budget;
 pub mod config;
+mod endpoint;
 pub mod health;
+mod latency;
 pub mod model;
 pub mod outcome;
+mod peers;
 mod pool;
+mod running;
 pub mod split;
 pub mod status;
+pub mod sticky;
+#[cfg(test)]
+mod tests;
+mod window;
 
 pub use breaker::{Breaker, BreakerState, TripReason};
-pub use config::{BreakerConfig, ConfigError, HealthConfig, ModelConfig, VersionConfig};
+pub use budget::BudgetConfig;
+pub use config::{
+    BalanceBy, BalanceConfig, BreakerConfig, ConfigError, HealthConfig, ModelConfig, RetryConfig,
+    Rules, VersionConfig,
+};
+pub use endpoint::LoadReport;
 pub use health::{CheckResult, Health};
 pub use model::{
-    Ask, Attempt, EndpointKey, FallbackReason, ModelPolicy, Permit, Refusal, RouteKind, Transition,
+    Again, Ask, Attempt, ChosenBy, EndpointKey, FallbackReason, ModelPolicy, Observed, Permit,
+    Refusal, RouteKind, Suspect, Transition,
 };
 pub use outcome::Outcome;
+pub use window::Counts;

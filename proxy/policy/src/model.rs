@@ -1,9 +1,10 @@
 //! One model: which version answers a request, and where.
 //!
-//! The order is that of `house.md`: the version is pinned or drawn; then the
-//! part of its traffic that its pool cannot carry leaves along the fallback
-//! chain; then an endpoint is chosen; and when nothing in the chain serves, the
-//! version's own pool is used whole ("panic") rather than failing everything.
+//! The order is that of `house.md`: the version is pinned, follows from the
+//! client's sticky key, or is drawn; then the part of its traffic that its pool
+//! cannot carry leaves along the fallback chain; then an endpoint is chosen; and
+//! when nothing in the chain serves, the version's own pool is used whole
+//! ("panic") rather than failing everything.
 //!
 //! The part that leaves is `1 − min(1, 1.4 × available share)`: a pool that has
 //! lost less than 29 % of its endpoints carries its traffic alone, one that has
@@ -12,20 +13,42 @@
 //! A tripped endpoint whose time is up is probed by the next live request that
 //! its version gets, before anything leaves: without that, a version whose
 //! endpoints have all tripped would never be tried again.
+//!
+//! The life of a permit: [`ModelPolicy::start`] gives it; [`ModelPolicy::sent`]
+//! says when the request had gone out, for those that were still being uploaded;
+//! [`ModelPolicy::judge`] takes what the answer's head, or its absence, taught;
+//! [`ModelPolicy::release`] frees the slot. [`ModelPolicy::tick`] looks in between
+//! at those that have been out for too long.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rand::{Rng, RngExt};
 use slotmap::SlotMap;
 
 use crate::{
-    breaker::{Step, Ticket},
+    breaker::Step,
+    budget::Budget,
     config::ModelConfig,
+    endpoint::Endpoints,
     health::{CheckResult, Health},
-    outcome::Outcome,
-    pool::{Endpoints, Pick, Pool},
+    pool::Pool,
+    running::{Out, Running},
     status::VersionStatus,
+    sticky,
 };
+
+mod learning;
+mod request;
+
+pub use request::{
+    Again, Ask, Attempt, ChosenBy, FallbackReason, Observed, Permit, Refusal, RouteKind, Suspect,
+    Transition,
+};
+use request::{Route, Terms};
 
 /// How much more than its share each endpoint of a pool is trusted to carry.
 const OVERPROVISIONING: f64 = 1.4;
@@ -35,84 +58,6 @@ slotmap::new_key_type! {
     pub struct EndpointKey;
 }
 
-/// What a request asks for.
-#[derive(Clone, Copy, Debug)]
-pub struct Ask<'a> {
-    /// The version that the client named, if it did.
-    pub version: Option<&'a str>,
-    /// Whether the request can be sent again, and so may probe a tripped endpoint.
-    pub replayable: bool,
-}
-
-/// How the version of an attempt came about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RouteKind {
-    /// Drawn by weight.
-    Split,
-    /// Named by the client.
-    Pinned,
-    /// Another version could not answer.
-    Fallback(FallbackReason),
-}
-
-/// Why a request left the version that was chosen for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FallbackReason {
-    /// None of the version's endpoints serves.
-    Unavailable,
-    /// Some do, and cannot carry all of its traffic.
-    Spill,
-    /// The request was tried there and failed.
-    AttemptsFailed,
-}
-
-/// One attempt to answer a request.
-#[derive(Debug)]
-pub struct Attempt {
-    /// The version that answers.
-    pub version: Arc<str>,
-    /// The version that was chosen first.
-    pub chosen: Arc<str>,
-    /// How it came about.
-    pub kind: RouteKind,
-    /// Where to send it.
-    pub address: SocketAddr,
-    /// To be given back to [`ModelPolicy::record`].
-    pub permit: Permit,
-    /// What the choice moved: an open breaker that is probed now.
-    pub transition: Option<Transition>,
-}
-
-/// The right to send one request to one endpoint.
-#[derive(Debug)]
-#[must_use = "a permit that is not recorded keeps its endpoint's slot"]
-pub struct Permit {
-    endpoint: EndpointKey,
-    ticket: Ticket,
-}
-
-/// One breaker has moved.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Transition {
-    /// The version of the endpoint.
-    pub version: Arc<str>,
-    /// The endpoint.
-    pub address: SocketAddr,
-    /// The new state, and why.
-    pub step: Step,
-}
-
-/// Why there is no attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The client named a version that the model does not have. Its fault.
-    #[error("the model has no such version")]
-    UnknownVersion,
-    /// Every endpoint that could answer was tried.
-    #[error("no endpoint is left to try")]
-    NoEndpoint,
-}
-
 /// All that is decided and known about one model.
 #[derive(Debug)]
 pub struct ModelPolicy {
@@ -120,22 +65,8 @@ pub struct ModelPolicy {
     /// One a version, in the order of `config.versions`.
     pools: Vec<Pool>,
     endpoints: Endpoints,
-}
-
-// === impl Permit ===
-
-impl Permit {
-    /// The endpoint that it is for.
-    #[must_use]
-    pub fn endpoint(&self) -> EndpointKey {
-        self.endpoint
-    }
-
-    /// Whether the attempt is a half-open probe.
-    #[must_use]
-    pub fn is_probe(&self) -> bool {
-        self.ticket.is_probe()
-    }
+    running: Running,
+    budget: Budget,
 }
 
 // === impl ModelPolicy ===
@@ -148,13 +79,16 @@ impl ModelPolicy {
             config: config.clone(),
             pools: Vec::new(),
             endpoints: SlotMap::with_key(),
+            running: Running::default(),
+            budget: Budget::default(),
         };
         policy.reconfigure(config, now);
         policy
     }
 
     /// Takes a new configuration whole. Endpoints that stay keep their health,
-    /// breaker and requests in flight; permits of those that go turn stale.
+    /// breaker, estimates and requests in flight; permits of those that go turn
+    /// stale.
     pub fn reconfigure(&mut self, config: ModelConfig, now: Instant) {
         let mut old = std::mem::take(&mut self.pools);
         for (index, version) in config.versions.iter().enumerate() {
@@ -162,104 +96,105 @@ impl ModelPolicy {
                 Some(at) => old.swap_remove(at),
                 None => Pool::new(Arc::clone(&version.name)),
             };
-            pool.reconfigure(index, version, config.breaker, &mut self.endpoints, now);
+            let breaker = config.rules.breaker;
+            pool.reconfigure(index, version, breaker, &mut self.endpoints, now);
             self.pools.push(pool);
         }
         for mut gone in old {
             gone.clear(&mut self.endpoints);
         }
+        self.running.retain(|key| self.endpoints.contains_key(key));
         self.config = config;
+        self.protect(now);
     }
 
     /// Chooses a version and an endpoint for a request's first attempt.
     ///
     /// # Errors
-    /// [`Refusal::UnknownVersion`] for a version that is not there. There is
-    /// always an endpoint to try first.
+    /// [`Refusal::UnknownVersion`] for a version that is not there,
+    /// [`Refusal::NoTime`] for a deadline that has passed, [`Refusal::NoRoom`]
+    /// when all endpoints are full, [`Refusal::NoEndpoint`] when there are none.
     pub fn start(
         &mut self,
         ask: Ask<'_>,
         now: Instant,
         rng: &mut (impl Rng + ?Sized),
     ) -> Result<Attempt, Refusal> {
-        let (chosen, kind) = match ask.version {
-            Some(name) => (self.index_of(name)?, RouteKind::Pinned),
-            None => (self.config.split.draw(rng), RouteKind::Split),
-        };
-        if ask.replayable
-            && let Some(pick) = self.pools[chosen].probe(&mut self.endpoints, now)
-        {
-            return Ok(self.attempt(chosen, chosen, kind, pick, now));
+        let (chosen, by) = self.choose(ask, rng)?;
+        if ask.deadline <= now {
+            return Err(Refusal::NoTime);
         }
-        if kind == RouteKind::Split
-            && let Some(attempt) = self.leave(chosen, now, rng)
+        self.budget.deposit(now);
+        let terms = Terms {
+            tried: &[],
+            uploading: ask.uploading,
+            rescue: ask.replayable && ask.retries_left,
+            deadline: ask.deadline,
+        };
+        let own = Route::own(chosen, by);
+        if ask.replayable
+            && let Some(key) = self.pools[chosen].probe(&self.endpoints, now)
+        {
+            return Ok(self.attempt(own, key, terms, now));
+        }
+        if by != ChosenBy::Pinned
+            && let Some(attempt) = self.leave(chosen, by, terms, now, rng)
         {
             return Ok(attempt);
         }
-        if let Some(pick) = self.pools[chosen].pick(&mut self.endpoints, &[], now, rng) {
-            return Ok(self.attempt(chosen, chosen, kind, pick, now));
+        if let Some(attempt) = self.pick(own, terms, now, rng) {
+            return Ok(attempt);
         }
         // Nothing better is left, so a request that cannot be sent again may
         // probe too: where all requests are such, no other ever would.
-        if let Some(pick) = self.pools[chosen].probe(&mut self.endpoints, now) {
-            return Ok(self.attempt(chosen, chosen, kind, pick, now));
+        if let Some(key) = self.pools[chosen].probe(&self.endpoints, now) {
+            return Ok(self.attempt(own, key, terms, now));
         }
-        self.panic(chosen, kind, &[], now, rng)
+        let reason = self.reason_to_leave(chosen);
+        if self.may_fall_back(by)
+            && let Some(attempt) = self.fall_back(own, reason, terms, now, rng)
+        {
+            return Ok(attempt);
+        }
+        self.panic(own, terms, now, rng)
     }
 
     /// Chooses again after an attempt failed: another endpoint of the version
     /// that was `chosen`, then its fallback chain, then anything not `tried`.
+    /// The last attempt goes to the fallback chain first: what failed at every
+    /// endpoint of a version so far may be the version's fault. The retry is
+    /// paid for here.
     ///
     /// # Errors
-    /// [`Refusal::NoEndpoint`] when all were tried, [`Refusal::UnknownVersion`]
-    /// when a reload took away the version that the client had named. Where the
-    /// version was drawn, it is drawn again.
+    /// [`Refusal::NoTime`], [`Refusal::NoBudget`], [`Refusal::NoEndpoint`] when
+    /// all were tried, [`Refusal::NoRoom`] when the rest is full, and
+    /// [`Refusal::UnknownVersion`] when a reload took away the version that the
+    /// client had named. Where the version was drawn, it is drawn again.
     pub fn again(
         &mut self,
-        chosen: &str,
-        pinned: bool,
-        tried: &[EndpointKey],
+        again: Again<'_>,
         now: Instant,
         rng: &mut (impl Rng + ?Sized),
     ) -> Result<Attempt, Refusal> {
-        let chosen = match self.index_of(chosen) {
-            Err(_) if !pinned => self.config.split.draw(rng),
+        let chosen = match self.index_of(again.chosen) {
+            Err(_) if again.by != ChosenBy::Pinned => self.config.split.draw(rng),
             known => known?,
         };
-        let kind = if pinned {
-            RouteKind::Pinned
-        } else {
-            RouteKind::Split
+        if again.deadline <= now {
+            return Err(Refusal::NoTime);
+        }
+        if self.budget.left(self.config.rules.retry.budget, now) < 1.0 {
+            return Err(Refusal::NoBudget);
+        }
+        let terms = Terms {
+            tried: again.tried,
+            uploading: again.uploading,
+            rescue: again.retries_left,
+            deadline: again.deadline,
         };
-        if let Some(pick) = self.pools[chosen].pick(&mut self.endpoints, tried, now, rng) {
-            return Ok(self.attempt(chosen, chosen, kind, pick, now));
-        }
-        let reason = FallbackReason::AttemptsFailed;
-        if !pinned && let Some(attempt) = self.fall_back(chosen, reason, tried, now, rng) {
-            return Ok(attempt);
-        }
-        self.panic(chosen, kind, tried, now, rng)
-    }
-
-    /// Takes a permit back with what was learnt of its endpoint.
-    pub fn record(
-        &mut self,
-        permit: Permit,
-        outcome: Outcome,
-        now: Instant,
-        rng: &mut (impl Rng + ?Sized),
-    ) -> Option<Transition> {
-        let key = permit.endpoint;
-        let endpoint = self.endpoints.get_mut(key)?;
-        endpoint.in_flight = endpoint.in_flight.saturating_sub(1);
-        endpoint.failures += u64::from(outcome == Outcome::Failure);
-        let probe = permit.is_probe();
-        let step = endpoint.breaker.record(permit.ticket, outcome, now, rng);
-        if step.is_some() || probe {
-            let pool = self.endpoints[key].pool;
-            self.pools[pool].refresh(key, &mut self.endpoints, now);
-        }
-        step.map(|step| self.transition(key, step))
+        let attempt = self.elsewhere(Route::own(chosen, again.by), terms, now, rng)?;
+        self.budget.withdraw(self.config.rules.retry.budget, now);
+        Ok(attempt)
     }
 
     /// Takes the answer to an active check, and says what it changed.
@@ -269,37 +204,69 @@ impl ModelPolicy {
         address: SocketAddr,
         result: CheckResult,
         now: Instant,
-    ) -> Option<Health> {
-        let pool = self.index_of(version).ok()?;
-        let key = *self.pools[pool].by_address.get(&address)?;
-        let tracker = &mut self.endpoints[key].health;
-        let first = tracker.health() == Health::Unknown;
-        let changed = tracker.check(result, self.config.health)?;
-        if first {
+    ) -> (Option<Health>, Option<Transition>) {
+        let Some(key) = self.find(version, address) else {
+            return (None, None);
+        };
+        let endpoint = &mut self.endpoints[key];
+        let first = endpoint.cold.health.health() == Health::Unknown;
+        let changed = endpoint.cold.health.check(result, self.config.rules.health);
+        let step = match result {
+            CheckResult::Up => endpoint.cold.breaker.check_passed(now),
+            CheckResult::Down | CheckResult::Draining => None,
+        };
+        if first && changed.is_some() {
+            let pool = endpoint.pool;
             self.pools[pool].first_check();
         }
-        self.pools[pool].refresh(key, &mut self.endpoints, now);
-        Some(changed)
+        if changed.is_some() && step.is_none() {
+            self.refresh(key, now);
+        }
+        (changed, self.moved(key, step, false, now))
+    }
+
+    /// Takes an endpoint out, or back in, on an operator's word. False when
+    /// there is no such endpoint.
+    pub fn set_drained(
+        &mut self,
+        version: &str,
+        address: SocketAddr,
+        drained: bool,
+        now: Instant,
+    ) -> bool {
+        let Some(key) = self.find(version, address) else {
+            return false;
+        };
+        self.endpoints[key].cold.drained = drained;
+        self.refresh(key, now);
+        true
     }
 
     /// Whether a request that names no version might be answered: every version
     /// that it could be drawn for, or one of its fallbacks, has an endpoint that
-    /// serves or that waits to be probed.
+    /// serves. A version that nobody can stand in for keeps some of its
+    /// endpoints whatever their breakers say, so it never waits in vain for a
+    /// request to probe it.
     #[must_use]
-    pub fn can_serve(&self, now: Instant) -> bool {
-        let might = |version: usize| self.pools[version].might_serve(&self.endpoints, now);
+    pub fn can_serve(&self) -> bool {
+        let serves = |version: usize| self.pools[version].serves();
         (0..self.pools.len())
             .filter(|&v| self.config.split.share(v) > 0.0)
             .all(|v| {
                 let mut chain = self.config.fallback.iter().copied();
-                might(v) || chain.any(might)
+                serves(v) || chain.any(serves)
             })
     }
 
-    /// The part of a version's endpoints that serves, from 0 to 1.
+    /// The part of a version's endpoints that is ready and not tripped, from 0 to 1.
     #[must_use]
     pub fn available(&self, version: &str) -> Option<f64> {
         Some(self.pools[self.index_of(version).ok()?].available())
+    }
+
+    /// How many retries the budget has left now.
+    pub fn retries_left(&mut self, now: Instant) -> f64 {
+        self.budget.left(self.config.rules.retry.budget, now)
     }
 
     /// The names of the versions, in the order of the configuration.
@@ -315,9 +282,25 @@ impl ModelPolicy {
             .map(|(i, pool)| VersionStatus {
                 weight: self.config.versions[i].weight,
                 share: self.config.split.share(i),
-                ..pool.status(&self.endpoints, now)
+                ..pool.status(&self.endpoints, &self.config.rules, now)
             })
             .collect()
+    }
+
+    fn choose(
+        &self,
+        ask: Ask<'_>,
+        rng: &mut (impl Rng + ?Sized),
+    ) -> Result<(usize, ChosenBy), Refusal> {
+        if let Some(name) = ask.version {
+            return Ok((self.index_of(name)?, ChosenBy::Pinned));
+        }
+        let weights = self.config.versions.iter().map(|v| v.weight);
+        let by_key = |key| sticky::choose(key, self.config.names.iter().copied().zip(weights));
+        Ok(match ask.sticky.and_then(by_key) {
+            Some(version) => (version, ChosenBy::Sticky),
+            None => (self.config.split.draw(rng), ChosenBy::Split),
+        })
     }
 
     fn index_of(&self, version: &str) -> Result<usize, Refusal> {
@@ -327,129 +310,222 @@ impl ModelPolicy {
             .ok_or(Refusal::UnknownVersion)
     }
 
+    fn find(&self, version: &str, address: SocketAddr) -> Option<EndpointKey> {
+        let pool = &self.pools[self.index_of(version).ok()?];
+        pool.by_address.get(&address).copied()
+    }
+
+    fn may_fall_back(&self, by: ChosenBy) -> bool {
+        by != ChosenBy::Pinned || self.config.rules.pinned_fallback
+    }
+
+    fn reason_to_leave(&self, chosen: usize) -> FallbackReason {
+        if self.pools[chosen].is_well() {
+            FallbackReason::Spill
+        } else {
+            FallbackReason::Unavailable
+        }
+    }
+
     /// Sends the part that the chosen pool cannot carry along the chain.
     fn leave(
         &mut self,
         chosen: usize,
+        by: ChosenBy,
+        terms: Terms<'_>,
         now: Instant,
         rng: &mut (impl Rng + ?Sized),
     ) -> Option<Attempt> {
-        let pool = &self.pools[chosen];
-        let stays = OVERPROVISIONING * pool.available();
-        let reason = if pool.serves() {
-            FallbackReason::Spill
-        } else {
-            FallbackReason::Unavailable
-        };
+        let stays = OVERPROVISIONING * self.pools[chosen].available();
         if stays >= 1.0 || rng.random::<f64>() < stays {
             return None;
         }
-        self.fall_back(chosen, reason, &[], now, rng)
+        let reason = self.reason_to_leave(chosen);
+        self.fall_back(Route::own(chosen, by), reason, terms, now, rng)
+    }
+
+    fn elsewhere(
+        &mut self,
+        own: Route,
+        terms: Terms<'_>,
+        now: Instant,
+        rng: &mut (impl Rng + ?Sized),
+    ) -> Result<Attempt, Refusal> {
+        let may_leave = self.may_fall_back(own.by);
+        let reason = FallbackReason::AttemptsFailed;
+        let last = !terms.rescue;
+        if last
+            && may_leave
+            && let Some(attempt) = self.fall_back(own, reason, terms, now, rng)
+        {
+            return Ok(attempt);
+        }
+        if let Some(attempt) = self.pick(own, terms, now, rng) {
+            return Ok(attempt);
+        }
+        if !last
+            && may_leave
+            && let Some(attempt) = self.fall_back(own, reason, terms, now, rng)
+        {
+            return Ok(attempt);
+        }
+        self.panic(own, terms, now, rng)
     }
 
     fn fall_back(
         &mut self,
-        chosen: usize,
+        own: Route,
         reason: FallbackReason,
-        tried: &[EndpointKey],
+        terms: Terms<'_>,
         now: Instant,
         rng: &mut (impl Rng + ?Sized),
     ) -> Option<Attempt> {
         for at in 0..self.config.fallback.len() {
             let version = self.config.fallback[at];
-            if version == chosen {
+            if version == own.chosen {
                 continue;
             }
-            if let Some(pick) = self.pools[version].pick(&mut self.endpoints, tried, now, rng) {
-                return Some(self.attempt(version, chosen, RouteKind::Fallback(reason), pick, now));
+            let kind = RouteKind::Fallback(reason);
+            let route = Route {
+                version,
+                kind,
+                ..own
+            };
+            if let Some(attempt) = self.pick(route, terms, now, rng) {
+                return Some(attempt);
             }
         }
         None
     }
 
+    fn pick(
+        &mut self,
+        route: Route,
+        terms: Terms<'_>,
+        now: Instant,
+        rng: &mut (impl Rng + ?Sized),
+    ) -> Option<Attempt> {
+        let balance = &self.config.rules.balance;
+        let wish = terms.wish(balance, now);
+        let key = self.pools[route.version].pick(&self.endpoints, wish, rng)?;
+        Some(self.attempt(route, key, terms, now))
+    }
+
     fn panic(
         &mut self,
-        chosen: usize,
-        kind: RouteKind,
-        tried: &[EndpointKey],
+        own: Route,
+        terms: Terms<'_>,
         now: Instant,
         rng: &mut (impl Rng + ?Sized),
     ) -> Result<Attempt, Refusal> {
-        let pick = self.pools[chosen]
-            .pick_in_panic(&self.endpoints, tried, rng)
-            .ok_or(Refusal::NoEndpoint)?;
-        Ok(self.attempt(chosen, chosen, kind, pick, now))
+        let pool = &self.pools[own.chosen];
+        let balance = &self.config.rules.balance;
+        let Some(key) = pool.pick_in_panic(&self.endpoints, terms.wish(balance, now), rng) else {
+            let full = pool.serves() && pool.is_full(balance);
+            return Err(if full {
+                Refusal::NoRoom
+            } else {
+                Refusal::NoEndpoint
+            });
+        };
+        Ok(self.attempt(own, key, terms, now))
     }
 
     fn attempt(
         &mut self,
-        version: usize,
-        chosen: usize,
-        kind: RouteKind,
-        pick: Pick,
+        route: Route,
+        key: EndpointKey,
+        terms: Terms<'_>,
         now: Instant,
     ) -> Attempt {
-        if pick.step.is_some() {
-            let pool = self.endpoints[pick.key].pool;
-            self.pools[pool].refresh(pick.key, &mut self.endpoints, now);
+        let (first_byte_within, given_its_due) = self.patience(route.version, terms, now);
+        let endpoint = &mut self.endpoints[key];
+        let (ticket, step) = endpoint.cold.breaker.acquire(now);
+        let ticket = ticket.unwrap_or_else(|| endpoint.cold.breaker.acquire_in_panic());
+        let is_probe = ticket.is_probe();
+        endpoint.begin_attempt();
+        let (address, pool) = (endpoint.address, endpoint.pool);
+        self.pools[pool].count_in_flight(endpoint, true);
+        let request = self.running.enter(Out::new(key, ticket, given_its_due));
+        if !terms.uploading {
+            self.running.wait(request, now);
         }
-        let endpoint = &mut self.endpoints[pick.key];
-        endpoint.in_flight += 1;
-        endpoint.attempts += 1;
-        let address = endpoint.address;
         Attempt {
-            version: Arc::clone(&self.pools[version].name),
-            chosen: Arc::clone(&self.pools[chosen].name),
-            kind,
+            version: Arc::clone(&self.pools[route.version].name),
+            chosen: Arc::clone(&self.pools[route.chosen].name),
+            by: route.by,
+            kind: route.kind,
             address,
-            transition: pick.step.map(|step| self.transition(pick.key, step)),
+            first_byte_within,
+            transition: self.moved(key, step, is_probe, now),
             permit: Permit {
-                endpoint: pick.key,
-                ticket: pick.ticket,
+                endpoint: key,
+                request,
+                is_probe,
             },
         }
     }
 
-    fn transition(&self, key: EndpointKey, step: Step) -> Transition {
-        let endpoint = &self.endpoints[key];
-        Transition {
+    /// How long an attempt gets for its first byte, and whether that is all that
+    /// can be asked of an endpoint: an attempt that could be rescued gets what
+    /// is fair in its pool, or half of what is left where too little is known.
+    fn patience(&mut self, version: usize, terms: Terms<'_>, now: Instant) -> (Duration, bool) {
+        let left = terms.deadline.saturating_duration_since(now);
+        let retry = &self.config.rules.retry;
+        let fair = self.pools[version].peers.fair(retry);
+        let within = if terms.rescue && self.has_elsewhere(version, terms.tried.len()) {
+            if self.budget.left(retry.budget, now) >= 1.0 {
+                fair.unwrap_or(left).min(left / 2)
+            } else {
+                left
+            }
+        } else {
+            left
+        };
+        (within, fair.is_some_and(|fair| within >= fair))
+    }
+
+    /// Whether there would be an endpoint for another attempt.
+    fn has_elsewhere(&self, version: usize, tried: usize) -> bool {
+        self.pools[version].serving() > tried + 1 || self.chain_is_well(version)
+    }
+
+    /// Whether another version can take over from this one.
+    fn chain_is_well(&self, version: usize) -> bool {
+        let mut chain = self.config.fallback.iter();
+        chain.any(|&v| v != version && self.pools[v].is_well())
+    }
+
+    /// Takes note that a breaker may have moved.
+    fn moved(
+        &mut self,
+        key: EndpointKey,
+        step: Option<Step>,
+        is_probe: bool,
+        now: Instant,
+    ) -> Option<Transition> {
+        if step.is_some() || is_probe {
+            self.refresh(key, now);
+        }
+        let endpoint = self.endpoints.get(key)?;
+        step.map(|step| Transition {
             version: Arc::clone(&self.pools[endpoint.pool].name),
             address: endpoint.address,
             step,
-        }
+        })
     }
-}
 
-// === impl RouteKind ===
-
-impl RouteKind {
-    /// Every kind's label.
-    pub const LABELS: [&'static str; 3] = ["split", "pinned", "fallback"];
-
-    /// The kind as a header value and metric label.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Split => Self::LABELS[0],
-            Self::Pinned => Self::LABELS[1],
-            Self::Fallback(_) => Self::LABELS[2],
-        }
+    fn refresh(&mut self, key: EndpointKey, now: Instant) {
+        let pool = self.endpoints[key].pool;
+        self.pools[pool].refresh(key, &mut self.endpoints, now);
+        self.protect(now);
     }
-}
 
-// === impl FallbackReason ===
-
-impl FallbackReason {
-    /// Every reason's label.
-    pub const LABELS: [&'static str; 3] = ["unavailable", "spill", "attempts_failed"];
-
-    /// The reason as a metric label.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Unavailable => Self::LABELS[0],
-            Self::Spill => Self::LABELS[1],
-            Self::AttemptsFailed => Self::LABELS[2],
+    /// Decides anew which tripped endpoints cannot be spared.
+    fn protect(&mut self, now: Instant) {
+        for version in 0..self.pools.len() {
+            let alone = !self.chain_is_well(version);
+            self.pools[version].protect(alone, &mut self.endpoints, now);
         }
     }
 }

@@ -1,102 +1,64 @@
 //! The endpoints of one version, and the choice among them.
 //!
-//! Two endpoints are drawn at random from those that serve, and the one with
-//! fewer requests in flight is taken ("the power of two choices", Mitzenmacher
-//! 2001): the longest queue stays within O(log log n) of the mean, at the cost
-//! of two draws, whatever the size of the pool. Which endpoints serve is kept
-//! up to date when one changes, never worked out per request.
+//! Two endpoints are drawn at random from those that serve, and the one where a
+//! request would wait for less is taken ("the power of two choices",
+//! Mitzenmacher 2001): the longest queue stays within O(log log n) of the mean,
+//! at the cost of two draws, whatever the size of the pool. Which endpoints
+//! serve is kept up to date when one changes, never worked out per request.
+//!
+//! An endpoint that has just become ready, or whose breaker has just closed,
+//! takes a growing part of its share: it turns down draws. Dividing its cost by
+//! its weight instead would keep it from every request as long as its peers are
+//! idle, since then the costs differ by nothing else.
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Instant};
 
 use rand::{Rng, RngExt};
-use slotmap::SlotMap;
 
 use crate::{
-    breaker::{Breaker, BreakerState, Step, Ticket},
-    config::{BreakerConfig, VersionConfig},
-    health::{Health, HealthTracker},
+    breaker::{BreakerState, Threshold, TripReason},
+    config::{BalanceBy, BalanceConfig, BreakerConfig, Rules, VersionConfig},
+    endpoint::{Endpoint, Endpoints},
+    health::Health,
     model::EndpointKey,
-    status::{EndpointStatus, VersionStatus},
+    peers::Peers,
+    status::VersionStatus,
 };
 
-/// Draws that may hit an endpoint already tried before the pool is scanned.
+/// Draws that may be turned down before the pool is searched.
 const DRAWS: usize = 8;
-
-pub(crate) type Endpoints = SlotMap<EndpointKey, Endpoint>;
-
-/// One address of one version, and all that is known of it.
-#[derive(Debug)]
-pub(crate) struct Endpoint {
-    pub(crate) address: SocketAddr,
-    /// The index of its pool; kept right when versions come and go.
-    pub(crate) pool: usize,
-    pub(crate) health: HealthTracker,
-    pub(crate) breaker: Breaker,
-    pub(crate) in_flight: u32,
-    pub(crate) attempts: u64,
-    pub(crate) failures: u64,
-    /// Where it stands in the pool's list of those that serve.
-    serving_at: Option<usize>,
-}
+/// How far above the mean a warming endpoint's load may be.
+const WARMING_LEAD: f64 = 1.0;
 
 /// The pool of one version.
 #[derive(Debug)]
 pub(crate) struct Pool {
     pub(crate) name: Arc<str>,
     pub(crate) by_address: HashMap<SocketAddr, EndpointKey>,
-    /// Ready, and let through by their breakers.
+    pub(crate) peers: Peers,
+    /// Those that take traffic.
     serving: Vec<EndpointKey>,
     /// Breakers that are not closed.
     tripped: Vec<EndpointKey>,
+    /// Ready, with nothing against them: those that serve, less those that are
+    /// only kept because too many are out.
+    well: usize,
     /// Not checked yet: neither available nor missing.
     unknown: usize,
+    /// Requests that are out at those that serve.
+    in_flight: u32,
     /// No probe can be due before this.
     next_probe: Option<Instant>,
+    /// Whose turn it is, where they take turns.
+    turn: usize,
 }
 
-/// An endpoint that was chosen, and the right to use it.
-#[derive(Debug)]
-pub(crate) struct Pick {
-    pub(crate) key: EndpointKey,
-    pub(crate) ticket: Ticket,
-    pub(crate) step: Option<Step>,
-}
-
-// === impl Endpoint ===
-
-impl Endpoint {
-    fn new(address: SocketAddr, pool: usize, breaker: BreakerConfig) -> Self {
-        Self {
-            address,
-            pool,
-            health: HealthTracker::default(),
-            breaker: Breaker::new(breaker),
-            in_flight: 0,
-            attempts: 0,
-            failures: 0,
-            serving_at: None,
-        }
-    }
-
-    fn is_ready(&self) -> bool {
-        self.health.health() == Health::Ready
-    }
-
-    /// How bad a choice it is when nothing serves: smaller is better.
-    fn panic_rank(&self) -> (u8, u32) {
-        let rank = match self.health.health() {
-            Health::Ready => 0,
-            Health::Draining => 1,
-            Health::Unknown => 2,
-            Health::NotReady => 3,
-        };
-        (rank, self.in_flight)
-    }
+/// What a choice goes by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wish<'a> {
+    pub(crate) tried: &'a [EndpointKey],
+    pub(crate) balance: &'a BalanceConfig,
+    pub(crate) now: Instant,
 }
 
 // === impl Pool ===
@@ -106,10 +68,14 @@ impl Pool {
         Self {
             name,
             by_address: HashMap::new(),
+            peers: Peers::default(),
             serving: Vec::new(),
             tripped: Vec::new(),
+            well: 0,
             unknown: 0,
+            in_flight: 0,
             next_probe: None,
+            turn: 0,
         }
     }
 
@@ -134,7 +100,7 @@ impl Pool {
         }
         for &key in self.by_address.values() {
             endpoints[key].pool = index;
-            endpoints[key].breaker.reconfigure(breaker);
+            endpoints[key].cold.breaker.reconfigure(breaker);
         }
         self.rebuild(endpoints);
         self.schedule_probe(endpoints, now);
@@ -155,8 +121,13 @@ impl Pool {
         if known == 0 {
             0.0
         } else {
-            self.serving.len() as f64 / known as f64
+            self.well as f64 / known as f64
         }
+    }
+
+    /// Whether an endpoint is ready and has nothing against it.
+    pub(crate) fn is_well(&self) -> bool {
+        self.well > 0
     }
 
     /// Whether an endpoint takes traffic without a probe.
@@ -164,57 +135,46 @@ impl Pool {
         !self.serving.is_empty()
     }
 
-    /// Whether a request might be answered: an endpoint serves, or one that is
-    /// ready would take a probe. A pool that is only waiting for a request to
-    /// probe it must count, or nobody would send one.
-    pub(crate) fn might_serve(&self, endpoints: &Endpoints, now: Instant) -> bool {
-        let may_recover = |&key: &EndpointKey| {
-            let endpoint = &endpoints[key];
-            endpoint.is_ready()
-                && endpoint
-                    .breaker
-                    .open_until()
-                    .is_none_or(|until| until <= now)
-        };
-        self.serves() || self.tripped.iter().any(may_recover)
+    /// How many do.
+    pub(crate) fn serving(&self) -> usize {
+        self.serving.len()
     }
 
-    /// Takes a half-open probe, if one is due.
-    pub(crate) fn probe(&mut self, endpoints: &mut Endpoints, now: Instant) -> Option<Pick> {
+    /// An endpoint that wants a half-open probe, if one is due.
+    pub(crate) fn probe(&self, endpoints: &Endpoints, now: Instant) -> Option<EndpointKey> {
         if self.next_probe.is_none_or(|due| due > now) {
             return None;
         }
-        let due = self.tripped.iter().copied().find(|&key| {
+        self.tripped.iter().copied().find(|&key| {
             let endpoint = &endpoints[key];
-            endpoint.is_ready() && endpoint.breaker.probe_due(now).is_some_and(|d| d <= now)
-        });
-        let pick = due.and_then(|key| {
-            let (ticket, step) = endpoints[key].breaker.acquire(now);
-            let ticket = ticket?;
-            Some(Pick { key, ticket, step })
-        });
-        self.schedule_probe(endpoints, now);
-        pick
+            let due = endpoint.cold.breaker.probe_due(now);
+            endpoint.is_ready() && due.is_some_and(|due| due <= now)
+        })
     }
 
-    /// Chooses among the endpoints that serve, leaving out those tried.
+    /// Chooses among the endpoints that serve and have room, leaving out those
+    /// tried.
     pub(crate) fn pick(
-        &self,
-        endpoints: &mut Endpoints,
-        tried: &[EndpointKey],
-        now: Instant,
+        &mut self,
+        endpoints: &Endpoints,
+        wish: Wish<'_>,
         rng: &mut (impl Rng + ?Sized),
-    ) -> Option<Pick> {
-        let first = self.draw(tried, rng)?;
-        let second = self.draw(tried, rng)?;
-        let key = if endpoints[second].in_flight < endpoints[first].in_flight {
-            second
-        } else {
-            first
+    ) -> Option<EndpointKey> {
+        if self.is_full(wish.balance) {
+            return None;
+        }
+        if wish.balance.by == BalanceBy::RoundRobin {
+            return self.next_in_turn(endpoints, wish);
+        }
+        let first = self.draw(None, endpoints, wish, rng);
+        let first = first.or_else(|| self.search(endpoints, wish, rng))?;
+        let Some(second) = self.draw(Some(first), endpoints, wish, rng) else {
+            return Some(self.serving[first]);
         };
-        let (ticket, step) = endpoints[key].breaker.acquire(now);
-        let ticket = ticket?;
-        Some(Pick { key, ticket, step })
+        let usual = self.peers.usual();
+        let [one, other] = [first, second].map(|at| &endpoints[self.serving[at]]);
+        let better = other.beats(one, usual, wish.balance, wish.now);
+        Some(self.serving[if better { second } else { first }])
     }
 
     /// Chooses among all endpoints, whatever is known of them: the least bad
@@ -222,40 +182,67 @@ impl Pool {
     pub(crate) fn pick_in_panic(
         &self,
         endpoints: &Endpoints,
-        tried: &[EndpointKey],
+        wish: Wish<'_>,
         rng: &mut (impl Rng + ?Sized),
-    ) -> Option<Pick> {
-        let untried = self.by_address.values().filter(|k| !tried.contains(k));
-        let key = *untried.min_by_key(|&&k| (endpoints[k].panic_rank(), rng.random::<u32>()))?;
-        let ticket = endpoints[key].breaker.acquire_in_panic();
-        let step = None;
-        Some(Pick { key, ticket, step })
+    ) -> Option<EndpointKey> {
+        let usable = self.by_address.values().filter(|&&key| {
+            !wish.tried.contains(&key) && endpoints[key].in_flight < wish.balance.max_in_flight
+        });
+        usable
+            .min_by_key(|&&key| (endpoints[key].panic_rank(), rng.random::<u32>()))
+            .copied()
     }
 
     /// Takes note that an endpoint's health or breaker has changed.
     pub(crate) fn refresh(&mut self, key: EndpointKey, endpoints: &mut Endpoints, now: Instant) {
-        let endpoint = &endpoints[key];
-        let serves = endpoint.is_ready() && endpoint.breaker.lets_traffic_through();
-        match (serves, endpoint.serving_at) {
-            (true, None) => {
-                endpoints[key].serving_at = Some(self.serving.len());
-                self.serving.push(key);
-            }
-            (false, Some(at)) => {
-                endpoints[key].serving_at = None;
-                self.serving.swap_remove(at);
-                if let Some(&moved) = self.serving.get(at) {
-                    endpoints[moved].serving_at = Some(at);
-                }
-            }
-            (true, Some(_)) | (false, None) => {}
+        let endpoint = &mut endpoints[key];
+        let closed = endpoint.cold.breaker.state() == BreakerState::Closed;
+        if closed {
+            endpoint.cold.protected = false;
         }
-        let closed = endpoints[key].breaker.state() == BreakerState::Closed;
+        let is_well = endpoint.is_well();
+        let was_well = std::mem::replace(&mut endpoint.cold.counted_well, is_well);
+        self.well = self.well + usize::from(is_well) - usize::from(was_well);
         self.tripped.retain(|&k| k != key);
         if !closed {
             self.tripped.push(key);
         }
+        self.place(key, endpoints, now);
         self.schedule_probe(endpoints, now);
+    }
+
+    /// Keeps tripped endpoints in use where nobody else can take their traffic:
+    /// at most half of those that are ready are out, the first to trip; and
+    /// when more than half are slow they are overloaded, not ill, and taking any
+    /// of them out makes it worse. `alone` says that nobody else can.
+    pub(crate) fn protect(&mut self, alone: bool, endpoints: &mut Endpoints, now: Instant) {
+        if self.tripped.is_empty() {
+            return;
+        }
+        let mut out: Vec<EndpointKey> = Vec::new();
+        for &key in &self.tripped {
+            if endpoints[key].is_ready() && !endpoints[key].is_well() {
+                out.push(key);
+            }
+        }
+        out.sort_by_key(|&key| endpoints[key].cold.breaker.tripped_since());
+        let ready = self.well + out.len();
+        let is_slow = |key: EndpointKey| {
+            let reason = endpoints[key].cold.breaker.tripped_by();
+            reason.is_some_and(TripReason::is_slowness)
+        };
+        let overloaded = out.iter().filter(|&&key| is_slow(key)).count() * 2 > ready;
+        let mut room = (ready / 2).max(1).min(ready.saturating_sub(1));
+        let mut keep = Vec::with_capacity(out.len());
+        for &key in &out {
+            let spared = alone && ((overloaded && is_slow(key)) || room == 0);
+            room -= usize::from(!spared && room > 0);
+            keep.push((key, spared));
+        }
+        for (key, spared) in keep {
+            endpoints[key].cold.protected = spared;
+            self.place(key, endpoints, now);
+        }
     }
 
     /// Takes note that an endpoint was checked for the first time.
@@ -263,76 +250,173 @@ impl Pool {
         self.unknown = self.unknown.saturating_sub(1);
     }
 
-    pub(crate) fn status(&self, endpoints: &Endpoints, now: Instant) -> VersionStatus {
+    /// Counts a request out at one of its endpoints, or back.
+    pub(crate) fn count_in_flight(&mut self, endpoint: &Endpoint, more: bool) {
+        if endpoint.serving_at.is_some() {
+            let change = if more {
+                u32::wrapping_add
+            } else {
+                u32::wrapping_sub
+            };
+            self.in_flight = change(self.in_flight, 1);
+        }
+    }
+
+    /// Learns what is usual now.
+    pub(crate) fn compare(&mut self, endpoints: &mut Endpoints, now: Instant) {
+        self.peers.compare(&self.serving, endpoints, now);
+    }
+
+    /// From when on an attempt at this endpoint is slow.
+    pub(crate) fn threshold(&self, endpoint: &Endpoint, breaker: &BreakerConfig) -> Threshold {
+        self.peers.threshold(&endpoint.cold, breaker)
+    }
+
+    pub(crate) fn status(
+        &self,
+        endpoints: &Endpoints,
+        rules: &Rules,
+        now: Instant,
+    ) -> VersionStatus {
         let mut list: Vec<_> = self.by_address.values().map(|&k| &endpoints[k]).collect();
         list.sort_by_key(|e| e.address);
+        let status =
+            |e: &&Endpoint| e.status(self.threshold(e, &rules.breaker), &rules.balance, now);
         VersionStatus {
             name: Arc::clone(&self.name),
             weight: 0.0,
             share: 0.0,
             available: self.available(),
-            endpoints: list.into_iter().map(|e| e.status(now)).collect(),
+            endpoints: list.iter().map(status).collect(),
         }
     }
 
-    fn draw(&self, tried: &[EndpointKey], rng: &mut (impl Rng + ?Sized)) -> Option<EndpointKey> {
-        if self.serving.is_empty() {
+    /// Whether no endpoint that serves can take another request.
+    pub(crate) fn is_full(&self, balance: &BalanceConfig) -> bool {
+        let room = self.serving.len() as u64 * u64::from(balance.max_in_flight);
+        u64::from(self.in_flight) >= room
+    }
+
+    fn next_in_turn(&mut self, endpoints: &Endpoints, wish: Wish<'_>) -> Option<EndpointKey> {
+        for _ in 0..self.serving.len() {
+            self.turn = (self.turn + 1) % self.serving.len();
+            if self.is_usable(self.turn, endpoints, wish) {
+                return Some(self.serving[self.turn]);
+            }
+        }
+        None
+    }
+
+    /// Draws one that may be used and wants to be, other than `except`.
+    fn draw(
+        &self,
+        except: Option<usize>,
+        endpoints: &Endpoints,
+        wish: Wish<'_>,
+        rng: &mut (impl Rng + ?Sized),
+    ) -> Option<usize> {
+        let choices = self.serving.len() - usize::from(except.is_some());
+        if choices == 0 {
             return None;
         }
         for _ in 0..DRAWS {
-            let key = self.serving[rng.random_range(0..self.serving.len())];
-            if !tried.contains(&key) {
-                return Some(key);
+            let mut at = rng.random_range(0..choices);
+            at += usize::from(except.is_some_and(|except| at >= except));
+            if self.is_usable(at, endpoints, wish) && self.is_keen(at, endpoints, wish, rng) {
+                return Some(at);
             }
         }
-        self.serving.iter().copied().find(|k| !tried.contains(k))
+        None
+    }
+
+    /// The first that may be used, from a random place on.
+    fn search(
+        &self,
+        endpoints: &Endpoints,
+        wish: Wish<'_>,
+        rng: &mut (impl Rng + ?Sized),
+    ) -> Option<usize> {
+        let all = self.serving.len();
+        let start = rng.random_range(0..all);
+        (0..all)
+            .map(|i| (start + i) % all)
+            .find(|&at| self.is_usable(at, endpoints, wish))
+    }
+
+    fn is_usable(&self, at: usize, endpoints: &Endpoints, wish: Wish<'_>) -> bool {
+        let key = self.serving[at];
+        endpoints[key].has_room(wish.balance, wish.now) && !wish.tried.contains(&key)
+    }
+
+    /// Whether it takes this draw: one that warms up takes part of them, and a
+    /// retry goes rather to one that has not failed.
+    fn is_keen(
+        &self,
+        at: usize,
+        endpoints: &Endpoints,
+        wish: Wish<'_>,
+        rng: &mut (impl Rng + ?Sized),
+    ) -> bool {
+        let endpoint = &endpoints[self.serving[at]];
+        if !wish.tried.is_empty() && endpoint.failed_lately(wish.now) {
+            return false;
+        }
+        let warmth = endpoint.warmth(wish.balance, wish.now);
+        if warmth >= 1.0 {
+            return true;
+        }
+        let mean = f64::from(self.in_flight) / self.serving.len() as f64;
+        f64::from(endpoint.in_flight) <= mean + WARMING_LEAD && rng.random::<f64>() < warmth
+    }
+
+    /// Puts an endpoint on the list of those that serve, or takes it off.
+    fn place(&mut self, key: EndpointKey, endpoints: &mut Endpoints, now: Instant) {
+        let endpoint = &mut endpoints[key];
+        match (endpoint.serves(), endpoint.serving_at) {
+            (true, None) => {
+                endpoint.begin_to_serve(now);
+                endpoint.serving_at = Some(self.serving.len());
+                self.in_flight = self.in_flight.wrapping_add(endpoint.in_flight);
+                self.serving.push(key);
+            }
+            (false, Some(at)) => {
+                endpoint.serving_at = None;
+                self.in_flight = self.in_flight.wrapping_sub(endpoint.in_flight);
+                self.serving.swap_remove(at);
+                if let Some(&moved) = self.serving.get(at) {
+                    endpoints[moved].serving_at = Some(at);
+                }
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
     }
 
     fn schedule_probe(&mut self, endpoints: &Endpoints, now: Instant) {
         self.next_probe = self
             .tripped
             .iter()
-            .filter_map(|&k| endpoints[k].breaker.probe_due(now))
+            .filter_map(|&k| endpoints[k].cold.breaker.probe_due(now))
             .min();
     }
 
     fn rebuild(&mut self, endpoints: &mut Endpoints) {
         self.serving.clear();
         self.tripped.clear();
-        self.unknown = 0;
+        (self.well, self.unknown, self.in_flight) = (0, 0, 0);
         for &key in self.by_address.values() {
             let endpoint = &mut endpoints[key];
+            endpoint.cold.counted_well = endpoint.is_well();
             endpoint.serving_at = None;
-            if endpoint.health.health() == Health::Unknown {
-                self.unknown += 1;
-            }
-            if endpoint.is_ready() && endpoint.breaker.lets_traffic_through() {
+            self.well += usize::from(endpoint.cold.counted_well);
+            self.unknown += usize::from(endpoint.cold.health.health() == Health::Unknown);
+            if endpoint.serves() {
                 endpoint.serving_at = Some(self.serving.len());
+                self.in_flight += endpoint.in_flight;
                 self.serving.push(key);
             }
-            if endpoint.breaker.state() != BreakerState::Closed {
+            if endpoint.cold.breaker.state() != BreakerState::Closed {
                 self.tripped.push(key);
             }
-        }
-    }
-}
-
-impl Endpoint {
-    fn status(&self, now: Instant) -> EndpointStatus {
-        EndpointStatus {
-            address: self.address,
-            health: self.health.health(),
-            breaker: self.breaker.state(),
-            tripped_by: self.breaker.tripped_by(),
-            open_for: self
-                .breaker
-                .open_until()
-                .map(|until| until.saturating_duration_since(now))
-                .filter(|left| *left > Duration::ZERO),
-            failures_in_a_row: self.breaker.failures_in_a_row(),
-            in_flight: self.in_flight,
-            attempts: self.attempts,
-            failures: self.failures,
         }
     }
 }

@@ -131,15 +131,11 @@ impl Rig {
 /// Version 1 serves; version 2's only endpoint has tripped.
 fn running() -> Running {
     let endpoint = |address: &str| policy::EndpointStatus {
-        address: address.parse().unwrap(),
         health: Health::Ready,
-        breaker: BreakerState::Closed,
-        tripped_by: None,
-        open_for: None,
-        failures_in_a_row: 0,
         in_flight: 1,
         attempts: 9,
         failures: 5,
+        ..policy::EndpointStatus::new(address.parse().unwrap())
     };
     let tripped = policy::EndpointStatus {
         breaker: BreakerState::Open,
@@ -249,15 +245,8 @@ async fn metrics_show_the_state_at_the_moment_of_asking() {
         share: 0.1,
         available: 1.0,
         endpoints: vec![policy::EndpointStatus {
-            address: "10.0.0.3:1".parse().unwrap(),
             health: Health::Ready,
-            breaker: BreakerState::Closed,
-            tripped_by: None,
-            open_for: None,
-            failures_in_a_row: 0,
-            in_flight: 0,
-            attempts: 0,
-            failures: 0,
+            ..policy::EndpointStatus::new("10.0.0.3:1".parse().unwrap())
         }],
     };
     let mut running = running();

@@ -7,11 +7,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    Breaker, Config, Drain, HealthCheck, Limits, Listen, Model, Name, Retry, Timeouts, Upstream,
-    Version,
+    Balance, Breaker, Config, Drain, HealthCheck, Limits, Listen, Model, Name, Retry, Sticky,
+    Timeouts, Upstream, Version,
     raw::{
-        RawBreaker, RawConfig, RawDrain, RawHealthCheck, RawLimits, RawListen, RawModel, RawRetry,
-        RawTimeouts, RawUpstream, RawVersion,
+        RawBalance, RawBreaker, RawConfig, RawDrain, RawHealthCheck, RawLimits, RawListen,
+        RawModel, RawRetry, RawSticky, RawTimeouts, RawUpstream, RawVersion,
     },
 };
 
@@ -84,8 +84,15 @@ impl From<&Model> for RawModel {
         Self {
             allow_pin: model.allow_pin,
             fallback: model.fallback.iter().map(Name::to_string).collect(),
+            pinned_fallback: model.pinned_fallback,
+            sticky: model
+                .sticky
+                .as_ref()
+                .map(RawSticky::from)
+                .unwrap_or_default(),
             versions: by_name(&model.versions),
             breaker: (&model.breaker).into(),
+            balance: (&model.balance).into(),
             health_check: (&model.health_check).into(),
             retry: (&model.retry).into(),
             timeouts: (&model.timeouts).into(),
@@ -102,10 +109,46 @@ impl From<&Version> for RawVersion {
     }
 }
 
+impl From<&Sticky> for RawSticky {
+    fn from(sticky: &Sticky) -> Self {
+        match sticky {
+            Sticky::Header(header) => Self {
+                header: header.to_string(),
+                cookie: String::new(),
+            },
+            Sticky::Cookie(cookie) => Self {
+                header: String::new(),
+                cookie: cookie.clone(),
+            },
+        }
+    }
+}
+
+impl From<&Balance> for RawBalance {
+    fn from(balance: &Balance) -> Self {
+        Self {
+            by: balance.by,
+            decay_ms: millis(balance.decay),
+            max_in_flight: u32::from(balance.max_in_flight).into(),
+            slow_start_ms: millis(balance.slow_start),
+            slow_start_from: balance.slow_start_from,
+        }
+    }
+}
+
 impl From<&Breaker> for RawBreaker {
     fn from(breaker: &Breaker) -> Self {
         Self {
             consecutive_failures: u32::from(breaker.consecutive_failures).into(),
+            failure_ratio: breaker.failure_ratio,
+            consecutive_slow: u32::from(breaker.consecutive_slow).into(),
+            slow_ratio: breaker.slow_ratio,
+            min_samples: u32::from(breaker.min_samples).into(),
+            window_ms: millis(breaker.window),
+            sparse_window_ms: millis(breaker.sparse_window),
+            latency_threshold_ms: millis(breaker.latency_threshold),
+            relative_factor: breaker.relative_factor,
+            relative_floor_ms: millis(breaker.relative_floor),
             open_base_ms: millis(breaker.open_base),
             open_max_ms: millis(breaker.open_max),
             half_open_max_probes: u32::from(breaker.half_open_max_probes).into(),
@@ -132,6 +175,11 @@ impl From<&Retry> for RawRetry {
     fn from(retry: &Retry) -> Self {
         Self {
             max_retries: retry.max_retries.into(),
+            on_500: retry.on_500,
+            budget_ratio: retry.budget_ratio,
+            budget_per_second: retry.budget_per_second,
+            per_try_floor_ms: millis(retry.per_try_floor),
+            per_try_factor: retry.per_try_factor,
             replay_limit_bytes: retry.replay_limit_bytes,
         }
     }
@@ -140,8 +188,9 @@ impl From<&Retry> for RawRetry {
 impl From<&Timeouts> for RawTimeouts {
     fn from(timeouts: &Timeouts) -> Self {
         Self {
+            request_ms: millis(timeouts.request),
             connect_ms: millis(timeouts.connect),
-            read_ms: millis(timeouts.read),
+            idle_ms: millis(timeouts.idle),
             write_ms: millis(timeouts.write),
         }
     }

@@ -7,6 +7,17 @@ pub(super) struct Range {
     pub(super) max: u64,
 }
 
+/// The same for numbers with a fraction.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fraction {
+    pub(super) min: f64,
+    pub(super) max: f64,
+}
+
+const fn fraction(min: f64, max: f64) -> Fraction {
+    Fraction { min, max }
+}
+
 const fn range(min: u64, max: u64) -> Range {
     Range { min, max }
 }
@@ -41,6 +52,27 @@ pub(super) const OPEN_MS: Range = range(10, DAY_MS);
 pub(super) const LEASE_MS: Range = range(100, HOUR_MS);
 /// `health_check.interval_ms`, `health_check.timeout_ms`.
 pub(super) const CHECK_MS: Range = range(10, HOUR_MS);
+/// `breaker.window_ms`, `breaker.sparse_window_ms`.
+pub(super) const WINDOW_MS: Range = range(100, HOUR_MS);
+/// `breaker.latency_threshold_ms`, `breaker.relative_floor_ms`,
+/// `retry.per_try_floor_ms`.
+pub(super) const SLOW_MS: Range = range(1, HOUR_MS);
+/// `breaker.*_ratio`.
+pub(super) const RATIO: Fraction = fraction(0.01, 1.0);
+/// `breaker.relative_factor`, `retry.per_try_factor`.
+pub(super) const FACTOR: Fraction = fraction(1.0, 1_000.0);
+/// `balance.decay_ms`.
+pub(super) const DECAY_MS: Range = range(10, HOUR_MS);
+/// `balance.max_in_flight`.
+pub(super) const IN_FLIGHT: Range = range(1, 1_000_000);
+/// `balance.slow_start_ms`.
+pub(super) const SLOW_START_MS: Range = range(0, HOUR_MS);
+/// `balance.slow_start_from`.
+pub(super) const SLOW_START_FROM: Fraction = fraction(0.01, 1.0);
+/// `retry.budget_ratio`.
+pub(super) const BUDGET_RATIO: Fraction = fraction(0.0, 10.0);
+/// `retry.budget_per_second`.
+pub(super) const BUDGET_PER_SECOND: Fraction = fraction(0.0, 1_000_000.0);
 /// `retry.max_retries`.
 pub(super) const RETRIES: Range = range(0, 10);
 /// `retry.replay_limit_bytes`.

@@ -41,6 +41,12 @@ pub enum Failure {
     SlowUpload,
     /// The answer was not HTTP.
     Garbage,
+    /// The endpoint refused the work.
+    Pushback,
+    /// The endpoint answered 500, which may be the request's own fault.
+    Error500,
+    /// The endpoint answered another 5xx that another endpoint may not.
+    Error5xx,
     /// The client went away.
     ClientGone,
     /// The client sent what is no request body.
@@ -78,6 +84,18 @@ impl Stage {
         )
     }
 
+    /// Whether the client is still sending its body.
+    #[must_use]
+    pub fn uploading(self) -> bool {
+        matches!(
+            self,
+            Self::Proxy {
+                uploading: true,
+                ..
+            }
+        )
+    }
+
     /// Whether a streamed body can no longer be sent from its start.
     #[must_use]
     pub fn body_lost(self) -> bool {
@@ -95,11 +113,15 @@ impl Stage {
 
 impl Failure {
     /// Those that a retry may follow, for labels.
-    pub const RETRIED: [Self; 4] = [
+    pub const RETRIED: [Self; 8] = [
         Self::Connect,
         Self::Reset,
         Self::StaleConnection,
         Self::Garbage,
+        Self::Timeout,
+        Self::Pushback,
+        Self::Error500,
+        Self::Error5xx,
     ];
 
     /// Reads pingora's error.
@@ -135,6 +157,20 @@ impl Failure {
         }
     }
 
+    /// Reads the status of an answer; `refused` says that it carries
+    /// `Retry-After` or a backend's refusal reason. None for those that another
+    /// endpoint would give too.
+    #[must_use]
+    pub fn of_status(status: u16, refused: bool) -> Option<Self> {
+        match status {
+            429 => Some(Self::Pushback),
+            503 if refused => Some(Self::Pushback),
+            500 => Some(Self::Error500),
+            502..=504 => Some(Self::Error5xx),
+            _ => None,
+        }
+    }
+
     /// Reads an error of the connection to the client.
     #[must_use]
     pub fn of_client(error: &Error) -> Self {
@@ -152,14 +188,19 @@ impl Failure {
     #[must_use]
     pub fn is_the_endpoints(self) -> bool {
         match self {
-            Self::Connect | Self::Reset | Self::StaleConnection | Self::Timeout | Self::Garbage => {
-                true
-            }
+            Self::Connect
+            | Self::Reset
+            | Self::StaleConnection
+            | Self::Timeout
+            | Self::Garbage
+            | Self::Pushback
+            | Self::Error500
+            | Self::Error5xx => true,
             Self::SlowUpload | Self::ClientGone | Self::BadBody | Self::Internal => false,
         }
     }
 
-    /// Whether another attempt may succeed. A timeout has used up the time.
+    /// Whether another attempt may succeed.
     #[must_use]
     pub fn may_be_retried(self) -> bool {
         Self::RETRIED.contains(&self)
@@ -174,6 +215,9 @@ impl Failure {
             Self::StaleConnection => "stale_connection",
             Self::Timeout => "timeout",
             Self::Garbage => "garbage",
+            Self::Pushback => "pushback",
+            Self::Error500 => "error_500",
+            Self::Error5xx => "error_5xx",
             Self::SlowUpload => "slow_upload",
             Self::ClientGone => "client_gone",
             Self::BadBody => "bad_body",
@@ -188,6 +232,8 @@ impl Failure {
             Self::Reset | Self::StaleConnection => "the endpoint broke off before its answer",
             Self::Timeout => "the endpoint did not answer in time",
             Self::Garbage => "the endpoint's answer was not HTTP",
+            Self::Pushback => "the endpoint refused the work",
+            Self::Error500 | Self::Error5xx => "the endpoint failed",
             Self::SlowUpload => "the request's body did not arrive in time",
             Self::ClientGone => "the client went away",
             Self::BadBody => "the request's body is not framed as HTTP says",
@@ -244,7 +290,6 @@ mod tests {
         for error in [
             Error::new_down(ErrorType::ConnectionClosed),
             Error::new_in(ErrorType::InternalError),
-            Error::new_up(ErrorType::ReadTimedout),
         ] {
             assert!(!Failure::of(&error, FRESH).may_be_retried(), "{error}");
         }

@@ -1,7 +1,16 @@
 //! Closed sets of label values.
 
 /// Why an attempt failed that a retry may follow.
-pub const RETRY_REASONS: [&str; 4] = ["connect", "reset", "stale_connection", "garbage"];
+pub const RETRY_REASONS: [&str; 8] = [
+    "connect",
+    "reset",
+    "stale_connection",
+    "garbage",
+    "timeout",
+    "pushback",
+    "error_500",
+    "error_5xx",
+];
 
 /// Whether a failed attempt was followed by another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +21,10 @@ pub enum RetryResult {
     Exhausted,
     /// The request's body cannot be sent again.
     NotReplayable,
+    /// Too many attempts were retries lately.
+    NoBudget,
+    /// The deadline has passed.
+    NoTime,
 }
 
 /// How a reload ended.
@@ -30,7 +43,13 @@ pub enum ReloadResult {
 
 impl RetryResult {
     /// Every result.
-    pub const ALL: [Self; 3] = [Self::Made, Self::Exhausted, Self::NotReplayable];
+    pub const ALL: [Self; 5] = [
+        Self::Made,
+        Self::Exhausted,
+        Self::NotReplayable,
+        Self::NoBudget,
+        Self::NoTime,
+    ];
 
     /// The result as a label.
     #[must_use]
@@ -39,6 +58,8 @@ impl RetryResult {
             Self::Made => "made",
             Self::Exhausted => "exhausted",
             Self::NotReplayable => "not_replayable",
+            Self::NoBudget => "no_budget",
+            Self::NoTime => "no_time",
         }
     }
 }

@@ -71,6 +71,9 @@ fn moves() -> impl Iterator<Item = (&'static str, &'static str)> {
     let to = [
         BreakerState::Open,
         BreakerState::Open,
+        BreakerState::Open,
+        BreakerState::Open,
+        BreakerState::Open,
         BreakerState::HalfOpen,
         BreakerState::Closed,
     ];

@@ -46,7 +46,8 @@ impl VersionMetrics {
         let kind = match kind {
             RouteKind::Split => 0,
             RouteKind::Pinned => 1,
-            RouteKind::Fallback(_) => 2,
+            RouteKind::Sticky => 2,
+            RouteKind::Fallback(_) => 3,
         };
         self.0.requests[kind][code_index(status)].inc();
         self.0.duration.observe(took.as_secs_f64());

@@ -1,4 +1,5 @@
 use super::*;
+use crate::tests::origin;
 use proptest::prelude::*;
 use rand::{SeedableRng, rngs::StdRng};
 
@@ -14,7 +15,7 @@ impl Fixture {
     fn new(config: BreakerConfig) -> Self {
         Self {
             breaker: Breaker::new(config),
-            now: start(),
+            now: origin(),
             rng: StdRng::seed_from_u64(1),
         }
     }
@@ -23,19 +24,20 @@ impl Fixture {
         self.breaker.acquire(self.now).0
     }
 
-    fn record(&mut self, ticket: Ticket, outcome: Outcome) -> Option<Step> {
+    #[expect(clippy::needless_pass_by_value, reason = "a ticket is used once")]
+    fn record(&mut self, ticket: Ticket, sample: Sample) -> Option<Step> {
         self.breaker
-            .record(ticket, outcome, self.now, &mut self.rng)
+            .record(&ticket, sample, self.now, &mut self.rng)
     }
 
-    fn use_once(&mut self, outcome: Outcome) -> Option<Step> {
+    fn use_once(&mut self, outcome: Sample) -> Option<Step> {
         let ticket = self.ticket().expect("the breaker refused");
         self.record(ticket, outcome)
     }
 
     fn trip(&mut self) {
         for _ in 0..self.breaker.config.consecutive_failures {
-            self.use_once(Outcome::Failure);
+            self.use_once(Sample::Failed);
         }
         assert_eq!(self.breaker.state(), BreakerState::Open);
     }
@@ -45,42 +47,196 @@ impl Fixture {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "any instant will do as the origin"
-)]
-fn start() -> Instant {
-    Instant::now()
-}
-
 #[test]
 fn five_failures_in_a_row_open_it_and_four_do_not() {
     let mut f = Fixture::new(BreakerConfig::default());
     for _ in 0..4 {
-        assert_eq!(f.use_once(Outcome::Failure), None);
+        assert_eq!(f.use_once(Sample::Failed), None);
     }
-    f.use_once(Outcome::Success);
+    f.use_once(Sample::Good);
     for _ in 0..4 {
-        assert_eq!(f.use_once(Outcome::Failure), None);
+        assert_eq!(f.use_once(Sample::Failed), None);
     }
     let reason = TripReason::ConsecutiveFailures { failures: 5 };
     let to = BreakerState::Open;
-    assert_eq!(f.use_once(Outcome::Failure), Some(Step { to, reason }));
+    assert_eq!(f.use_once(Sample::Failed), Some(Step { to, reason }));
     assert_eq!(f.breaker.tripped_by(), Some(reason));
     assert!(f.ticket().is_none());
 }
 
 #[test]
-fn pushback_and_neutral_outcomes_neither_count_nor_forgive() {
+fn what_taught_nothing_neither_counts_nor_forgives() {
     let mut f = Fixture::new(BreakerConfig::default());
     for _ in 0..4 {
-        f.use_once(Outcome::Failure);
+        f.use_once(Sample::Failed);
     }
-    f.use_once(Outcome::Pushback);
-    f.use_once(Outcome::Neutral);
+    f.use_once(Sample::Nothing);
     assert_eq!(f.breaker.failures_in_a_row(), 4);
-    f.use_once(Outcome::Failure);
+    f.use_once(Sample::Failed);
     assert_eq!(f.breaker.state(), BreakerState::Open);
+}
+
+fn slow(ms: u64) -> Sample {
+    Sample::Slow(Slowness {
+        waited: Duration::from_millis(ms),
+        threshold: Threshold {
+            limit: Duration::from_millis(50),
+            basis: Basis::Floor,
+        },
+    })
+}
+
+/// How many of `samples`, `gap` apart, it takes to open the breaker, and why it did.
+fn until_open(samples: impl Iterator<Item = Sample>, gap: Duration) -> Option<(usize, TripReason)> {
+    let mut f = Fixture::new(BreakerConfig::default());
+    for (i, sample) in samples.enumerate() {
+        f.now += gap;
+        if let Some(step) = f.use_once(sample) {
+            return Some((i + 1, step.reason));
+        }
+    }
+    None
+}
+
+#[test]
+fn half_of_twenty_failing_opens_it_however_thin_the_traffic() {
+    let gaps = [1, 100, 3_000, 14_000].map(Duration::from_millis);
+    for gap in gaps {
+        let samples = (0..40).map(|i| {
+            if i % 2 == 0 {
+                Sample::Good
+            } else {
+                Sample::Failed
+            }
+        });
+        let (after, reason) = until_open(samples, gap).expect("it never opened");
+        let figures = TripReason::FailureRatio {
+            failures: 10,
+            of: 20,
+        };
+        assert_eq!((after, reason), (20, figures), "{gap:?} apart");
+    }
+    let samples = (0..400).map(|i| {
+        if i % 3 == 0 {
+            Sample::Failed
+        } else {
+            Sample::Good
+        }
+    });
+    assert_eq!(until_open(samples, gaps[1]), None, "a third is not half");
+}
+
+#[test]
+fn failures_that_are_long_past_are_no_evidence() {
+    let gap = Duration::from_secs(40);
+    let samples = (0..100).map(|i| {
+        if i % 2 == 0 {
+            Sample::Good
+        } else {
+            Sample::Failed
+        }
+    });
+    assert_eq!(until_open(samples, gap), None);
+}
+
+#[test]
+fn five_slow_in_a_row_open_it_and_say_how_slow() {
+    let (after, reason) = until_open((0..9).map(|i| slow(200 + i)), SECOND).unwrap();
+    assert_eq!(after, 5);
+    assert_eq!(
+        reason.to_string(),
+        "5 slow attempts in a row, the last 204 ms where 50.0 ms is the limit \
+         (relative_floor, its peers are faster)"
+    );
+    let interrupted = (0..16).map(|i| if i % 5 == 4 { Sample::Good } else { slow(200) });
+    assert_eq!(
+        until_open(interrupted, SECOND),
+        None,
+        "16 are not enough for a share"
+    );
+}
+
+#[test]
+fn half_of_twenty_slow_opens_it() {
+    let samples = (0..40).map(|i| if i % 2 == 0 { Sample::Good } else { slow(80) });
+    let (after, reason) = until_open(samples, SECOND / 10).unwrap();
+    assert_eq!(after, 20);
+    assert!(
+        matches!(
+            reason,
+            TripReason::SlowRatio {
+                slow: 10,
+                of: 20,
+                ..
+            }
+        ),
+        "{reason}"
+    );
+    assert!(reason.is_slowness());
+}
+
+#[test]
+fn a_failure_leaves_the_row_of_slow_ones_and_a_slow_answer_ends_the_row_of_failures() {
+    let mixed = [
+        slow(80),
+        slow(80),
+        Sample::Failed,
+        slow(80),
+        slow(80),
+        slow(80),
+    ];
+    let (after, reason) = until_open(mixed.into_iter(), SECOND).unwrap();
+    assert_eq!(after, 6);
+    assert!(
+        matches!(reason, TripReason::ConsecutiveSlow { slow: 5, .. }),
+        "{reason}"
+    );
+    let f = Sample::Failed;
+    assert_eq!(
+        until_open([f, f, f, f, slow(80), f].into_iter(), SECOND),
+        None
+    );
+}
+
+#[test]
+fn a_slow_probe_is_a_failed_one() {
+    let mut f = Fixture::new(BreakerConfig::default());
+    f.trip();
+    f.wait_until_due();
+    let step = f.use_once(slow(700)).unwrap();
+    assert_eq!(step.to, BreakerState::Open);
+    assert!(step.reason.is_slowness());
+    assert!(f.breaker.tripped_since() < f.breaker.open_until());
+}
+
+#[test]
+fn a_passing_check_opens_the_door_to_probes_and_nothing_more() {
+    let mut f = Fixture::new(BreakerConfig::default());
+    assert_eq!(f.breaker.check_passed(f.now), None);
+    f.trip();
+    assert_eq!(f.breaker.check_passed(f.now), None, "its time is not up");
+    f.wait_until_due();
+    let step = f.breaker.check_passed(f.now).unwrap();
+    assert_eq!(step.to, BreakerState::HalfOpen);
+    for _ in 0..10 {
+        assert_eq!(f.breaker.check_passed(f.now), None);
+    }
+    assert_eq!(f.breaker.state(), BreakerState::HalfOpen);
+}
+
+#[test]
+fn a_breaker_that_closes_forgets_what_it_had_counted() {
+    let mut f = Fixture::new(BreakerConfig::default());
+    for i in 0..19 {
+        f.use_once(if i % 2 == 0 { Sample::Good } else { slow(80) });
+    }
+    f.trip();
+    f.wait_until_due();
+    for _ in 0..3 {
+        f.use_once(Sample::Good);
+    }
+    assert_eq!(f.breaker.state(), BreakerState::Closed);
+    assert_eq!(f.breaker.counts(f.now).total(), 0);
 }
 
 #[test]
@@ -91,12 +247,12 @@ fn one_probe_goes_first_and_three_follow_once_it_succeeded() {
     let first = f.ticket().unwrap();
     assert!(first.is_probe());
     assert!(f.ticket().is_none(), "a second probe beside the first");
-    f.record(first, Outcome::Success);
+    f.record(first, Sample::Good);
     let probes: Vec<_> = (0..3).map(|_| f.ticket().unwrap()).collect();
     assert!(f.ticket().is_none(), "a fourth probe at once");
     let steps: Vec<_> = probes
         .into_iter()
-        .filter_map(|p| f.record(p, Outcome::Success))
+        .filter_map(|p| f.record(p, Sample::Good))
         .collect();
     assert_eq!(steps.len(), 1);
     assert_eq!(f.breaker.state(), BreakerState::Closed);
@@ -109,8 +265,8 @@ fn a_failed_probe_opens_it_again_for_longer() {
     f.trip();
     let first = f.breaker.open_until().unwrap() - f.now;
     f.wait_until_due();
-    let step = f.use_once(Outcome::Failure).unwrap();
-    assert_eq!(step.reason, TripReason::ProbeFailed);
+    let step = f.use_once(Sample::Failed).unwrap();
+    assert_eq!(step.reason, PROBE_FAILED);
     let second = f.breaker.open_until().unwrap() - f.now;
     // 5 s and 10 s, each within 20 %.
     assert!(
@@ -131,9 +287,9 @@ fn a_lost_probe_frees_its_slot_when_its_lease_ends() {
     );
     f.now += f.breaker.config.probe_lease;
     let next = f.ticket().expect("the slot was not freed");
-    assert_eq!(f.record(lost, Outcome::Failure), None, "too late to count");
+    assert_eq!(f.record(lost, Sample::Failed), None, "too late to count");
     assert_eq!(f.breaker.state(), BreakerState::HalfOpen);
-    f.record(next, Outcome::Success);
+    f.record(next, Sample::Good);
 }
 
 #[test]
@@ -142,13 +298,13 @@ fn an_outcome_from_before_a_transition_changes_nothing() {
     let slow_success = f.ticket().unwrap();
     let slow_failure = f.ticket().unwrap();
     f.trip();
-    f.record(slow_success, Outcome::Success);
+    f.record(slow_success, Sample::Good);
     assert_eq!(f.breaker.state(), BreakerState::Open);
     f.wait_until_due();
     let probe = f.ticket().unwrap();
-    assert_eq!(f.record(slow_failure, Outcome::Failure), None);
+    assert_eq!(f.record(slow_failure, Sample::Failed), None);
     assert_eq!(f.breaker.state(), BreakerState::HalfOpen);
-    f.record(probe, Outcome::Success);
+    f.record(probe, Sample::Good);
 }
 
 #[test]
@@ -160,7 +316,7 @@ fn each_healthy_base_period_forgives_one_trip() {
     for _ in 0..3 {
         f.trip();
         f.wait_until_due();
-        f.use_once(Outcome::Success);
+        f.use_once(Sample::Good);
     }
     assert_eq!(f.breaker.trips, 3);
     f.now += 10 * SECOND;
@@ -179,7 +335,7 @@ fn a_dry_run_shows_the_trip_and_refuses_nothing() {
     assert!(f.ticket().is_some());
     f.wait_until_due();
     for _ in 0..3 {
-        f.use_once(Outcome::Success);
+        f.use_once(Sample::Good);
     }
     assert_eq!(f.breaker.state(), BreakerState::Closed);
 }
@@ -187,16 +343,17 @@ fn a_dry_run_shows_the_trip_and_refuses_nothing() {
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Acquire,
-    Record(usize, Outcome),
+    Record(usize, Sample),
     Lose(usize),
     Wait(u64),
 }
 
 fn op() -> impl Strategy<Value = Op> {
     let outcome = prop_oneof![
-        3 => Just(Outcome::Failure),
-        2 => Just(Outcome::Success),
-        1 => Just(Outcome::Neutral),
+        3 => Just(Sample::Failed),
+        2 => Just(Sample::Good),
+        1 => Just(Sample::Nothing),
+        1 => Just(slow(900)),
     ];
     prop_oneof![
         4 => Just(Op::Acquire),

@@ -5,17 +5,11 @@ use rand::{SeedableRng, rngs::StdRng};
 
 use super::*;
 use crate::{
-    breaker::BreakerState,
-    config::{BreakerConfig, ConfigError, HealthConfig, VersionConfig},
+    LoadReport, Outcome,
+    breaker::{BreakerState, TripReason},
+    config::{ConfigError, Rules, VersionConfig},
+    tests::origin,
 };
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "any instant will do as the origin"
-)]
-fn origin() -> Instant {
-    Instant::now()
-}
 
 fn at(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
@@ -30,13 +24,7 @@ fn version(name: &str, weight: f64, ports: &[u16]) -> VersionConfig {
 }
 
 fn config(versions: Vec<VersionConfig>, fallback: &[&str]) -> ModelConfig {
-    ModelConfig::new(
-        versions,
-        fallback,
-        BreakerConfig::default(),
-        HealthConfig::default(),
-    )
-    .unwrap()
+    ModelConfig::new(versions, fallback, Rules::default()).unwrap()
 }
 
 /// Version 1 on ports 1 and 2, version 2 on port 3, at 90/10; 1 is the fallback.
@@ -46,6 +34,10 @@ fn canary() -> ModelConfig {
         &["1"],
     )
 }
+
+const MS: Duration = Duration::from_millis(1);
+const PATIENCE: Duration = Duration::from_millis(1_500);
+const OK: Outcome = Outcome::Success { waited: MS };
 
 struct World {
     policy: ModelPolicy,
@@ -81,21 +73,73 @@ impl World {
         self.policy.check(version, address, result, self.now);
     }
 
-    fn start(&mut self, version: Option<&str>) -> Attempt {
-        let ask = Ask {
+    fn ask<'a>(&self, version: Option<&'a str>) -> Ask<'a> {
+        Ask {
             version,
+            sticky: None,
             replayable: true,
-        };
+            uploading: false,
+            retries_left: true,
+            deadline: self.now + PATIENCE,
+        }
+    }
+
+    fn start(&mut self, version: Option<&str>) -> Attempt {
+        let ask = self.ask(version);
         self.policy.start(ask, self.now, &mut self.rng).unwrap()
     }
 
     fn again(&mut self, chosen: &str, tried: &[EndpointKey]) -> Result<Attempt, Refusal> {
-        self.policy
-            .again(chosen, false, tried, self.now, &mut self.rng)
+        self.again_by(ChosenBy::Split, chosen, tried, true)
+    }
+
+    fn again_by(
+        &mut self,
+        by: ChosenBy,
+        chosen: &str,
+        tried: &[EndpointKey],
+        retries_left: bool,
+    ) -> Result<Attempt, Refusal> {
+        let again = Again {
+            chosen,
+            by,
+            tried,
+            uploading: false,
+            retries_left,
+            deadline: self.now + PATIENCE,
+        };
+        self.policy.again(again, self.now, &mut self.rng)
     }
 
     fn record(&mut self, permit: Permit, outcome: Outcome) -> Option<Transition> {
-        self.policy.record(permit, outcome, self.now, &mut self.rng)
+        self.policy.settle(permit, outcome, self.now, &mut self.rng)
+    }
+
+    fn tick(&mut self) -> Vec<Transition> {
+        self.policy.tick(self.now, &mut self.rng)
+    }
+
+    fn endpoint(&self, version: &str, port: u16) -> crate::status::EndpointStatus {
+        let mut versions = self.policy.status(self.now).into_iter();
+        let version = versions.find(|v| &*v.name == version).unwrap();
+        let mut endpoints = version.endpoints.into_iter();
+        endpoints.find(|e| e.address == at(port)).unwrap()
+    }
+
+    /// One request after another, each answered as `takes` says for its port.
+    fn serve(&mut self, requests: usize, takes: impl Fn(u16) -> Duration) -> Vec<Transition> {
+        let mut moved = Vec::new();
+        for i in 0..requests {
+            let attempt = self.start(None);
+            let waited = takes(attempt.address.port());
+            self.now += MS;
+            moved.extend(self.record(attempt.permit, Outcome::Success { waited }));
+            if i % 50 == 0 {
+                self.now += 100 * MS;
+                moved.extend(self.tick());
+            }
+        }
+        moved
     }
 
     /// One pinned request after another, failing, until the version's pool is tripped.
@@ -113,7 +157,7 @@ impl World {
             let attempt = self.start(None);
             let key = (attempt.version.to_string(), attempt.kind.label());
             *counts.entry(key).or_default() += 1;
-            self.record(attempt.permit, Outcome::Success);
+            self.record(attempt.permit, OK);
         }
         counts
     }
@@ -138,7 +182,7 @@ fn a_pinned_request_gets_its_version_even_at_weight_zero() {
     let attempt = world.start(Some("2"));
     assert_eq!((&*attempt.version, attempt.kind), ("2", RouteKind::Pinned));
     assert_eq!(attempt.address, at(2));
-    world.record(attempt.permit, Outcome::Success);
+    world.record(attempt.permit, OK);
     let shares = world.shares(1_000);
     assert_eq!(shares[&("1".into(), "split")], 1_000);
 }
@@ -146,10 +190,7 @@ fn a_pinned_request_gets_its_version_even_at_weight_zero() {
 #[test]
 fn an_unknown_version_is_refused() {
     let mut world = World::ready(canary());
-    let ask = Ask {
-        version: Some("3"),
-        replayable: true,
-    };
+    let ask = world.ask(Some("3"));
     let refusal = world.policy.start(ask, world.now, &mut world.rng);
     assert_eq!(refusal.unwrap_err(), Refusal::UnknownVersion);
 }
@@ -196,7 +237,7 @@ fn an_endpoint_that_was_never_checked_gets_nothing_and_spills_nothing() {
         let attempt = world.start(None);
         assert_eq!(attempt.kind, RouteKind::Split);
         assert_ne!(attempt.address, at(4));
-        world.record(attempt.permit, Outcome::Success);
+        world.record(attempt.permit, OK);
     }
 }
 
@@ -224,14 +265,14 @@ fn a_failed_attempt_is_tried_elsewhere_and_then_falls_back() {
         RouteKind::Fallback(FallbackReason::AttemptsFailed)
     );
     world.record(first.permit, Outcome::Failure);
-    world.record(next.permit, Outcome::Success);
+    world.record(next.permit, OK);
 
     let first = world.start(Some("1"));
     let next = world.again("1", &[first.permit.endpoint()]).unwrap();
     assert_eq!((&*next.version, next.kind), ("1", RouteKind::Split));
     assert_ne!(first.address, next.address);
     world.record(first.permit, Outcome::Failure);
-    world.record(next.permit, Outcome::Success);
+    world.record(next.permit, OK);
 }
 
 #[test]
@@ -245,7 +286,7 @@ fn live_requests_probe_a_tripped_version_back_to_life() {
         let attempt = world.start(None);
         probes += usize::from(attempt.permit.is_probe());
         moved.extend(attempt.transition.clone());
-        moved.extend(world.record(attempt.permit, Outcome::Success));
+        moved.extend(world.record(attempt.permit, OK));
     }
     let states: Vec<_> = moved.iter().map(|t| t.step.to).collect();
     assert_eq!(states, [BreakerState::HalfOpen, BreakerState::Closed]);
@@ -260,12 +301,12 @@ fn a_request_that_cannot_be_replayed_never_probes() {
     world.now += Duration::from_secs(7);
     for _ in 0..200 {
         let ask = Ask {
-            version: None,
             replayable: false,
+            ..world.ask(None)
         };
         let attempt = world.policy.start(ask, world.now, &mut world.rng).unwrap();
         assert!(!attempt.permit.is_probe());
-        world.record(attempt.permit, Outcome::Success);
+        world.record(attempt.permit, OK);
     }
 }
 
@@ -287,7 +328,7 @@ fn a_reload_keeps_what_is_known_and_forgets_what_is_gone() {
     assert_eq!(status[0].endpoints[1].health, Health::Unknown);
     assert_eq!(status[1].endpoints[0].in_flight, 1);
     assert!((status[1].share - 0.5).abs() < f64::EPSILON);
-    world.record(kept.permit, Outcome::Success);
+    world.record(kept.permit, OK);
     world.record(gone.permit, Outcome::Failure);
     assert_eq!(world.policy.status(world.now)[1].endpoints[0].in_flight, 0);
 
@@ -303,27 +344,36 @@ fn a_reload_in_half_open_leaves_the_probes_going() {
     world.now += Duration::from_secs(7);
     let probe = world.start(Some("2"));
     assert!(probe.permit.is_probe());
-    world.record(probe.permit, Outcome::Success);
+    world.record(probe.permit, OK);
     world.reload(canary());
     let closed = (0..3).any(|_| {
         let attempt = world.start(Some("2"));
-        let moved = world.record(attempt.permit, Outcome::Success);
+        let moved = world.record(attempt.permit, OK);
         moved.is_some_and(|moved| moved.step.to == BreakerState::Closed)
     });
     assert!(closed, "{:?}", world.policy.status(world.now));
 }
 
 #[test]
-fn a_pool_that_waits_to_be_probed_counts_as_ready() {
+fn a_version_that_nobody_can_stand_in_for_stays_in_use_and_recovers() {
     let mut world = World::ready(config(vec![version("1", 1.0, &[1])], &[]));
     world.trip("1");
-    assert!(!world.policy.can_serve(world.now));
+    assert!(world.policy.can_serve() && world.endpoint("1", 1).protected);
+    let attempt = world.start(None);
+    assert!(!attempt.permit.is_probe(), "its time is not up");
+    world.record(attempt.permit, OK);
+    assert_eq!(world.endpoint("1", 1).breaker, BreakerState::Open);
     world.now += Duration::from_secs(7);
-    assert!(world.policy.can_serve(world.now));
-    let probe = world.start(None);
-    assert!(probe.permit.is_probe() && world.policy.can_serve(world.now));
-    world.record(probe.permit, Outcome::Failure);
-    assert!(!world.policy.can_serve(world.now));
+    for _ in 0..3 {
+        let attempt = world.start(None);
+        assert!(attempt.permit.is_probe());
+        world.record(attempt.permit, OK);
+    }
+    let endpoint = world.endpoint("1", 1);
+    assert_eq!(
+        (endpoint.breaker, endpoint.protected),
+        (BreakerState::Closed, false)
+    );
 }
 
 #[test]
@@ -332,13 +382,13 @@ fn requests_that_cannot_be_replayed_probe_when_nothing_else_is_left() {
     world.trip("1");
     world.now += Duration::from_secs(7);
     let ask = Ask {
-        version: None,
         replayable: false,
+        ..world.ask(None)
     };
     for _ in 0..3 {
         let attempt = world.policy.start(ask, world.now, &mut world.rng).unwrap();
         assert!(attempt.permit.is_probe());
-        world.record(attempt.permit, Outcome::Success);
+        world.record(attempt.permit, OK);
     }
     assert!((world.policy.available("1").unwrap() - 1.0).abs() < f64::EPSILON);
 }
@@ -351,10 +401,9 @@ fn a_request_whose_version_is_taken_away_is_tried_on_another() {
     let tried = [first.permit.endpoint()];
     let next = world.again("2", &tried).unwrap();
     assert_eq!(&*next.version, "1");
-    let (now, rng) = (world.now, &mut world.rng);
-    let pinned = world.policy.again("2", true, &tried, now, rng);
+    let pinned = world.again_by(ChosenBy::Pinned, "2", &tried, true);
     assert_eq!(pinned.unwrap_err(), Refusal::UnknownVersion);
-    world.record(next.permit, Outcome::Success);
+    world.record(next.permit, OK);
     world.record(first.permit, Outcome::Failure);
 }
 
@@ -369,29 +418,25 @@ fn the_endpoint_with_fewer_requests_in_flight_is_preferred() {
         .collect();
     assert!(counts.iter().all(|c| (95..=105).contains(c)), "{counts:?}");
     for attempt in held {
-        world.record(attempt.permit, Outcome::Success);
+        world.record(attempt.permit, OK);
     }
 }
 
 #[test]
 fn readiness_wants_every_version_or_its_fallback() {
     let mut world = World::new(canary());
-    assert!(!world.policy.can_serve(world.now));
+    assert!(!world.policy.can_serve());
     world.check("1", at(1), CheckResult::Up);
-    assert!(world.policy.can_serve(world.now), "version 1 answers for 2");
+    assert!(world.policy.can_serve(), "version 1 answers for 2");
     world.check("1", at(1), CheckResult::Draining);
     world.check("2", at(3), CheckResult::Up);
-    assert!(
-        !world.policy.can_serve(world.now),
-        "2 does not answer for 1"
-    );
+    assert!(!world.policy.can_serve(), "2 does not answer for 1");
 }
 
 #[test]
 fn configurations_that_make_no_sense_are_refused() {
     let new = |versions, fallback: &[&str]| {
-        let breaker = BreakerConfig::default();
-        ModelConfig::new(versions, fallback, breaker, HealthConfig::default()).unwrap_err()
+        ModelConfig::new(versions, fallback, Rules::default()).unwrap_err()
     };
     assert!(matches!(new(vec![], &[]), ConfigError::Split(_)));
     assert!(matches!(
@@ -450,10 +495,10 @@ fn shapes() -> [ModelConfig; 3] {
 /// What the incremental lists should say, worked out from scratch.
 fn available_by_hand(policy: &ModelPolicy, pool: usize) -> f64 {
     let members = || policy.pools[pool].by_address.values();
-    let known = members().filter(|&&k| policy.endpoints[k].health.health() != Health::Unknown);
+    let known = members().filter(|&&k| policy.endpoints[k].cold.health.health() != Health::Unknown);
     let serving = members().filter(|&&k| {
         let e = &policy.endpoints[k];
-        e.health.health() == Health::Ready && e.breaker.lets_traffic_through()
+        e.cold.health.health() == Health::Ready && e.cold.breaker.lets_traffic_through()
     });
     match known.count() {
         0 => 0.0,
@@ -477,13 +522,13 @@ proptest! {
         for op in ops {
             match op {
                 Op::Start(replayable) => {
-                    let ask = Ask { version: None, replayable };
+                    let ask = Ask { replayable, ..world.ask(None) };
                     let attempt = world.policy.start(ask, world.now, &mut world.rng).unwrap();
                     held.push(attempt.permit);
                 }
                 Op::Record(i, ok) if !held.is_empty() => {
                     let permit = held.swap_remove(i % held.len());
-                    world.record(permit, if ok { Outcome::Success } else { Outcome::Failure });
+                    world.record(permit, if ok { OK } else { Outcome::Failure });
                 }
                 Op::Record(..) => {}
                 Op::Check(port, result) => {
@@ -504,3 +549,7 @@ proptest! {
         }
     }
 }
+
+mod balance;
+mod faults;
+mod retries;

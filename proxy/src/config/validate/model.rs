@@ -6,15 +6,20 @@ use std::{
 };
 
 use aegis_policy::split::MAX_WEIGHT;
+use http::HeaderName;
 
 use super::scope::Scope;
 use crate::config::{
-    Breaker, HealthCheck, Listen, Model, Name, Retry, Timeouts, Version, endpoint,
+    Balance, Breaker, HealthCheck, Listen, Model, Name, Retry, Sticky, Timeouts, Version, endpoint,
     ranges::{
-        CHECK_MS, IN_A_ROW, LEASE_MS, MAX_FALLBACK, MAX_PATH_BYTES, OPEN_MS, PROBES, REPLAY_BYTES,
-        RETRIES, UPSTREAM_MS,
+        BUDGET_PER_SECOND, BUDGET_RATIO, CHECK_MS, DECAY_MS, FACTOR, IN_A_ROW, IN_FLIGHT, LEASE_MS,
+        MAX_FALLBACK, MAX_PATH_BYTES, OPEN_MS, PROBES, RATIO, REPLAY_BYTES, RETRIES, SLOW_MS,
+        SLOW_START_FROM, SLOW_START_MS, UPSTREAM_MS, WINDOW_MS,
     },
-    raw::{RawBreaker, RawHealthCheck, RawModel, RawRetry, RawTimeouts, RawVersion},
+    raw::{
+        RawBalance, RawBreaker, RawHealthCheck, RawModel, RawRetry, RawSticky, RawTimeouts,
+        RawVersion,
+    },
 };
 
 /// One model.
@@ -22,8 +27,11 @@ pub(super) fn model(raw: &RawModel, listen: Option<Listen>, mut scope: Scope<'_,
     Model {
         allow_pin: raw.allow_pin,
         fallback: fallback(raw, &mut scope),
+        pinned_fallback: raw.pinned_fallback,
+        sticky: sticky(&raw.sticky, scope.child("sticky")),
         versions: versions(&raw.versions, listen, &mut scope),
         breaker: breaker(&raw.breaker, scope.child("breaker")),
+        balance: balance(&raw.balance, scope.child("balance")),
         health_check: health_check(&raw.health_check, scope.child("health_check")),
         retry: retry(&raw.retry, scope.child("retry")),
         timeouts: timeouts(&raw.timeouts, scope.child("timeouts")),
@@ -143,6 +151,45 @@ fn is_itself(endpoint: SocketAddr, data: SocketAddr) -> bool {
     endpoint.port() == data.port() && (anywhere || endpoint.ip() == data.ip())
 }
 
+fn sticky(raw: &RawSticky, mut scope: Scope<'_, '_>) -> Option<Sticky> {
+    let RawSticky { header, cookie } = raw;
+    match (header.as_str(), cookie.as_str()) {
+        ("", "") => None,
+        (header, "") => scope
+            .parsed("header", HeaderName::try_from(header))
+            .map(Sticky::Header),
+        ("", cookie) if is_token(cookie) => Some(Sticky::Cookie(cookie.to_owned())),
+        ("", cookie) => {
+            let message = format!("expected the name of a cookie, got {cookie:?}");
+            scope.fault("cookie", message);
+            None
+        }
+        (..) => {
+            scope.fault("cookie", "expected `header` or `cookie`, got both");
+            None
+        }
+    }
+}
+
+/// Whether a text is a token as RFC 9110 has it, which is what a cookie is named by.
+fn is_token(text: &str) -> bool {
+    let special = |byte| b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || special(byte))
+}
+
+fn balance(raw: &RawBalance, mut scope: Scope<'_, '_>) -> Balance {
+    Balance {
+        by: raw.by,
+        decay: scope.millis("decay_ms", raw.decay_ms, DECAY_MS),
+        max_in_flight: scope.count("max_in_flight", raw.max_in_flight, IN_FLIGHT),
+        slow_start: scope.millis("slow_start_ms", raw.slow_start_ms, SLOW_START_MS),
+        slow_start_from: scope.fraction("slow_start_from", raw.slow_start_from, SLOW_START_FROM),
+    }
+}
+
 fn breaker(raw: &RawBreaker, mut scope: Scope<'_, '_>) -> Breaker {
     let breaker = Breaker {
         consecutive_failures: scope.count(
@@ -150,6 +197,15 @@ fn breaker(raw: &RawBreaker, mut scope: Scope<'_, '_>) -> Breaker {
             raw.consecutive_failures,
             IN_A_ROW,
         ),
+        failure_ratio: scope.fraction("failure_ratio", raw.failure_ratio, RATIO),
+        consecutive_slow: scope.count("consecutive_slow", raw.consecutive_slow, IN_A_ROW),
+        slow_ratio: scope.fraction("slow_ratio", raw.slow_ratio, RATIO),
+        min_samples: scope.count("min_samples", raw.min_samples, IN_A_ROW),
+        window: scope.millis("window_ms", raw.window_ms, WINDOW_MS),
+        sparse_window: scope.millis("sparse_window_ms", raw.sparse_window_ms, WINDOW_MS),
+        latency_threshold: scope.millis("latency_threshold_ms", raw.latency_threshold_ms, SLOW_MS),
+        relative_factor: scope.fraction("relative_factor", raw.relative_factor, FACTOR),
+        relative_floor: scope.millis("relative_floor_ms", raw.relative_floor_ms, SLOW_MS),
         open_base: scope.millis("open_base_ms", raw.open_base_ms, OPEN_MS),
         open_max: scope.millis("open_max_ms", raw.open_max_ms, OPEN_MS),
         half_open_max_probes: scope.count("half_open_max_probes", raw.half_open_max_probes, PROBES),
@@ -157,6 +213,13 @@ fn breaker(raw: &RawBreaker, mut scope: Scope<'_, '_>) -> Breaker {
         probe_lease: scope.millis("probe_lease_ms", raw.probe_lease_ms, LEASE_MS),
         enforce: raw.enforce,
     };
+    if breaker.sparse_window < breaker.window {
+        let (least, got) = (raw.window_ms, raw.sparse_window_ms);
+        scope.fault(
+            "sparse_window_ms",
+            format!("expected at least window_ms, {least}, got {got}"),
+        );
+    }
     if breaker.open_max < breaker.open_base {
         let (base, max) = (raw.open_base_ms, raw.open_max_ms);
         scope.fault(
@@ -207,6 +270,15 @@ fn retry(raw: &RawRetry, mut scope: Scope<'_, '_>) -> Retry {
     let max_retries = scope.number("max_retries", raw.max_retries, RETRIES);
     Retry {
         max_retries: u32::try_from(max_retries).unwrap_or(u32::MAX),
+        on_500: raw.on_500,
+        budget_ratio: scope.fraction("budget_ratio", raw.budget_ratio, BUDGET_RATIO),
+        budget_per_second: scope.fraction(
+            "budget_per_second",
+            raw.budget_per_second,
+            BUDGET_PER_SECOND,
+        ),
+        per_try_floor: scope.millis("per_try_floor_ms", raw.per_try_floor_ms, SLOW_MS),
+        per_try_factor: scope.fraction("per_try_factor", raw.per_try_factor, FACTOR),
         replay_limit_bytes: scope.number(
             "replay_limit_bytes",
             raw.replay_limit_bytes,
@@ -217,8 +289,9 @@ fn retry(raw: &RawRetry, mut scope: Scope<'_, '_>) -> Retry {
 
 fn timeouts(raw: &RawTimeouts, mut scope: Scope<'_, '_>) -> Timeouts {
     Timeouts {
+        request: scope.millis("request_ms", raw.request_ms, UPSTREAM_MS),
         connect: scope.millis("connect_ms", raw.connect_ms, UPSTREAM_MS),
-        read: scope.millis("read_ms", raw.read_ms, UPSTREAM_MS),
+        idle: scope.millis("idle_ms", raw.idle_ms, UPSTREAM_MS),
         write: scope.millis("write_ms", raw.write_ms, UPSTREAM_MS),
     }
 }

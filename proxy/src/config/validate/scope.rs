@@ -4,7 +4,10 @@ use std::{fmt::Display, num::NonZeroU32, time::Duration};
 
 use aegis_config::{Faults, KeyPath};
 
-use crate::config::{Name, ranges::Range};
+use crate::config::{
+    Name,
+    ranges::{Fraction, Range},
+};
 
 /// One table: knows its path, and where faults go.
 pub(super) struct Scope<'a, 't> {
@@ -53,6 +56,19 @@ impl<'a, 't> Scope<'a, 't> {
             self.fault(key, format!("expected {min} to {max}, got {value}"));
         }
         value.clamp(min, max)
+    }
+
+    /// A number with a fraction, within its range.
+    pub(super) fn fraction(&mut self, key: &str, value: f64, range: Fraction) -> f64 {
+        let Fraction { min, max } = range;
+        if !(min..=max).contains(&value) {
+            self.fault(
+                key,
+                format!("expected a number from {min} to {max}, got {value}"),
+            );
+            return min;
+        }
+        value
     }
 
     /// As [`Scope::number`], in milliseconds.

@@ -1,0 +1,303 @@
+//! One address of one version, and all that is known of it.
+//!
+//! What every choice reads stands together and is small; what only an answer or
+//! a person asks for lies behind a box. A choice among ten thousand endpoints
+//! then touches two cache lines of each of the two that it compares.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use slotmap::SlotMap;
+
+use crate::{
+    breaker::{Breaker, BreakerState, Threshold},
+    config::{BalanceBy, BalanceConfig, BreakerConfig},
+    health::{Health, HealthTracker},
+    latency::{Expected, Recent, Usual},
+    model::EndpointKey,
+    status::EndpointStatus,
+};
+
+/// What an endpoint is expected to take after a failure, in seconds, at first:
+/// failing fast must not look like being fast.
+const PENALTY: f64 = 1.0;
+/// The time in which that falls to 1/e, in seconds. An endpoint of 5 ms that
+/// fails is asked about ten times a second then, which attracts nothing and
+/// gives its breaker what it needs to decide; a penalty that lasts (a failure
+/// kept in the average, say) would hide it from its breaker for minutes.
+const PENALTY_DECAY: f64 = 0.02;
+/// Latencies that differ by less than this factor are alike, and the load
+/// decides. Idle endpoints would else be ranked by noise, and the last of n get
+/// 1/n² of the requests.
+const ALIKE: f64 = 1.25;
+/// A retry prefers endpoints that have not failed for this long.
+const FAILED_LATELY: Duration = Duration::from_secs(10);
+/// How long an endpoint that refuses work is left alone, where it does not say,
+/// and the longest that it may say.
+const PARK: Duration = Duration::from_secs(1);
+const LONGEST_PARK: Duration = Duration::from_mins(1);
+/// How long a load report is believed, and after how long no more.
+const FRESH: f64 = 1.0;
+const STALE: f64 = 2.0;
+
+pub(crate) type Endpoints = SlotMap<EndpointKey, Endpoint>;
+
+/// What an endpoint said of its own load, beside an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LoadReport {
+    /// Requests that it has accepted and not finished, those that wait included.
+    pub in_flight: f64,
+    /// How long it expects a new request to wait.
+    pub expected_wait: Option<Duration>,
+}
+
+/// One address of one version.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    /// The index of its pool; kept right when versions come and go.
+    pub(crate) pool: usize,
+    /// Where it stands in the pool's list of those that serve.
+    pub(crate) serving_at: Option<usize>,
+    pub(crate) in_flight: u32,
+    pub(crate) address: SocketAddr,
+    pub(crate) expected: Expected,
+    last_failure: Option<Instant>,
+    parked_until: Option<Instant>,
+    /// When it began to take traffic (again); none once it takes its full share.
+    warming_since: Option<Instant>,
+    reported: Option<Reported>,
+    pub(crate) cold: Box<Cold>,
+}
+
+/// What choices do not read.
+#[derive(Debug)]
+pub(crate) struct Cold {
+    pub(crate) health: HealthTracker,
+    pub(crate) breaker: Breaker,
+    pub(crate) recent: Recent,
+    /// What is usual here, as of the pool's round of that number.
+    pub(crate) usual: Option<(Usual, u32)>,
+    /// An operator has taken it out.
+    pub(crate) drained: bool,
+    /// Its breaker is not closed, but too much of the pool is out already.
+    pub(crate) protected: bool,
+    /// Whether the pool counts it as well.
+    pub(crate) counted_well: bool,
+    attempts: u64,
+    failures: u64,
+    slow: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Reported {
+    at: Instant,
+    /// Requests there that others have sent.
+    others: f64,
+    expected_wait: f64,
+}
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    pub(crate) fn new(address: SocketAddr, pool: usize, breaker: BreakerConfig) -> Self {
+        Self {
+            pool,
+            serving_at: None,
+            in_flight: 0,
+            address,
+            expected: Expected::default(),
+            last_failure: None,
+            parked_until: None,
+            warming_since: None,
+            reported: None,
+            cold: Box::new(Cold {
+                health: HealthTracker::default(),
+                breaker: Breaker::new(breaker),
+                recent: Recent::default(),
+                usual: None,
+                drained: false,
+                protected: false,
+                counted_well: false,
+                attempts: 0,
+                failures: 0,
+                slow: 0,
+            }),
+        }
+    }
+
+    /// Ready by its checks, and not taken out by hand.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.cold.health.health() == Health::Ready && !self.cold.drained
+    }
+
+    /// Ready, and its breaker has nothing against it.
+    pub(crate) fn is_well(&self) -> bool {
+        self.is_ready() && self.cold.breaker.lets_traffic_through()
+    }
+
+    /// Whether traffic goes there: it is well, or cannot be spared.
+    pub(crate) fn serves(&self) -> bool {
+        self.is_well() || (self.is_ready() && self.cold.protected)
+    }
+
+    /// Whether a request would clearly wait for less here than at `other`.
+    pub(crate) fn beats(
+        &self,
+        other: &Self,
+        usual: f64,
+        balance: &BalanceConfig,
+        now: Instant,
+    ) -> bool {
+        let load = |e: &Self| f64::from(e.in_flight) + e.others(now) + 1.0;
+        let (mine, its) = (load(self), load(other));
+        if balance.by != BalanceBy::ExpectedWait {
+            return mine < its;
+        }
+        let expected = |e: &Self| e.expects(usual, balance, now);
+        let (here, there) = (expected(self), expected(other));
+        if here < there * ALIKE && there < here * ALIKE {
+            mine < its
+        } else {
+            here * mine < there * its
+        }
+    }
+
+    /// Whether it may be given another request.
+    pub(crate) fn has_room(&self, balance: &BalanceConfig, now: Instant) -> bool {
+        self.in_flight < balance.max_in_flight && self.parked_until.is_none_or(|until| until <= now)
+    }
+
+    /// The part of its share that it takes: from `slow_start_from` to 1.
+    pub(crate) fn warmth(&self, balance: &BalanceConfig, now: Instant) -> f64 {
+        let Some(since) = self.warming_since else {
+            return 1.0;
+        };
+        let passed = now.saturating_duration_since(since).as_secs_f64();
+        let whole = balance.slow_start.as_secs_f64();
+        if passed >= whole {
+            return 1.0;
+        }
+        let from = balance.slow_start_from;
+        from + (1.0 - from) * passed / whole
+    }
+
+    pub(crate) fn failed_lately(&self, now: Instant) -> bool {
+        self.last_failure
+            .is_some_and(|at| now.saturating_duration_since(at) < FAILED_LATELY)
+    }
+
+    /// It begins to take traffic. What it took before it was out says nothing
+    /// about what it takes now.
+    pub(crate) fn begin_to_serve(&mut self, now: Instant) {
+        self.warming_since = Some(now);
+        self.expected = Expected::default();
+        self.cold.recent.clear();
+        self.cold.usual = None;
+        self.last_failure = None;
+    }
+
+    pub(crate) fn begin_attempt(&mut self) {
+        self.in_flight += 1;
+        self.cold.attempts += 1;
+    }
+
+    pub(crate) fn count_failure(&mut self, now: Instant) {
+        self.cold.failures += 1;
+        self.last_failure = Some(now);
+    }
+
+    pub(crate) fn count_slow(&mut self) {
+        self.cold.slow += 1;
+    }
+
+    pub(crate) fn park(&mut self, told: Option<Duration>, now: Instant) {
+        self.parked_until = Some(now + told.unwrap_or(PARK).min(LONGEST_PARK));
+    }
+
+    pub(crate) fn take_report(&mut self, report: LoadReport, now: Instant) {
+        // One of those that it counts is the request that it has just answered.
+        let own = f64::from(self.in_flight);
+        self.reported = Some(Reported {
+            at: now,
+            others: (report.in_flight - own).max(0.0),
+            expected_wait: report.expected_wait.map_or(0.0, |wait| wait.as_secs_f64()),
+        });
+    }
+
+    /// How bad a choice it is when nothing serves: smaller is better.
+    pub(crate) fn panic_rank(&self) -> (u8, u32) {
+        let rank = match self.cold.health.health() {
+            _ if self.cold.drained => 4,
+            Health::Ready => 0,
+            Health::Draining => 1,
+            Health::Unknown => 2,
+            Health::NotReady => 3,
+        };
+        (rank, self.in_flight)
+    }
+
+    pub(crate) fn status(
+        &self,
+        threshold: Threshold,
+        balance: &BalanceConfig,
+        now: Instant,
+    ) -> EndpointStatus {
+        let breaker = &self.cold.breaker;
+        let left = |until: Instant| {
+            Some(until.saturating_duration_since(now)).filter(|left| !left.is_zero())
+        };
+        EndpointStatus {
+            address: self.address,
+            health: self.cold.health.health(),
+            drained: self.cold.drained,
+            breaker: breaker.state(),
+            tripped_by: breaker.tripped_by(),
+            open_for: breaker.open_until().and_then(left),
+            protected: self.cold.protected && breaker.state() != BreakerState::Closed,
+            failures_in_a_row: breaker.failures_in_a_row(),
+            slow_in_a_row: breaker.slow_in_a_row(),
+            window: breaker.counts(now),
+            threshold,
+            latency: self.expected.last(),
+            parked_for: self.parked_until.and_then(left),
+            warmth: self.warmth(balance, now),
+            in_flight: self.in_flight,
+            attempts: self.cold.attempts,
+            failures: self.cold.failures,
+            slow: self.cold.slow,
+        }
+    }
+
+    /// The time to first byte that a request on its own would see, in seconds.
+    fn expects(&self, usual: f64, balance: &BalanceConfig, now: Instant) -> f64 {
+        let measured = self.expected.seconds(usual, balance.decay, now);
+        let said = self
+            .reported
+            .map_or(0.0, |r| r.expected_wait * r.belief(now));
+        measured.max(self.penalty(now)).max(said)
+    }
+
+    fn penalty(&self, now: Instant) -> f64 {
+        self.last_failure.map_or(0.0, |at| {
+            let passed = now.saturating_duration_since(at).as_secs_f64();
+            PENALTY * (-passed / PENALTY_DECAY).exp()
+        })
+    }
+
+    /// Requests there that others have sent, as far as is known.
+    fn others(&self, now: Instant) -> f64 {
+        self.reported.map_or(0.0, |r| r.others * r.belief(now))
+    }
+}
+
+// === impl Reported ===
+
+impl Reported {
+    /// How far the report is believed: wholly for a second, then less, then not.
+    fn belief(&self, now: Instant) -> f64 {
+        let age = now.saturating_duration_since(self.at).as_secs_f64();
+        ((STALE - age) / (STALE - FRESH)).clamp(0.0, 1.0)
+    }
+}

@@ -1,0 +1,268 @@
+//! How long endpoints take: what is expected next, what is usual, what is rare.
+//!
+//! Three views of the time to first byte, each as small as its use allows:
+//!
+//! - [`Expected`]: what the next request will take at one endpoint, for the
+//!   choice between two. A *peak* average: it jumps up to a higher sample at
+//!   once and comes down slowly, so that an endpoint is avoided from its first
+//!   slow answer on (Finagle's peak EWMA).
+//! - [`Recent`]: the last samples of one endpoint, for its median and tail,
+//!   which is what its peers are compared with.
+//! - [`Lately`]: the last ten to twenty seconds of a pool, for its 99th
+//!   percentile, which is what an attempt is given before it is rescued.
+
+use std::time::{Duration, Instant};
+
+/// Samples that [`Recent`] holds.
+const RECENT: usize = 64;
+/// Samples that a median needs.
+const ENOUGH: usize = 8;
+/// Classes of [`Lately`]: four to a doubling, from 100 µs to about 7 minutes.
+const CLASSES: usize = 88;
+const SMALLEST: f64 = 100e-6;
+/// Samples that a 99th percentile needs.
+const ENOUGH_FOR_TAIL: u32 = 20;
+/// How long a generation of [`Lately`] lasts.
+const GENERATION: Duration = Duration::from_secs(10);
+
+/// A peak-sensitive, exponentially decaying average.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Expected {
+    /// Seconds, as of `at`; none without a sample.
+    last: Option<(f64, Instant)>,
+}
+
+/// The last samples of one endpoint.
+#[derive(Clone, Debug)]
+pub(crate) struct Recent {
+    /// Seconds, in a ring.
+    samples: [f32; RECENT],
+    len: usize,
+    next: usize,
+}
+
+/// What is usual at one endpoint.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Usual {
+    pub(crate) median: f64,
+    pub(crate) p95: f64,
+}
+
+/// A histogram of the last ten to twenty seconds.
+#[derive(Clone, Debug)]
+pub(crate) struct Lately {
+    generations: [Box<[u32; CLASSES]>; 2],
+    began: Option<Instant>,
+}
+
+// === impl Expected ===
+
+impl Expected {
+    /// Takes a sample. `decay` is the time in which a difference falls to 1/e.
+    pub(crate) fn observe(&mut self, sample: Duration, decay: Duration, now: Instant) {
+        let sample = sample.as_secs_f64();
+        let value = match self.last {
+            Some((value, at)) if sample < value => {
+                let keep = (-seconds(now, at) / decay.as_secs_f64()).exp();
+                sample + (value - sample) * keep
+            }
+            _ => sample,
+        };
+        self.last = Some((value, now));
+    }
+
+    /// What the next request will take, in seconds. An old value has less
+    /// weight than what is usual in the pool, or an endpoint that was avoided
+    /// for one slow answer would be avoided for ever.
+    pub(crate) fn seconds(&self, usual: f64, decay: Duration, now: Instant) -> f64 {
+        match self.last {
+            None => usual,
+            Some((value, _)) if value <= usual => value,
+            Some((value, at)) => {
+                let keep = (-seconds(now, at) / decay.as_secs_f64()).exp();
+                usual + (value - usual) * keep
+            }
+        }
+    }
+
+    /// The value without decay, for people.
+    pub(crate) fn last(&self) -> Option<Duration> {
+        self.last.map(|(value, _)| Duration::from_secs_f64(value))
+    }
+}
+
+fn seconds(now: Instant, then: Instant) -> f64 {
+    now.saturating_duration_since(then).as_secs_f64()
+}
+
+// === impl Recent ===
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self {
+            samples: [0.0; RECENT],
+            len: 0,
+            next: 0,
+        }
+    }
+}
+
+impl Recent {
+    pub(crate) fn push(&mut self, sample: Duration) {
+        self.samples[self.next] = sample.as_secs_f32();
+        self.next = (self.next + 1) % RECENT;
+        self.len = (self.len + 1).min(RECENT);
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+        self.next = 0;
+    }
+
+    /// The median and the 95th percentile; none of too few samples.
+    pub(crate) fn usual(&self) -> Option<Usual> {
+        if self.len < ENOUGH {
+            return None;
+        }
+        let mut sorted = self.samples;
+        let sorted = &mut sorted[..self.len];
+        sorted.sort_unstable_by(f32::total_cmp);
+        Some(Usual {
+            median: f64::from(sorted[(self.len - 1) / 2]),
+            p95: f64::from(sorted[(self.len * 95 / 100).min(self.len - 1)]),
+        })
+    }
+}
+
+// === impl Lately ===
+
+impl Default for Lately {
+    fn default() -> Self {
+        Self {
+            generations: [Box::new([0; CLASSES]), Box::new([0; CLASSES])],
+            began: None,
+        }
+    }
+}
+
+impl Lately {
+    pub(crate) fn push(&mut self, sample: Duration, now: Instant) {
+        let began = *self.began.get_or_insert(now);
+        let age = now.saturating_duration_since(began);
+        if age >= GENERATION {
+            self.generations.swap(0, 1);
+            self.generations[0].fill(0);
+            if age >= GENERATION * 2 {
+                self.generations[1].fill(0);
+            }
+            self.began = Some(now);
+        }
+        let class = &mut self.generations[0][class(sample)];
+        *class = class.saturating_add(1);
+    }
+
+    /// The 99th percentile, rounded up to its class (at most 19 % too high);
+    /// none of too few samples.
+    pub(crate) fn p99(&self) -> Option<Duration> {
+        let [new, old] = &self.generations;
+        let counts = || {
+            new.iter()
+                .zip(old.iter())
+                .map(|(a, b)| u64::from(*a) + u64::from(*b))
+        };
+        let total: u64 = counts().sum();
+        if total < u64::from(ENOUGH_FOR_TAIL) {
+            return None;
+        }
+        let mut above = total / 100;
+        for (class, count) in counts().enumerate().rev() {
+            if count > above {
+                return Some(upper_edge(class));
+            }
+            above -= count;
+        }
+        None
+    }
+}
+
+fn class(sample: Duration) -> usize {
+    let doublings = (sample.as_secs_f64() / SMALLEST).max(1.0).log2();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "from 0 to 88"
+    )]
+    let class = (doublings * 4.0) as usize;
+    class.min(CLASSES - 1)
+}
+
+fn upper_edge(class: usize) -> Duration {
+    Duration::from_secs_f64(SMALLEST * ((class + 1) as f64 / 4.0).exp2())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::origin;
+
+    const DECAY: Duration = Duration::from_secs(10);
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn it_jumps_up_and_comes_down_slowly() {
+        let mut expected = Expected::default();
+        let now = origin();
+        assert!((expected.seconds(0.005, DECAY, now) - 0.005).abs() < 1e-9);
+        expected.observe(5 * MS, DECAY, now);
+        expected.observe(200 * MS, DECAY, now);
+        assert!((expected.seconds(0.005, DECAY, now) - 0.2).abs() < 1e-9);
+        expected.observe(5 * MS, DECAY, now + DECAY / 10);
+        let after = expected.seconds(0.005, DECAY, now + DECAY / 10);
+        assert!((0.17..0.19).contains(&after), "{after}");
+        let later = expected.seconds(0.005, DECAY, now + 10 * DECAY);
+        assert!(later < 0.006, "{later}");
+    }
+
+    #[test]
+    fn the_median_and_the_tail_are_those_of_the_last_samples() {
+        let mut recent = Recent::default();
+        for ms in 1..=7 {
+            recent.push(ms * MS);
+        }
+        assert_eq!(recent.usual(), None, "seven are too few");
+        for ms in 1..=200 {
+            recent.push(ms * MS);
+        }
+        let usual = recent.usual().unwrap();
+        assert!((usual.median - 0.168).abs() < 1e-6, "{usual:?}");
+        assert!((usual.p95 - 0.197).abs() < 1e-6, "{usual:?}");
+        recent.clear();
+        assert_eq!(recent.usual(), None);
+    }
+
+    #[test]
+    fn the_tail_of_a_pool_is_within_a_class_and_forgotten_in_time() {
+        let mut lately = Lately::default();
+        let now = origin();
+        for ms in 1..=1_000 {
+            lately.push(ms * MS, now);
+        }
+        let p99 = lately.p99().unwrap();
+        assert!((990 * MS..1_190 * MS).contains(&p99), "{p99:?}");
+        for _ in 0..50 {
+            lately.push(MS, now + 2 * GENERATION);
+        }
+        assert!(lately.p99().unwrap() < 2 * MS);
+    }
+
+    #[test]
+    fn few_samples_have_no_tail_and_absurd_ones_a_class() {
+        let mut lately = Lately::default();
+        for _ in 0..19 {
+            lately.push(Duration::from_hours(24), origin());
+        }
+        assert_eq!(lately.p99(), None);
+        lately.push(Duration::ZERO, origin());
+        assert!(lately.p99().unwrap() > Duration::from_mins(5));
+    }
+}

@@ -1,0 +1,220 @@
+//! What attempts teach: by the head of an answer, by its absence, and by the age
+//! of those that have none yet.
+
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+
+use super::{ModelPolicy, Observed, Permit, Suspect, Transition};
+use crate::{
+    breaker::{Sample, Slowness},
+    outcome::Outcome,
+    running::{Out, RequestKey},
+};
+
+impl ModelPolicy {
+    /// The whole request has been sent: from now on its age counts.
+    pub fn sent(&mut self, permit: &Permit, now: Instant) {
+        self.running.wait(permit.request, now);
+    }
+
+    /// Takes what an attempt taught of its endpoint: at the head of its answer,
+    /// or when there will be none. To be called once.
+    pub fn judge(
+        &mut self,
+        permit: &Permit,
+        observed: Observed,
+        now: Instant,
+        rng: &mut (impl Rng + ?Sized),
+    ) -> Option<Transition> {
+        let out = self.running.get_mut(permit.request)?;
+        let age = out.age(now);
+        self.running.rest(permit.request);
+        let endpoint = self.endpoints.get_mut(permit.endpoint)?;
+        if let Some(report) = observed.report {
+            endpoint.take_report(report, now);
+        }
+        let sample = self.sample(permit, observed.outcome, age, now);
+        if let Some(out) = self.running.get_mut(permit.request) {
+            out.counted = true;
+        }
+        self.record(permit.request, sample, now, rng)
+    }
+
+    /// Takes a permit back. `broke_off` says that an answer which had begun well
+    /// ended before its end. A permit that was never judged has taught nothing,
+    /// unless it was out for too long.
+    #[expect(clippy::needless_pass_by_value, reason = "a permit is used once")]
+    pub fn release(
+        &mut self,
+        permit: Permit,
+        broke_off: bool,
+        now: Instant,
+        rng: &mut (impl Rng + ?Sized),
+    ) -> Option<Transition> {
+        let judged = self.running.get_mut(permit.request)?.counted;
+        let mut moved = None;
+        if !judged {
+            moved = self.judge(&permit, Outcome::Neutral.into(), now, rng);
+        }
+        if broke_off {
+            let endpoint = self.endpoints.get_mut(permit.endpoint)?;
+            endpoint.count_failure(now);
+            let failed = self.record(permit.request, Sample::Failed, now, rng);
+            moved = failed.or(moved);
+        }
+        self.leave_slot(permit.request);
+        moved
+    }
+
+    /// [`Self::judge`] and [`Self::release`] in one.
+    pub fn settle(
+        &mut self,
+        permit: Permit,
+        observed: impl Into<Observed>,
+        now: Instant,
+        rng: &mut (impl Rng + ?Sized),
+    ) -> Option<Transition> {
+        let moved = self.judge(&permit, observed.into(), now, rng);
+        self.release(permit, false, now, rng).or(moved)
+    }
+
+    /// Takes a permit back whose verdict depends on what another endpoint makes
+    /// of the same request. None when the endpoint is gone.
+    #[expect(clippy::needless_pass_by_value, reason = "a permit is used once")]
+    pub fn suspect(&mut self, permit: Permit) -> Option<Suspect> {
+        let out = self.leave_slot(permit.request)?;
+        Some(Suspect {
+            endpoint: out.endpoint,
+            ticket: out.ticket,
+        })
+    }
+
+    /// Ends a suspicion.
+    #[expect(clippy::needless_pass_by_value, reason = "a suspect is resolved once")]
+    pub fn resolve(
+        &mut self,
+        suspect: Suspect,
+        guilty: bool,
+        now: Instant,
+        rng: &mut (impl Rng + ?Sized),
+    ) -> Option<Transition> {
+        let endpoint = self.endpoints.get_mut(suspect.endpoint)?;
+        let sample = if guilty {
+            endpoint.count_failure(now);
+            Sample::Failed
+        } else {
+            Sample::Nothing
+        };
+        let is_probe = suspect.ticket.is_probe();
+        let step = endpoint
+            .cold
+            .breaker
+            .record(&suspect.ticket, sample, now, rng);
+        self.moved(suspect.endpoint, step, is_probe, now)
+    }
+
+    /// Looks for requests that have been out for too long, and learns what is
+    /// usual. To be called a few dozen times a second.
+    pub fn tick(&mut self, now: Instant, rng: &mut (impl Rng + ?Sized)) -> Vec<Transition> {
+        for pool in &mut self.pools {
+            pool.compare(&mut self.endpoints, now);
+        }
+        let breaker = &self.config.rules.breaker;
+        let young = breaker.relative_floor.min(breaker.latency_threshold);
+        let mut slow = Vec::new();
+        for (request, out, waited) in self.running.older_than(young, now) {
+            let Some(endpoint) = self.endpoints.get_mut(out.endpoint) else {
+                continue;
+            };
+            let threshold = self.pools[endpoint.pool].threshold(endpoint, breaker);
+            if waited > threshold.limit {
+                endpoint.count_slow();
+                endpoint.cold.recent.push(waited);
+                slow.push((request, Slowness { waited, threshold }));
+            }
+        }
+        let mut moved = Vec::new();
+        for (request, slowness) in slow {
+            self.running.rest(request);
+            if let Some(out) = self.running.get_mut(request) {
+                out.counted = true;
+            }
+            moved.extend(self.record(request, Sample::Slow(slowness), now, rng));
+        }
+        moved
+    }
+
+    /// What an outcome says to the breaker; also takes note of how long it took.
+    fn sample(&mut self, permit: &Permit, outcome: Outcome, age: Duration, now: Instant) -> Sample {
+        let (Some(out), Some(endpoint)) = (
+            self.running.get_mut(permit.request),
+            self.endpoints.get_mut(permit.endpoint),
+        ) else {
+            return Sample::Nothing;
+        };
+        let rules = &self.config.rules;
+        let pool = &mut self.pools[endpoint.pool];
+        let threshold = pool.threshold(endpoint, &rules.breaker);
+        let late = |waited: Duration| {
+            let slow = !out.counted && waited > threshold.limit;
+            slow.then_some(Sample::Slow(Slowness { waited, threshold }))
+        };
+        let sample = match outcome {
+            Outcome::Success { waited } => {
+                endpoint.expected.observe(waited, rules.balance.decay, now);
+                if !out.counted {
+                    endpoint.cold.recent.push(waited);
+                }
+                let slow = late(waited);
+                if slow.is_none() && !out.counted {
+                    pool.peers.observe(waited, now);
+                }
+                let nothing_new = if out.counted {
+                    Sample::Nothing
+                } else {
+                    Sample::Good
+                };
+                slow.unwrap_or(nothing_new)
+            }
+            Outcome::Failure => Sample::Failed,
+            Outcome::TimedOut if out.counted => Sample::Nothing,
+            Outcome::TimedOut if out.given_its_due => Sample::Failed,
+            Outcome::Pushback { park } => {
+                endpoint.park(park, now);
+                Sample::Nothing
+            }
+            Outcome::TimedOut | Outcome::Neutral => late(age).unwrap_or(Sample::Nothing),
+        };
+        match sample {
+            Sample::Failed => endpoint.count_failure(now),
+            Sample::Slow(_) => endpoint.count_slow(),
+            Sample::Good | Sample::Nothing => {}
+        }
+        sample
+    }
+
+    fn record(
+        &mut self,
+        request: RequestKey,
+        sample: Sample,
+        now: Instant,
+        rng: &mut (impl Rng + ?Sized),
+    ) -> Option<Transition> {
+        let out = self.running.get_mut(request)?;
+        let key = out.endpoint;
+        let is_probe = out.ticket.is_probe();
+        let breaker = &mut self.endpoints.get_mut(key)?.cold.breaker;
+        let step = breaker.record(&out.ticket, sample, now, rng);
+        self.moved(key, step, is_probe, now)
+    }
+
+    /// Frees the slot of a request.
+    fn leave_slot(&mut self, request: RequestKey) -> Option<Out> {
+        let out = self.running.leave(request)?;
+        let endpoint = self.endpoints.get_mut(out.endpoint)?;
+        endpoint.in_flight = endpoint.in_flight.saturating_sub(1);
+        self.pools[endpoint.pool].count_in_flight(endpoint, false);
+        Some(out)
+    }
+}

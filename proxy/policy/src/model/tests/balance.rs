@@ -1,0 +1,188 @@
+//! The choice of an endpoint: load, latency, what it says itself, slow start, limits.
+
+use super::*;
+use crate::config::{BalanceBy, BalanceConfig};
+
+fn four(balance: BalanceConfig) -> World {
+    let rules = Rules {
+        balance,
+        ..Rules::default()
+    };
+    let versions = vec![version("1", 1.0, &[1, 2, 3, 4])];
+    let mut world = World::ready(ModelConfig::new(versions, &[] as &[&str], rules).unwrap());
+    world.now += Duration::from_secs(20);
+    world
+}
+
+/// How often each port is chosen while nothing stays out.
+fn chosen(world: &mut World, requests: usize) -> HashMap<u16, usize> {
+    let mut counts = HashMap::new();
+    for _ in 0..requests {
+        let attempt = world.start(None);
+        *counts.entry(attempt.address.port()).or_default() += 1;
+        world.record(attempt.permit, Outcome::Neutral);
+    }
+    counts
+}
+
+#[test]
+fn an_endpoint_that_takes_longer_gets_less() {
+    let mut world = four(BalanceConfig::default());
+    world.serve(400, |port| if port == 1 { 40 * MS } else { 20 * MS });
+    let counts = chosen(&mut world, 4_000);
+    let slow = counts.get(&1).copied().unwrap_or(0);
+    assert!(
+        slow < 100,
+        "two draws of the slow one are not possible: {counts:?}"
+    );
+}
+
+#[test]
+fn failing_fast_attracts_nothing() {
+    let mut world = four(BalanceConfig::default());
+    world.serve(400, |_| 20 * MS);
+    let attempt = world.start(None);
+    let port = attempt.address.port();
+    world.record(attempt.permit, Outcome::Failure);
+    assert_eq!(chosen(&mut world, 500).get(&port), None);
+    world.now += Duration::from_secs(10);
+    assert!(
+        chosen(&mut world, 500).contains_key(&port),
+        "and is forgiven"
+    );
+}
+
+#[test]
+fn what_others_have_sent_counts_as_long_as_it_is_fresh() {
+    let mut world = four(BalanceConfig::default());
+    world.serve(400, |_| 20 * MS);
+    let attempt = world.start(None);
+    let port = attempt.address.port();
+    let report = LoadReport {
+        in_flight: 50.0,
+        expected_wait: None,
+    };
+    let observed = Observed {
+        outcome: Outcome::Success { waited: 20 * MS },
+        report: Some(report),
+    };
+    world
+        .policy
+        .settle(attempt.permit, observed, world.now, &mut world.rng);
+    assert_eq!(chosen(&mut world, 500).get(&port), None);
+    world.now += Duration::from_secs(3);
+    let counts = chosen(&mut world, 2_000);
+    assert!(counts[&port] > 300, "{counts:?}");
+}
+
+#[test]
+fn what_an_endpoint_expects_a_request_to_wait_is_believed() {
+    let mut world = four(BalanceConfig::default());
+    world.serve(400, |_| 20 * MS);
+    let attempt = world.start(None);
+    let port = attempt.address.port();
+    let report = LoadReport {
+        in_flight: 0.0,
+        expected_wait: Some(Duration::from_millis(900)),
+    };
+    let observed = Observed {
+        outcome: Outcome::Success { waited: 20 * MS },
+        report: Some(report),
+    };
+    world
+        .policy
+        .settle(attempt.permit, observed, world.now, &mut world.rng);
+    assert_eq!(chosen(&mut world, 500).get(&port), None);
+}
+
+#[test]
+fn an_endpoint_that_becomes_ready_takes_a_growing_part() {
+    let mut world = four(BalanceConfig::default());
+    for result in [CheckResult::Draining, CheckResult::Up, CheckResult::Up] {
+        world.check("1", at(1), result);
+    }
+    assert!((world.endpoint("1", 1).warmth - 0.1).abs() < 1e-9);
+    let first = chosen(&mut world, 4_000).get(&1).copied().unwrap_or(0);
+    world.now += Duration::from_secs(5);
+    let half = chosen(&mut world, 4_000)[&1];
+    world.now += Duration::from_secs(5);
+    let whole = chosen(&mut world, 4_000)[&1];
+    assert!(
+        (50..250).contains(&first),
+        "{first}: about a tenth of a thousand"
+    );
+    assert!(
+        (400..800).contains(&half),
+        "{half}: about 55 % of a thousand"
+    );
+    assert!((850..1_150).contains(&whole), "{whole}");
+}
+
+#[test]
+fn an_endpoint_that_warms_up_never_leads() {
+    let mut world = four(BalanceConfig::default());
+    for result in [CheckResult::Draining, CheckResult::Up, CheckResult::Up] {
+        world.check("1", at(1), result);
+    }
+    world.now += Duration::from_secs(9);
+    for out in 1..=100_u32 {
+        // None comes back, so the mean grows with what is out.
+        drop(world.start(None).permit);
+        let mean = f64::from(out) / 4.0;
+        assert!(f64::from(world.endpoint("1", 1).in_flight) <= mean + 2.0);
+    }
+}
+
+#[test]
+fn no_endpoint_holds_more_than_it_may_and_the_rest_is_refused() {
+    let mut world = four(BalanceConfig {
+        max_in_flight: 5,
+        ..BalanceConfig::default()
+    });
+    let held: Vec<_> = (0..20).map(|_| world.start(None)).collect();
+    assert!((1..=4).all(|port| world.endpoint("1", port).in_flight == 5));
+    let refused = world
+        .policy
+        .start(world.ask(None), world.now, &mut world.rng);
+    assert_eq!(refused.unwrap_err(), Refusal::NoRoom);
+    for attempt in held {
+        world.record(attempt.permit, OK);
+    }
+    let attempt = world.start(None);
+    world.record(attempt.permit, OK);
+}
+
+#[test]
+fn a_version_that_is_full_spills() {
+    let rules = Rules {
+        balance: BalanceConfig {
+            max_in_flight: 2,
+            ..BalanceConfig::default()
+        },
+        ..Rules::default()
+    };
+    let versions = vec![version("1", 0.0, &[1]), version("2", 1.0, &[2])];
+    let mut world = World::ready(ModelConfig::new(versions, &["1"], rules).unwrap());
+    let kinds: Vec<_> = (0..4).map(|_| world.start(None).kind).collect();
+    let spill = RouteKind::Fallback(FallbackReason::Spill);
+    assert_eq!(kinds, [RouteKind::Split, RouteKind::Split, spill, spill]);
+    let refused = world
+        .policy
+        .start(world.ask(None), world.now, &mut world.rng);
+    assert_eq!(refused.unwrap_err(), Refusal::NoRoom);
+}
+
+#[test]
+fn the_plain_ways_to_choose_do_what_they_say() {
+    let by = |by| BalanceConfig {
+        by,
+        ..BalanceConfig::default()
+    };
+    let mut world = four(by(BalanceBy::RoundRobin));
+    let counts = chosen(&mut world, 400);
+    assert!((1..=4).all(|port| counts[&port] == 100), "{counts:?}");
+    let mut world = four(by(BalanceBy::LeastRequest));
+    world.serve(400, |port| if port == 1 { 40 * MS } else { MS });
+    let counts = chosen(&mut world, 4_000);
+    assert!(counts[&1] > 800, "latency does not count: {counts:?}");
+}

@@ -1,0 +1,200 @@
+//! What is usual in a pool, and so what is slow at one of its endpoints.
+//!
+//! An endpoint is slow beyond `latency_threshold` whatever the others do, and
+//! beyond what its peers take whatever the limit says: a pod that answers in
+//! 200 ms where seven others answer in 5 is ill long before it is at 1 s.
+//!
+//! The relative limit is the largest of a floor, `factor` times the median of
+//! the *other* endpoints' medians, and 1.5 times the median of their 95th
+//! percentiles. The last is there for inputs of several sizes: where one in
+//! twenty takes ten times the median everywhere, five in a row at a healthy
+//! endpoint are a matter of minutes by the median alone, and no evidence.
+//!
+//! The medians are taken again every tenth of a second, not for every request,
+//! and of at most [`SAMPLED`] endpoints at a time.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    breaker::{Basis, Threshold},
+    config::{BreakerConfig, RetryConfig},
+    endpoint::{Cold, Endpoints},
+    latency::Lately,
+    model::EndpointKey,
+};
+
+/// Endpoints whose medians are compared at a time.
+const SAMPLED: usize = 256;
+/// From one comparison to the next.
+const EVERY: Duration = Duration::from_millis(100);
+/// How far beyond its peers' 95th percentile an attempt is slow.
+const TAIL_FACTOR: f64 = 1.5;
+
+/// What the endpoints of one pool usually take.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    /// Seconds, sorted.
+    medians: Vec<f64>,
+    tails: Vec<f64>,
+    /// Numbers the comparisons: says whose figures are among them.
+    round: u32,
+    compared: Option<Instant>,
+    /// Where the next comparison of a large pool begins.
+    offset: usize,
+    lately: Lately,
+    p99: Option<Duration>,
+}
+
+// === impl Peers ===
+
+impl Peers {
+    /// Takes the time of an attempt that was not slow.
+    pub(crate) fn observe(&mut self, waited: Duration, now: Instant) {
+        self.lately.push(waited, now);
+    }
+
+    /// Compares again, if it is time.
+    pub(crate) fn compare(
+        &mut self,
+        serving: &[EndpointKey],
+        endpoints: &mut Endpoints,
+        now: Instant,
+    ) {
+        let due = self
+            .compared
+            .is_none_or(|at| now.saturating_duration_since(at) >= EVERY);
+        if !due {
+            return;
+        }
+        self.compared = Some(now);
+        self.round = self.round.wrapping_add(1);
+        self.medians.clear();
+        self.tails.clear();
+        let start = self.offset;
+        for i in 0..serving.len().min(SAMPLED) {
+            let key = serving[(start + i) % serving.len()];
+            let cold = &mut endpoints[key].cold;
+            cold.usual = cold.recent.usual().map(|usual| (usual, self.round));
+            if let Some((usual, _)) = cold.usual {
+                self.medians.push(usual.median);
+                self.tails.push(usual.p95);
+            }
+        }
+        self.offset = if serving.is_empty() {
+            0
+        } else {
+            (start + SAMPLED) % serving.len()
+        };
+        self.medians.sort_unstable_by(f64::total_cmp);
+        self.tails.sort_unstable_by(f64::total_cmp);
+        self.p99 = self.lately.p99();
+    }
+
+    /// What an endpoint without samples is expected to take, in seconds.
+    pub(crate) fn usual(&self) -> f64 {
+        middle(&self.medians, None).unwrap_or(1e-3)
+    }
+
+    /// What an attempt fairly gets before it is tried elsewhere; none while
+    /// too little is known.
+    pub(crate) fn fair(&self, retry: &RetryConfig) -> Option<Duration> {
+        let fair = self.p99?.mul_f64(retry.per_try_factor);
+        Some(fair.max(retry.per_try_floor))
+    }
+
+    /// From when on an attempt at this endpoint is slow.
+    pub(crate) fn threshold(&self, of: &Cold, breaker: &BreakerConfig) -> Threshold {
+        let absolute = Threshold {
+            limit: breaker.latency_threshold,
+            basis: Basis::Absolute,
+        };
+        let own = of
+            .usual
+            .filter(|(_, round)| *round == self.round)
+            .map(|(own, _)| own);
+        let median = middle(&self.medians, own.map(|own| own.median));
+        let tail = middle(&self.tails, own.map(|own| own.p95));
+        let (Some(median), Some(tail)) = (median, tail) else {
+            return absolute;
+        };
+        let relative = relative(median, tail, breaker);
+        if relative.limit < absolute.limit {
+            relative
+        } else {
+            absolute
+        }
+    }
+}
+
+fn relative(median: f64, tail: f64, breaker: &BreakerConfig) -> Threshold {
+    let factor = breaker.relative_factor;
+    let floor = breaker.relative_floor.as_secs_f64();
+    let (by_median, by_tail) = (factor * median, TAIL_FACTOR * tail);
+    let (limit, basis) = if floor >= by_median && floor >= by_tail {
+        (floor, Basis::Floor)
+    } else if by_median >= by_tail {
+        let of = Duration::from_secs_f64(median);
+        (by_median, Basis::Median { factor, of })
+    } else {
+        let of = Duration::from_secs_f64(tail);
+        (
+            by_tail,
+            Basis::Tail {
+                factor: TAIL_FACTOR,
+                of,
+            },
+        )
+    };
+    Threshold {
+        limit: Duration::from_secs_f64(limit),
+        basis,
+    }
+}
+
+/// The lower median of a sorted list, without one of its values.
+fn middle(sorted: &[f64], without: Option<f64>) -> Option<f64> {
+    let Some(own) = without else {
+        return sorted.get(sorted.len().checked_sub(1)? / 2).copied();
+    };
+    let at = sorted.len().checked_sub(2)? / 2;
+    let own = sorted.partition_point(|value| *value < own);
+    sorted.get(if own <= at { at + 1 } else { at }).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn leaving_one_out_is_the_median_of_the_rest(
+            mut values in prop::collection::vec(0.0..1.0f64, 1..40),
+            which in 0..40usize,
+        ) {
+            values.sort_unstable_by(f64::total_cmp);
+            let which = which % values.len();
+            let mut rest = values.clone();
+            let own = rest.remove(which);
+            let expected = rest.get(rest.len().wrapping_sub(1) / 2).copied();
+            prop_assert_eq!(middle(&values, Some(own)), expected);
+        }
+    }
+
+    #[test]
+    fn the_largest_of_the_three_is_the_limit_and_says_which() {
+        let breaker = BreakerConfig::default();
+        let ms = |ms: u64| Duration::from_millis(ms);
+        let floor = relative(0.005, 0.010, &breaker);
+        assert_eq!((floor.limit, floor.basis), (ms(50), Basis::Floor));
+        let median = relative(0.050, 0.060, &breaker);
+        assert_eq!(median.limit, ms(150));
+        assert_eq!(
+            median.to_string(),
+            "150 ms is the limit (3 × 50.0 ms, its peers' median)"
+        );
+        let tail = relative(0.050, 0.400, &breaker);
+        assert_eq!(tail.limit, ms(600));
+        assert!(matches!(tail.basis, Basis::Tail { .. }));
+    }
+}

@@ -1,0 +1,380 @@
+//! One attempt after the other: where it goes, how long it gets, what it taught,
+//! and whether another one follows.
+//!
+//! An attempt is judged once, by the head of its answer or by its absence. A
+//! failure that another endpoint may not have is tried there, as long as no byte
+//! has gone to the client; the choice is made at the moment of the failure, so
+//! that an answer is dropped only when there is somewhere else to go.
+//!
+//! A 500 may be the request's own fault: its endpoint is charged when another
+//! one answers the same request well, and not when all of them answer 500.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use aegis_policy::{Again, Ask, LoadReport, Observed, Outcome, Refusal as NoAttempt};
+use aegis_protocol::{Reason, headers};
+use http::{HeaderMap, HeaderValue, header};
+use pingora_core::{
+    Error, ErrorType, Result,
+    upstreams::peer::{HttpPeer, PeerOptions},
+};
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+use super::{
+    Exchange, Routed,
+    failure::{Failure, Stage},
+};
+use crate::{
+    answer::Refusal,
+    clock,
+    config::Timeouts,
+    metrics::RetryResult,
+    model::Attempt,
+    request::Forward,
+    rescue::{Armed, Connection, Rescues},
+};
+
+/// Ends an attempt whose answer is not passed on.
+const TO_BE_RETRIED: ErrorType = ErrorType::new("an answer that is tried elsewhere");
+
+/// How far the running attempt has come.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Its connection.
+    pub(super) connection: Option<Connection>,
+    /// When the whole request was on its way.
+    pub(super) sent: Option<Instant>,
+    /// When the first byte of the answer must be there; none before that.
+    pub(super) until: Option<Instant>,
+    /// Watches that.
+    pub(super) armed: Option<Armed>,
+    /// Its answer has begun.
+    pub(super) answered: bool,
+}
+
+impl Exchange {
+    /// Says where the next attempt goes.
+    ///
+    /// # Errors
+    /// When no endpoint can take it.
+    pub fn choose(&mut self, session: &mut Session) -> Result<Box<HttpPeer>> {
+        let attempt = match self.next.take() {
+            Some(attempt) => attempt,
+            None => self.first(session)?,
+        };
+        let Some(forward) = &self.forward else {
+            return Err(Error::new_in(ErrorType::InternalError));
+        };
+        let timeouts = forward.model.config().timeouts;
+        self.attempts += 1;
+        self.progress = Progress::default();
+        self.streamed = 0;
+        self.body.rewind();
+        let mut peer = Box::new(HttpPeer::new(attempt.address, false, String::new()));
+        let connect = timeouts.connect.min(attempt.first_byte_within);
+        set_timeouts(&mut peer.options, self.idle_timeout, connect, timeouts);
+        self.waiting = Some(attempt.version.metrics().waiting());
+        self.route = Some(Routed {
+            version: Arc::clone(&attempt.version),
+            chosen: Arc::clone(&attempt.chosen),
+            by: attempt.by,
+            kind: attempt.kind,
+        });
+        self.attempt = Some(attempt);
+        Ok(peer)
+    }
+
+    fn first(&mut self, session: &mut Session) -> Result<Attempt> {
+        let Some(forward) = &self.forward else {
+            return Err(Error::new_in(ErrorType::InternalError));
+        };
+        let now = clock::now();
+        let config = forward.model.config();
+        // The client's patience begins with its request; ours when we have it,
+        // or a slow uploader would be out of time before it was begun.
+        let ours = now + config.timeouts.request;
+        let deadline = self
+            .patience
+            .map_or(ours, |theirs| ours.min(self.began + theirs));
+        self.deadline = Some(deadline);
+        let ask = Ask {
+            version: forward.pinned.as_deref(),
+            sticky: self.sticky,
+            replayable: self.replayable(session),
+            uploading: !session.is_body_done(),
+            retries_left: config.retry.max_retries > 0,
+            deadline,
+        };
+        forward.model.start(ask).map_err(|refusal| {
+            self.refused = Some(nowhere(refusal));
+            Error::new_in(ErrorType::InternalError)
+        })
+    }
+
+    /// A connection to the endpoint stands.
+    pub fn connected(&mut self, connection: Option<Connection>) {
+        self.progress.connection = connection;
+    }
+
+    /// Takes note of why the running attempt failed, and says on the error
+    /// whether another one is to be made.
+    pub fn attempt_failed(&mut self, mut error: Box<Error>, stage: Stage) -> Box<Error> {
+        if self.next.is_some() {
+            // Its answer was judged, and is tried elsewhere.
+            error.set_retry(true);
+            return error;
+        }
+        self.progress.armed = None;
+        let Some(attempt) = self.attempt.take() else {
+            error.set_retry(false);
+            return error;
+        };
+        let failure = self.failure(&error, stage);
+        if self.progress.answered {
+            attempt.lease.end(failure.is_the_endpoints());
+            self.last_failure = Some(failure);
+            error.set_retry(false);
+            return error;
+        }
+        let forgiven = failure == Failure::StaleConnection && !self.forgave_stale;
+        if forgiven {
+            self.forgave_stale = true;
+        } else {
+            self.tried.push(attempt.endpoint);
+        }
+        attempt.lease.judge(match failure {
+            _ if forgiven || !failure.is_the_endpoints() => Outcome::Neutral,
+            Failure::Timeout => Outcome::TimedOut,
+            _ => Outcome::Failure,
+        });
+        attempt.lease.end(false);
+        self.waiting = None;
+        let retry = failure.may_be_retried()
+            && stage.nothing_answered()
+            && self
+                .try_again(failure, stage.body_lost(), stage.uploading())
+                .is_ok();
+        tracing::debug!(endpoint = %attempt.address, attempt = self.attempts, retry, %error, "an attempt failed");
+        self.last_failure = Some(failure);
+        error.set_retry(retry);
+        error
+    }
+
+    /// Reads an error; one that came after the time was up is that.
+    fn failure(&self, error: &Error, stage: Stage) -> Failure {
+        let failure = Failure::of(error, stage);
+        let overdue = self
+            .progress
+            .until
+            .is_some_and(|until| until <= clock::now());
+        match failure {
+            Failure::Reset | Failure::StaleConnection if overdue && !self.progress.answered => {
+                Failure::Timeout
+            }
+            _ => failure,
+        }
+    }
+
+    /// Chooses another attempt, if there may be one; the reason, if not.
+    fn try_again(
+        &mut self,
+        failure: Failure,
+        body_lost: bool,
+        uploading: bool,
+    ) -> Result<(), RetryResult> {
+        let result = self.another(body_lost, uploading);
+        let counted = result
+            .as_ref()
+            .map_or_else(|why| *why, |_| RetryResult::Made);
+        self.count_retry(failure, counted);
+        self.next = Some(result?);
+        Ok(())
+    }
+
+    fn another(&self, body_lost: bool, uploading: bool) -> Result<Attempt, RetryResult> {
+        let (Some(forward), Some(routed), Some(deadline)) =
+            (&self.forward, &self.route, self.deadline)
+        else {
+            return Err(RetryResult::Exhausted);
+        };
+        if !self.body.replayable(body_lost) {
+            return Err(RetryResult::NotReplayable);
+        }
+        let max_retries = forward.model.config().retry.max_retries;
+        if self.attempts > max_retries {
+            return Err(RetryResult::Exhausted);
+        }
+        let again = Again {
+            chosen: &routed.chosen,
+            by: routed.by,
+            tried: &self.tried,
+            uploading,
+            retries_left: self.attempts < max_retries,
+            deadline,
+        };
+        forward.model.again(again).map_err(|refusal| match refusal {
+            NoAttempt::NoBudget => RetryResult::NoBudget,
+            NoAttempt::NoTime => RetryResult::NoTime,
+            NoAttempt::UnknownVersion | NoAttempt::NoEndpoint | NoAttempt::NoRoom => {
+                RetryResult::Exhausted
+            }
+        })
+    }
+
+    pub(super) fn sent(&mut self, rescues: &Arc<Rescues>) {
+        let Some(attempt) = &self.attempt else {
+            return;
+        };
+        let now = clock::now();
+        let until = now + attempt.first_byte_within;
+        attempt.lease.sent();
+        self.progress.sent = Some(now);
+        self.progress.until = Some(until);
+        let connection = self.progress.connection;
+        self.progress.armed = connection.map(|connection| rescues.arm(connection, until));
+    }
+
+    /// Judges the endpoint by its answer's head, and the answer: one that another
+    /// endpoint may give better is not passed on while there is another.
+    ///
+    /// # Errors
+    /// When the request is tried elsewhere.
+    pub fn judge(&mut self, session: &mut Session, response: &mut ResponseHeader) -> Result<()> {
+        if response.status.is_informational() {
+            return Ok(());
+        }
+        self.progress.armed = None;
+        self.waiting = None;
+        let report = load_report(&response.headers);
+        response.remove_header(&headers::LOAD_REPORT);
+        let status = response.status.as_u16();
+        let retry_after = response.headers.get(header::RETRY_AFTER);
+        let refused = retry_after.is_some() || response.headers.contains_key(headers::REASON);
+        let park = retry_after.and_then(seconds);
+        let waited = self.progress.sent.map_or(Duration::ZERO, |sent| {
+            clock::now().saturating_duration_since(sent)
+        });
+        let outcome = Outcome::of_status(status, refused, park, waited);
+        let observed = Observed { outcome, report };
+        let Some(failure) = Failure::of_status(status, refused) else {
+            self.well(observed);
+            return Ok(());
+        };
+        self.failed_with(failure, session, observed)
+    }
+
+    /// An answer that is passed on, and that clears up who was to blame for 500s.
+    fn well(&mut self, observed: Observed) {
+        let well = matches!(observed.outcome, Outcome::Success { .. });
+        for suspect in self.suspects.drain(..) {
+            suspect.close(well);
+        }
+        self.answered(observed);
+    }
+
+    fn answered(&mut self, observed: Observed) {
+        self.progress.answered = true;
+        if let Some(attempt) = &self.attempt {
+            attempt.lease.judge(observed);
+        }
+    }
+
+    fn failed_with(
+        &mut self,
+        failure: Failure,
+        session: &mut Session,
+        observed: Observed,
+    ) -> Result<()> {
+        let Some(attempt) = self.attempt.take() else {
+            return Ok(());
+        };
+        self.tried.push(attempt.endpoint);
+        self.last_failure = Some(failure);
+        let suspicious = failure == Failure::Error500;
+        let wanted = !suspicious
+            || self
+                .forward
+                .as_ref()
+                .is_some_and(|forward| forward.model.config().retry.on_500);
+        let lost = session.retry_buffer_truncated();
+        let uploading = !session.is_body_done();
+        let again = if wanted {
+            self.try_again(failure, lost, uploading)
+        } else {
+            Err(RetryResult::Exhausted)
+        };
+        if again.is_ok() {
+            if suspicious {
+                self.suspects.push(attempt.lease.suspect());
+            } else {
+                attempt.lease.judge(observed);
+            }
+            let mut error = Error::new_up(TO_BE_RETRIED);
+            error.set_retry(true);
+            return Err(error);
+        }
+        // The same 500 from everybody who was asked is the request's own fault,
+        // and a 500 that nobody else could be asked about says nothing. One that
+        // could not be asked about anywhere counts.
+        let alone = self.suspects.is_empty() && again != Err(RetryResult::NoBudget);
+        self.suspects.clear();
+        let outcome = if suspicious && !alone {
+            Outcome::Neutral
+        } else {
+            observed.outcome
+        };
+        self.attempt = Some(attempt);
+        self.answered(Observed {
+            outcome,
+            ..observed
+        });
+        Ok(())
+    }
+
+    fn count_retry(&self, failure: Failure, result: RetryResult) {
+        if let Some(Forward { model, .. }) = &self.forward {
+            let reason = failure.label();
+            model.metrics().retried(model.name(), reason, result);
+        }
+    }
+}
+
+/// What a client is told whom no endpoint can take.
+fn nowhere(refusal: NoAttempt) -> Refusal {
+    let reason = match refusal {
+        NoAttempt::UnknownVersion => Reason::UnknownVersion,
+        NoAttempt::NoEndpoint | NoAttempt::NoBudget => Reason::NoEndpoint,
+        NoAttempt::NoRoom => Reason::QueueFull,
+        NoAttempt::NoTime => Reason::Deadline,
+    };
+    Refusal::new(reason, refusal.to_string())
+}
+
+/// What an endpoint says of its load, as far as the policy wants to know.
+fn load_report(headers: &HeaderMap) -> Option<LoadReport> {
+    let text = headers.get(headers::LOAD_REPORT)?.to_str().ok()?;
+    let report = aegis_protocol::LoadReport::parse(text)?;
+    let queued = report.queue_depth.unwrap_or(0.0);
+    Some(LoadReport {
+        in_flight: report.in_flight.unwrap_or(0.0).max(queued),
+        expected_wait: report.expected_wait,
+    })
+}
+
+/// `Retry-After` in seconds; a date is not worth the reading.
+fn seconds(value: &HeaderValue) -> Option<Duration> {
+    let seconds = value.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+fn set_timeouts(options: &mut PeerOptions, idle: Duration, connect: Duration, timeouts: Timeouts) {
+    options.connection_timeout = Some(connect);
+    options.total_connection_timeout = Some(connect);
+    options.read_timeout = Some(timeouts.idle);
+    options.write_timeout = Some(timeouts.write);
+    options.idle_timeout = Some(idle);
+}
