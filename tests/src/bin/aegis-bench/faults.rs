@@ -1,0 +1,295 @@
+//! One pod of many misbehaves, three in one row: what clients see of it.
+//!
+//! Each row starts fresh pods and a fresh proxy, warms both up for two seconds, switches the fault
+//! on, and goes on for eight. Counted are the requests of those eight seconds: how many failed (no
+//! 200 within three seconds), how many took longer than the limit, and after how long the pod got
+//! less than a quarter of its share.
+
+#![expect(clippy::print_stdout, reason = "the table is what it is for")]
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::FaultsArgs;
+use crate::clock;
+use crate::contender::{self, Contender, PATH};
+use crate::load::{self, Sample};
+use crate::pods::{Fault, Pod};
+
+const WARM: Duration = Duration::from_secs(2);
+const FAULTY: Duration = Duration::from_secs(8);
+/// Over how long a pod's share is measured.
+const SHARE_OVER: Duration = Duration::from_millis(500);
+
+/// A pool and the load on it.
+#[derive(Clone, Copy, Debug)]
+struct Setting {
+    name: &'static str,
+    pods: usize,
+    service: Duration,
+    parallel: usize,
+    rate: u32,
+    limit: Duration,
+}
+
+const SETTINGS: [Setting; 2] = [
+    Setting {
+        name: "a",
+        pods: 8,
+        service: Duration::from_millis(5),
+        parallel: 16,
+        rate: 800,
+        limit: Duration::from_millis(100),
+    },
+    Setting {
+        name: "b",
+        pods: 4,
+        service: Duration::from_millis(50),
+        parallel: 8,
+        rate: 400,
+        limit: Duration::from_millis(300),
+    },
+];
+
+/// What goes wrong, and at how many pods.
+const ROWS: [(&str, Fault, usize); 9] = [
+    ("healthy", Fault::None, 0),
+    ("slow-200ms", Fault::Slow(Duration::from_millis(200)), 1),
+    ("slow-1200ms", Fault::Slow(Duration::from_millis(1_200)), 1),
+    ("hung", Fault::Hung, 1),
+    ("500", Fault::Status(500), 1),
+    ("half-500", Fault::Half(500), 1),
+    ("429", Fault::Status(429), 1),
+    ("reset", Fault::Reset, 1),
+    ("killed", Fault::Killed, 1),
+];
+/// The row with three of them.
+const THREE: (&str, Fault, usize) = ("three-500", Fault::Status(500), 3);
+
+/// What clients saw.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Figures {
+    requests: usize,
+    failed: usize,
+    over_limit: usize,
+    p50_ms: f64,
+    p99_ms: f64,
+    p999_ms: f64,
+    /// Until the faulty pods got less than a quarter of their share; none while they did not.
+    out_after_ms: Option<f64>,
+}
+
+/// By setting, row and contender.
+type Table = BTreeMap<String, BTreeMap<&'static str, Figures>>;
+
+/// Runs every row, prints the table, and returns the bounds that were missed.
+pub(crate) async fn run(args: &FaultsArgs) -> Result<Vec<String>> {
+    let contenders = contender::found(&args.only, &args.bin)?;
+    let mut table = Table::new();
+    let chosen = |setting: &Setting| {
+        args.settings.is_empty() || args.settings.iter().any(|s| s == setting.name)
+    };
+    for setting in SETTINGS.into_iter().filter(chosen) {
+        println!(
+            "({}) {} pods of {:?}, {} in parallel, {} requests/s: failed / over {:?}, p99.9, pod out after",
+            setting.name,
+            setting.pods,
+            setting.service,
+            setting.parallel,
+            setting.rate,
+            setting.limit
+        );
+        for row in ROWS
+            .into_iter()
+            .chain([THREE])
+            .filter(|(name, ..)| wanted(args, name))
+        {
+            if row.2 * 2 > setting.pods {
+                continue;
+            }
+            let mut rounds: BTreeMap<&str, Vec<Figures>> = BTreeMap::new();
+            for _ in 0..args.rounds.max(1) {
+                for contender in &contenders {
+                    let figures = once(contender, setting, row).await?;
+                    rounds.entry(contender.name).or_default().push(figures);
+                }
+            }
+            let name = format!("{}/{}", setting.name, row.0);
+            println!("  {}", row.0);
+            for contender in &contenders {
+                let figures = median(&rounds[contender.name]);
+                println!("    {:8} {}", contender.name, figures.line());
+                table
+                    .entry(name.clone())
+                    .or_default()
+                    .insert(contender.name, figures);
+            }
+        }
+    }
+    let missed = missed(&table);
+    for miss in &missed {
+        println!("missed: {miss}");
+    }
+    if let Some(file) = &args.json {
+        std::fs::write(file, serde_json::to_vec_pretty(&table)?)?;
+    }
+    Ok(missed)
+}
+
+fn wanted(args: &FaultsArgs, row: &str) -> bool {
+    args.rows.is_empty() || args.rows.iter().any(|wanted| wanted == row)
+}
+
+async fn once(
+    contender: &Contender,
+    setting: Setting,
+    row: (&str, Fault, usize),
+) -> Result<Figures> {
+    let (_, fault, faulty) = row;
+    let mut pods = Vec::new();
+    for _ in 0..setting.pods {
+        pods.push(Pod::start(setting.service, setting.parallel).await?);
+    }
+    let addresses: Vec<_> = pods.iter().map(|pod| pod.address).collect();
+    let proxy = contender.start(&addresses).await?;
+    // Until its first checks have passed and everybody's connections are open.
+    let warmup = Duration::from_secs(2);
+    load::run(proxy.address, PATH, setting.rate, warmup).await?;
+    let began = clock::now();
+    let lasts = WARM + FAULTY;
+    let running = tokio::spawn(load::run(proxy.address, PATH, setting.rate, lasts));
+    tokio::time::sleep_until((began + WARM).into()).await;
+    let from = clock::now();
+    for pod in pods.iter_mut().take(faulty) {
+        pod.set(fault).await;
+    }
+    let samples = running.await??;
+    let share = f64::from(setting.rate) / setting.pods as f64;
+    let out = pods
+        .iter()
+        .take(faulty)
+        .map(|pod| out_after(pod, from, share))
+        .max_by(|a, b| a.unwrap_or(f64::MAX).total_cmp(&b.unwrap_or(f64::MAX)));
+    Ok(figures(&samples, from, setting.limit, out.flatten()))
+}
+
+/// Milliseconds until the pod got less than a quarter of its share for good.
+fn out_after(pod: &Pod, from: Instant, share: f64) -> Option<f64> {
+    let few = 0.25 * share * SHARE_OVER.as_secs_f64();
+    let is_out = |at: Instant| (pod.seen(at, at + SHARE_OVER) as f64) < few;
+    let mut after = Duration::ZERO;
+    while after + SHARE_OVER <= FAULTY {
+        if is_out(from + after) {
+            return Some(after.as_secs_f64() * 1e3);
+        }
+        after += Duration::from_millis(20);
+    }
+    None
+}
+
+fn figures(
+    samples: &[Sample],
+    from: Instant,
+    limit: Duration,
+    out_after_ms: Option<f64>,
+) -> Figures {
+    let during: Vec<&Sample> = samples.iter().filter(|sample| sample.due >= from).collect();
+    let mut took: Vec<Duration> = during.iter().map(|sample| sample.took).collect();
+    took.sort_unstable();
+    let quantile = |q: f64| {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "an index"
+        )]
+        let at = ((took.len() as f64 * q) as usize).min(took.len().saturating_sub(1));
+        took.get(at).map_or(0.0, |took| took.as_secs_f64() * 1e3)
+    };
+    Figures {
+        requests: during.len(),
+        failed: during.iter().filter(|sample| !sample.ok).count(),
+        over_limit: during.iter().filter(|sample| sample.took > limit).count(),
+        p50_ms: quantile(0.5),
+        p99_ms: quantile(0.99),
+        p999_ms: quantile(0.999),
+        out_after_ms,
+    }
+}
+
+/// The median of each figure by itself.
+fn median(rounds: &[Figures]) -> Figures {
+    fn middle<T: Copy>(
+        rounds: &[Figures],
+        of: impl Fn(&Figures) -> T,
+        less: impl Fn(&T, &T) -> std::cmp::Ordering,
+    ) -> T {
+        let mut values: Vec<T> = rounds.iter().map(of).collect();
+        values.sort_by(less);
+        values[values.len() / 2]
+    }
+    let never = |after: Option<f64>| after.unwrap_or(f64::MAX);
+    Figures {
+        requests: middle(rounds, |f| f.requests, Ord::cmp),
+        failed: middle(rounds, |f| f.failed, Ord::cmp),
+        over_limit: middle(rounds, |f| f.over_limit, Ord::cmp),
+        p50_ms: middle(rounds, |f| f.p50_ms, f64::total_cmp),
+        p99_ms: middle(rounds, |f| f.p99_ms, f64::total_cmp),
+        p999_ms: middle(rounds, |f| f.p999_ms, f64::total_cmp),
+        out_after_ms: middle(
+            rounds,
+            |f| f.out_after_ms,
+            |a, b| never(*a).total_cmp(&never(*b)),
+        ),
+    }
+}
+
+/// What the issue of this bench asks for, and what of it does not hold.
+fn missed(table: &Table) -> Vec<String> {
+    let mut missed = Vec::new();
+    for (row, figures) in table {
+        let Some(ours) = figures.get("aegis") else {
+            continue;
+        };
+        if ours.failed > 0 {
+            missed.push(format!(
+                "{row}: {} requests failed, and none may",
+                ours.failed
+            ));
+        }
+        let at_most_six = ["slow-200ms", "slow-1200ms", "hung"];
+        if at_most_six.iter().any(|name| row.ends_with(name)) && ours.over_limit > 6 {
+            missed.push(format!(
+                "{row}: {} requests over the limit, and at most 6 may be",
+                ours.over_limit
+            ));
+        }
+        let peers = figures.iter().filter(|(name, _)| **name != "aegis");
+        for (name, peer) in peers {
+            if (peer.failed, peer.over_limit) < (ours.failed, ours.over_limit) {
+                missed.push(format!(
+                    "{row}: {name} does better: {} failed and {} over the limit, ours {} and {}",
+                    peer.failed, peer.over_limit, ours.failed, ours.over_limit
+                ));
+            }
+        }
+    }
+    missed
+}
+
+// === impl Figures ===
+
+impl Figures {
+    fn line(&self) -> String {
+        let out = match self.out_after_ms {
+            Some(after) => format!("{after:.0} ms"),
+            None => "never".to_owned(),
+        };
+        format!(
+            "{:5} / {:<5} p50 {:6.1}  p99 {:7.1}  p99.9 {:7.1} ms  out {out}",
+            self.failed, self.over_limit, self.p50_ms, self.p99_ms, self.p999_ms
+        )
+    }
+}
