@@ -7,6 +7,8 @@
 //! | `GET /metrics` | Prometheus' text format |
 //! | `GET /status` | all that is known, as JSON ([`Status`]) |
 //! | `POST /reload` | reads the configuration file now: 200, or 422 with every fault |
+//! | `POST /rollback` | takes the configuration that ran before, until the file changes: 200, or 409 when there is none |
+//! | `POST /models/M/versions/V/endpoints/A/drain`, `…/undrain` | takes an endpoint out of the choice, or back in, until it leaves the configuration or the proxy restarts: 200, or 404 |
 //!
 //! Apart from the data port, so that it answers while that one drains or is
 //! full, and so that it can be kept on loopback: it has no password. Gauges are
@@ -17,13 +19,13 @@ mod listener;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use aegis_protocol::ErrorBody;
 use axum::{
     Router,
     body::Body,
-    extract::State,
+    extract::{Path, State},
     http::{Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -39,11 +41,20 @@ use crate::{
     status::{ConfigStatus, Running, Status, StatusSource},
 };
 
+/// What an operator can do to the models that run.
+pub trait Controls: Send + Sync + 'static {
+    /// Takes an endpoint out of the choice, or back in. False when there is no
+    /// such model, version or endpoint.
+    fn set_drained(&self, model: &str, version: &str, endpoint: SocketAddr, drained: bool) -> bool;
+}
+
 /// What the admin port answers from.
 #[derive(Clone)]
 pub struct Admin {
     /// What runs.
     pub source: Arc<dyn StatusSource>,
+    /// What can be done to it.
+    pub controls: Arc<dyn Controls>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The configuration's file.
@@ -83,6 +94,11 @@ fn router(admin: Admin) -> Router {
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .route("/reload", post(reload))
+        .route("/rollback", post(rollback))
+        .route(
+            "/models/{model}/versions/{version}/endpoints/{endpoint}/{word}",
+            post(drain),
+        )
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_path)
         .with_state(admin)
@@ -125,7 +141,43 @@ async fn status(State(admin): State<Admin>) -> Response {
 }
 
 async fn reload(State(admin): State<Admin>) -> Response {
-    match admin.reloads.reload().await {
+    reloaded(admin.reloads.reload().await)
+}
+
+async fn rollback(State(admin): State<Admin>) -> Response {
+    reloaded(admin.reloads.rollback().await)
+}
+
+async fn drain(
+    State(admin): State<Admin>,
+    Path((model, version, endpoint, word)): Path<(String, String, String, String)>,
+) -> Response {
+    let drained = match word.as_str() {
+        "drain" => true,
+        "undrain" => false,
+        _ => return no_such_path().await,
+    };
+    let Ok(address) = endpoint.parse() else {
+        let message =
+            format!("expected an address and a port such as 10.0.0.1:8000, got {endpoint:?}");
+        return failed(StatusCode::BAD_REQUEST, &message);
+    };
+    if !admin
+        .controls
+        .set_drained(&model, &version, address, drained)
+    {
+        let message =
+            format!("no endpoint {address} of version {version:?} of model {model:?}; see /status");
+        return failed(StatusCode::NOT_FOUND, &message);
+    }
+    let answer = serde_json::json!({
+        "model": model, "version": version, "endpoint": address, "drained": drained,
+    });
+    json(StatusCode::OK, &answer)
+}
+
+fn reloaded(result: Result<Report, AskError>) -> Response {
+    match result {
         Ok(report) if report.result == ReloadResult::Refused => {
             let refused = Refused {
                 error: "the configuration was refused; the running one stays".to_owned(),
@@ -134,6 +186,7 @@ async fn reload(State(admin): State<Admin>) -> Response {
             json(StatusCode::UNPROCESSABLE_ENTITY, &refused)
         }
         Ok(report) => json(StatusCode::OK, &report),
+        Err(error @ AskError::NothingBefore) => failed(StatusCode::CONFLICT, &error.to_string()),
         Err(error @ (AskError::Busy | AskError::Gone)) => {
             failed(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())
         }
@@ -149,7 +202,8 @@ async fn wrong_method(method: Method, uri: Uri) -> Response {
 }
 
 async fn no_such_path() -> Response {
-    let known = "GET /livez, GET /readyz, GET /metrics, GET /status, POST /reload";
+    let known = "GET /livez, GET /readyz, GET /metrics, GET /status, POST /reload, POST /rollback, \
+                 POST /models/M/versions/V/endpoints/A/drain and /undrain";
     failed(
         StatusCode::NOT_FOUND,
         &format!("no such path; known are {known}"),

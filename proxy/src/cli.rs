@@ -1,4 +1,4 @@
-//! The command line: `serve`, `check`, `schema`.
+//! The command line: `serve`, `check`, `diff`, `schema`.
 //!
 //! Exit codes are those of `sysexits.h`: 64 usage, 69 address taken, 78
 //! configuration.
@@ -41,6 +41,14 @@ enum Command {
         /// The configuration, a TOML file.
         file: PathBuf,
     },
+    /// Say what a change of configuration means for the traffic: shares, pools,
+    /// breakers. Both files must be valid.
+    Diff {
+        /// The configuration that runs, a TOML file.
+        old: PathBuf,
+        /// The one that is to replace it.
+        new: PathBuf,
+    },
     /// Print the JSON Schema of the configuration file.
     Schema,
 }
@@ -75,6 +83,10 @@ impl Command {
                 Ok(config) => say(&summary(&file, &config)),
                 Err(rejected) => complain(&rejected, CONFIGURATION),
             },
+            Self::Diff { old, new } => match (check(&old), check(&new)) {
+                (Ok(old), Ok(new)) => say(&differences(&old, &new)),
+                (Err(rejected), _) | (_, Err(rejected)) => complain(&rejected, CONFIGURATION),
+            },
             Self::Schema => say(config::schema().trim_end()),
         }
     }
@@ -95,6 +107,19 @@ fn summary(file: &Path, config: &Config) -> String {
         count(versions, "version"),
         count(config.endpoint_count(), "endpoint")
     )
+}
+
+/// Every difference, and whether a running proxy would take them.
+fn differences(old: &Config, new: &Config) -> String {
+    let mut lines = new.diff(old);
+    if lines.is_empty() {
+        return "no difference".to_owned();
+    }
+    let models = "models.";
+    if lines.iter().any(|line| !line.starts_with(models)) {
+        lines.push("what is not under [models] needs a restart".to_owned());
+    }
+    lines.join("\n")
 }
 
 fn count(n: usize, what: &str) -> String {

@@ -60,6 +60,8 @@ pub struct Exchange {
     /// When the first byte of the answer must be there; none before the first
     /// attempt.
     deadline: Option<Instant>,
+    /// The client was still sending when the first attempt was chosen.
+    uploading: bool,
     /// Stands for the client, where it stays with one version.
     sticky: Option<u64>,
     /// The running attempt.
@@ -125,6 +127,7 @@ impl Exchange {
             idle_timeout: Duration::ZERO,
             patience: None,
             deadline: None,
+            uploading: false,
             sticky: None,
             attempt: None,
             progress: Progress::default(),
@@ -175,7 +178,9 @@ impl Exchange {
         request.set_uri(uri);
         request.remove_header(&headers::MODEL_VERSION);
         request.remove_header(&header::EXPECT);
-        if let Some(deadline) = self.deadline {
+        // The time for an answer begins when the whole request is there, so while
+        // it is not, only the client's own patience is known.
+        if let Some(deadline) = self.deadline.filter(|_| !self.uploading) {
             let left = deadline.saturating_duration_since(clock::now());
             let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
             request.insert_header(headers::REQUEST_TIMEOUT_MS, HeaderValue::from(left))?;

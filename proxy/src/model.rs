@@ -188,7 +188,8 @@ impl Model {
     /// Takes a permit back and leaves its verdict open.
     #[must_use]
     pub fn suspect(&self, permit: Permit) -> Option<Suspect> {
-        self.decider.lock().policy.suspect(permit)
+        let now = clock::now();
+        self.decider.lock().policy.suspect(permit, now)
     }
 
     /// Takes the verdict.
@@ -215,6 +216,18 @@ impl Model {
         if let Some(health) = changed {
             tracing::info!(model = %self.name, version, endpoint = %address, ?health, "health changed");
         }
+    }
+
+    /// Takes an endpoint out of the choice, or back in; false when there is none.
+    pub fn set_drained(&self, version: &str, address: SocketAddr, drained: bool) -> bool {
+        let now = clock::now();
+        let mut decider = self.decider.lock();
+        let known = decider.policy.set_drained(version, address, drained, now);
+        drop(decider);
+        if known {
+            tracing::info!(model = %self.name, version, endpoint = %address, drained, "an operator decided");
+        }
+        known
     }
 
     /// Whether every version that takes traffic, or its fallback, might answer.

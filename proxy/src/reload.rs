@@ -87,6 +87,8 @@ pub enum Trigger {
     Signal,
     /// `POST /reload`.
     Admin,
+    /// `POST /rollback`: not the file, but what ran before.
+    Rollback,
 }
 
 /// How a reading ended.
@@ -113,8 +115,22 @@ pub struct Report {
 #[derive(Clone, Debug)]
 pub struct ReloadHandle {
     origin: Arc<str>,
-    requests: mpsc::Sender<oneshot::Sender<Report>>,
+    requests: mpsc::Sender<Request>,
     last: Arc<Mutex<Option<(Instant, Report)>>>,
+}
+
+/// What somebody asks for, and where the answer goes; none when there is
+/// nothing to go back to.
+#[derive(Debug)]
+struct Request {
+    wish: Wish,
+    reply: oneshot::Sender<Option<Report>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Wish {
+    Reload,
+    Rollback,
 }
 
 /// Why a reload could not be asked for.
@@ -126,6 +142,9 @@ pub enum AskError {
     /// The proxy is going away.
     #[error("the proxy is going away")]
     Gone,
+    /// No other configuration ran before, or it has been gone back to.
+    #[error("there is no configuration to go back to")]
+    NothingBefore,
 }
 
 /// Owns the file; [`Reloader::run`] is its task.
@@ -135,11 +154,15 @@ pub struct Reloader<A> {
     apply: A,
     metrics: Arc<Metrics>,
     handle: ReloadHandle,
-    requests: mpsc::Receiver<oneshot::Sender<Report>>,
+    requests: mpsc::Receiver<Request>,
     hangup: Signal,
     watch: Watch,
     /// What was read last, good or bad.
     seen: Reading,
+    /// The text that runs.
+    running: String,
+    /// The text that ran before it.
+    before: Option<String>,
 }
 
 /// A text, or why there is none.
@@ -171,12 +194,30 @@ impl ReloadHandle {
     ///
     /// See [`AskError`].
     pub async fn reload(&self) -> Result<Report, AskError> {
+        self.ask(Wish::Reload).await
+    }
+
+    /// Goes back to the configuration that ran before, and says how that ended.
+    /// It stays until the file says something new, or a reload is asked for.
+    ///
+    /// # Errors
+    ///
+    /// See [`AskError`].
+    pub async fn rollback(&self) -> Result<Report, AskError> {
+        self.ask(Wish::Rollback).await
+    }
+
+    async fn ask(&self, wish: Wish) -> Result<Report, AskError> {
         let (reply, answer) = oneshot::channel();
-        self.requests.try_send(reply).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => AskError::Busy,
-            mpsc::error::TrySendError::Closed(_) => AskError::Gone,
-        })?;
-        answer.await.map_err(|_| AskError::Gone)
+        let request = Request { wish, reply };
+        self.requests
+            .try_send(request)
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => AskError::Busy,
+                mpsc::error::TrySendError::Closed(_) => AskError::Gone,
+            })?;
+        let report = answer.await.map_err(|_| AskError::Gone)?;
+        report.ok_or(AskError::NothingBefore)
     }
 
     /// How the last reading ended that found something new, or was asked for.
@@ -223,7 +264,9 @@ impl<A: Apply> Reloader<A> {
             requests,
             hangup: signal(SignalKind::hangup())?,
             watch: Watch::new(path),
-            seen: Ok(running),
+            seen: Ok(running.clone()),
+            running,
+            before: None,
         })
     }
 
@@ -252,8 +295,11 @@ impl<A: Apply> Reloader<A> {
                 Some(()) = self.hangup.recv() => {
                     self.read_now(Trigger::Signal).await;
                 }
-                Some(reply) = self.requests.recv() => {
-                    let report = self.read_now(Trigger::Admin).await;
+                Some(Request { wish, reply }) = self.requests.recv() => {
+                    let report = match wish {
+                        Wish::Reload => Some(self.read_now(Trigger::Admin).await),
+                        Wish::Rollback => self.roll_back(),
+                    };
                     // Whoever asked may have gone.
                     let _ = reply.send(report);
                 }
@@ -295,12 +341,36 @@ impl<A: Apply> Reloader<A> {
     }
 
     fn take(&mut self, reading: Reading, trigger: Trigger) -> Report {
+        self.seen.clone_from(&reading);
+        let changed = |report: &Report| report.result == ReloadResult::Applied;
+        match reading {
+            Ok(text) => {
+                let report = self.apply(Ok(&text), trigger);
+                if changed(&report) {
+                    self.before = Some(std::mem::replace(&mut self.running, text));
+                }
+                report
+            }
+            Err(rejected) => self.apply(Err(rejected), trigger),
+        }
+    }
+
+    /// Takes what ran before. The file stays as it was seen, so that only
+    /// another one ends this.
+    fn roll_back(&mut self) -> Option<Report> {
+        let text = self.before.take()?;
+        let report = self.apply(Ok(&text), Trigger::Rollback);
+        if report.result == ReloadResult::Refused {
+            self.before = Some(text);
+        } else {
+            self.running = text;
+        }
+        Some(report)
+    }
+
+    fn apply(&mut self, reading: Result<&str, Rejected>, trigger: Trigger) -> Report {
         let origin = Arc::clone(&self.handle.origin);
-        let result = match &reading {
-            Ok(text) => self.apply.apply(&origin, text),
-            Err(rejected) => Err(rejected.clone()),
-        };
-        self.seen = reading;
+        let result = reading.and_then(|text| self.apply.apply(&origin, text));
         let report = Report::of(result, trigger);
         report.log(&origin);
         self.metrics.reloaded(report.result);

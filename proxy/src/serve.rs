@@ -137,6 +137,7 @@ async fn serve(path: PathBuf, text: String, config: Config) -> Result<(), StartE
     tokio::spawn(reloader.run());
     let operators = Admin {
         source: Arc::clone(&shared) as _,
+        controls: Arc::clone(&shared) as _,
         metrics,
         reloads,
         findings,

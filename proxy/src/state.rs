@@ -8,6 +8,7 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,6 +20,7 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
 use crate::{
+    admin::Controls,
     body::ReplayMemory,
     config::Config,
     health::{Check, HealthSink, Target},
@@ -192,6 +194,14 @@ impl HealthSink for Shared {
         if let Some(model) = self.snapshot().model(&target.model) {
             model.check(&target.version, target.address, check.into());
         }
+    }
+}
+
+impl Controls for Shared {
+    fn set_drained(&self, model: &str, version: &str, endpoint: SocketAddr, drained: bool) -> bool {
+        let snapshot = self.snapshot();
+        let model = snapshot.model(model);
+        model.is_some_and(|model| model.set_drained(version, endpoint, drained))
     }
 }
 

@@ -82,6 +82,35 @@ fn a_port_that_is_taken_is_named_with_its_key() {
 }
 
 #[test]
+fn a_difference_is_told_in_shares() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, weight: u32, more: &str| {
+        let path = folder.path().join(name);
+        let text = format!(
+            "{more}[models.a.versions.1]\nweight = 90\nendpoints = [\"127.0.0.1:1\"]\n\
+             [models.a.versions.2]\nweight = {weight}\nendpoints = [\"127.0.0.1:2\"]\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (old, new) = (file("old", 10, ""), file("new", 30, ""));
+    let (code, out, err) = parts(&aegis_proxy(&["diff", &old, &new]));
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let expected = [
+        "models.a.versions.1.weight: still 90 (90.0 % -> 75.0 %)",
+        "models.a.versions.2.weight: 10 -> 30 (10.0 % -> 25.0 %)",
+    ];
+    assert_eq!(out.lines().collect::<Vec<_>>(), expected);
+    let (code, out, _) = parts(&aegis_proxy(&["diff", &old, &old]));
+    assert_eq!((code, out.trim()), (Some(0), "no difference"));
+    let fixed = file("fixed", 10, "log_format = \"json\"\n");
+    let (_, out, _) = parts(&aegis_proxy(&["diff", &old, &fixed]));
+    assert!(out.contains("needs a restart"), "{out}");
+    let (code, out, err) = parts(&aegis_proxy(&["diff", &old, "/nonexistent"]));
+    assert_eq!((code, out.as_str()), (Some(78), ""), "{err}");
+}
+
+#[test]
 fn the_schema_is_printed_as_it_ships() {
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/proxy.schema.json");
     let (code, out, _) = parts(&aegis_proxy(&["schema"]));

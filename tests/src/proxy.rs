@@ -204,6 +204,15 @@ impl Proxy {
         self.client.get(self.admin, path).await
     }
 
+    /// Tells the admin port to do something.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer.
+    pub async fn tell_admin(&self, path: &str) -> Result<Answer> {
+        self.client.post(self.admin, path, "").await
+    }
+
     /// Its metrics.
     ///
     /// # Errors

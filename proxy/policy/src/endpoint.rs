@@ -208,6 +208,11 @@ impl Endpoint {
         self.last_failure = Some(now);
     }
 
+    /// It may have failed: for the choice that is as good as if it had.
+    pub(crate) fn suspected(&mut self, now: Instant) {
+        self.last_failure = Some(now);
+    }
+
     pub(crate) fn count_slow(&mut self) {
         self.cold.slow += 1;
     }

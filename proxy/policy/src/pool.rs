@@ -374,7 +374,10 @@ impl Pool {
         let endpoint = &mut endpoints[key];
         match (endpoint.serves(), endpoint.serving_at) {
             (true, None) => {
-                endpoint.begin_to_serve(now);
+                // One that is only kept in use has not been away.
+                if endpoint.is_well() {
+                    endpoint.begin_to_serve(now);
+                }
                 endpoint.serving_at = Some(self.serving.len());
                 self.in_flight = self.in_flight.wrapping_add(endpoint.in_flight);
                 self.serving.push(key);

@@ -39,6 +39,15 @@ impl StatusSource for Source {
     }
 }
 
+/// One endpoint that can be drained.
+struct One;
+
+impl Controls for One {
+    fn set_drained(&self, model: &str, version: &str, endpoint: SocketAddr, _: bool) -> bool {
+        (model, version, endpoint.to_string().as_str()) == ("digits", "1", "10.0.0.1:1")
+    }
+}
+
 struct Applier(Config);
 
 impl Apply for Applier {
@@ -89,6 +98,7 @@ impl Rig {
             listener,
             Admin {
                 source: source.clone(),
+                controls: Arc::new(One),
                 metrics,
                 reloads,
                 findings,

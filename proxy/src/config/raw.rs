@@ -472,7 +472,8 @@ impl Default for RawHealthCheck {
 impl Default for RawRetry {
     fn default() -> Self {
         Self {
-            max_retries: 2,
+            // Two can meet three bad pods of eight, and a client would see it.
+            max_retries: 3,
             on_500: true,
             budget_ratio: 0.2,
             budget_per_second: 10.0,

@@ -16,7 +16,7 @@ use std::{
 
 use aegis_policy::{Again, Ask, LoadReport, Observed, Outcome, Refusal as NoAttempt};
 use aegis_protocol::{Reason, headers};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pingora_core::{
     Error, ErrorType, Result,
     upstreams::peer::{HttpPeer, PeerOptions},
@@ -52,6 +52,8 @@ pub(super) struct Progress {
     pub(super) until: Option<Instant>,
     /// Watches that.
     pub(super) armed: Option<Armed>,
+    /// The time that it has in all.
+    pub(super) within: Option<Duration>,
     /// Its answer has begun.
     pub(super) answered: bool,
 }
@@ -71,7 +73,10 @@ impl Exchange {
         };
         let timeouts = forward.model.config().timeouts;
         self.attempts += 1;
-        self.progress = Progress::default();
+        self.progress = Progress {
+            within: Some(attempt.first_byte_within),
+            ..Progress::default()
+        };
         self.streamed = 0;
         self.body.rewind();
         let mut peer = Box::new(HttpPeer::new(attempt.address, false, String::new()));
@@ -94,18 +99,14 @@ impl Exchange {
         };
         let now = clock::now();
         let config = forward.model.config();
-        // The client's patience begins with its request; ours when we have it,
-        // or a slow uploader would be out of time before it was begun.
-        let ours = now + config.timeouts.request;
-        let deadline = self
-            .patience
-            .map_or(ours, |theirs| ours.min(self.began + theirs));
+        self.uploading = !session.is_body_done();
+        let deadline = self.deadline_from(now, config.timeouts.request);
         self.deadline = Some(deadline);
         let ask = Ask {
             version: forward.pinned.as_deref(),
             sticky: self.sticky,
             replayable: self.replayable(session),
-            uploading: !session.is_body_done(),
+            uploading: self.uploading,
             retries_left: config.retry.max_retries > 0,
             deadline,
         };
@@ -113,6 +114,17 @@ impl Exchange {
             self.refused = Some(nowhere(refusal));
             Error::new_in(ErrorType::InternalError)
         })
+    }
+
+    /// When the answer must have begun, for a request that we have had whole
+    /// since `received`. The client's patience begins with its request; ours when
+    /// we have it, or a slow uploader would be out of time before it was begun.
+    fn deadline_from(&self, received: Instant, ours: Duration) -> Instant {
+        let ours = received + ours;
+        let theirs = self
+            .patience
+            .and_then(|patience| self.began.checked_add(patience));
+        theirs.map_or(ours, |theirs| ours.min(theirs))
     }
 
     /// A connection to the endpoint stands.
@@ -171,12 +183,24 @@ impl Exchange {
             .progress
             .until
             .is_some_and(|until| until <= clock::now());
+        // A client's short deadline must not look like an endpoint that cannot
+        // be reached.
+        let hurried = matches!(error.etype(), ErrorType::ConnectTimedout) && self.is_hurried();
         match failure {
             Failure::Reset | Failure::StaleConnection if overdue && !self.progress.answered => {
                 Failure::Timeout
             }
+            Failure::Connect if hurried => Failure::Timeout,
             _ => failure,
         }
+    }
+
+    /// Whether the attempt had less time in all than a connection may take.
+    fn is_hurried(&self) -> bool {
+        let (Some(forward), Some(within)) = (&self.forward, self.progress.within) else {
+            return false;
+        };
+        within < forward.model.config().timeouts.connect
     }
 
     /// Chooses another attempt, if there may be one; the reason, if not.
@@ -230,7 +254,12 @@ impl Exchange {
             return;
         };
         let now = clock::now();
+        if let (true, Some(forward)) = (self.uploading, &self.forward) {
+            self.deadline = Some(self.deadline_from(now, forward.model.config().timeouts.request));
+        }
+        // Connecting has taken some of the time.
         let until = now + attempt.first_byte_within;
+        let until = self.deadline.map_or(until, |deadline| until.min(deadline));
         attempt.lease.sent();
         self.progress.sent = Some(now);
         self.progress.until = Some(until);
@@ -244,7 +273,9 @@ impl Exchange {
     /// # Errors
     /// When the request is tried elsewhere.
     pub fn judge(&mut self, session: &mut Session, response: &mut ResponseHeader) -> Result<()> {
-        if response.status.is_informational() {
+        // An upgrade is an answer, and there is no other.
+        let upgrade = response.status == StatusCode::SWITCHING_PROTOCOLS;
+        if response.status.is_informational() && !upgrade {
             return Ok(());
         }
         self.progress.armed = None;

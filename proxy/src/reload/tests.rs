@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use super::{Applied, Apply, ReloadHandle, Reloader, Report, Timing, Trigger};
+use super::{Applied, Apply, AskError, ReloadHandle, Reloader, Report, Timing, Trigger};
 use crate::metrics::{Metrics, ReloadResult};
 
 /// Longer than any test: only the watcher can notice.
@@ -157,6 +157,34 @@ impl Drop for Rig {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+#[tokio::test]
+async fn a_rollback_holds_until_the_file_says_something_new() {
+    let rig = Rig::new(Duration::from_millis(10));
+    assert_eq!(rig.handle.rollback().await, Err(AskError::NothingBefore));
+    rig.write("two");
+    rig.applied("two").await;
+    let report = rig.handle.rollback().await.unwrap();
+    assert_eq!(
+        (report.trigger, report.result),
+        (Trigger::Rollback, ReloadResult::Applied)
+    );
+    assert_eq!(rig.texts(), ["two", "one"]);
+    assert_eq!(rig.handle.rollback().await, Err(AskError::NothingBefore));
+    // A bad file is refused, and changes nothing about that.
+    rig.write("bad");
+    rig.report(|report| report.result == ReloadResult::Refused)
+        .await;
+    rig.write("three");
+    rig.applied("three").await;
+    assert_eq!(rig.texts(), ["two", "one", "bad", "three"]);
+    let report = rig.handle.rollback().await.unwrap();
+    assert_eq!(
+        report.changes,
+        ["now one"],
+        "what ran before, not what the file said"
+    );
 }
 
 #[tokio::test]
@@ -317,5 +345,5 @@ async fn a_proxy_that_goes_away_says_so() {
     while !rig.task.is_finished() {
         tokio::task::yield_now().await;
     }
-    assert_eq!(handle.reload().await, Err(super::AskError::Gone));
+    assert_eq!(handle.reload().await, Err(AskError::Gone));
 }

@@ -82,8 +82,10 @@ impl ModelPolicy {
     /// Takes a permit back whose verdict depends on what another endpoint makes
     /// of the same request. None when the endpoint is gone.
     #[expect(clippy::needless_pass_by_value, reason = "a permit is used once")]
-    pub fn suspect(&mut self, permit: Permit) -> Option<Suspect> {
+    pub fn suspect(&mut self, permit: Permit, now: Instant) -> Option<Suspect> {
         let out = self.leave_slot(permit.request)?;
+        // Whatever the verdict will be, others had better go elsewhere meanwhile.
+        self.endpoints.get_mut(out.endpoint)?.suspected(now);
         Some(Suspect {
             endpoint: out.endpoint,
             ticket: out.ticket,

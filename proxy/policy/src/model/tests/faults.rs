@@ -309,7 +309,7 @@ fn a_suspect_is_charged_when_somebody_else_answers_well_and_else_not() {
         let attempt = world.start(None);
         let port = attempt.address.port();
         let before = world.endpoint("1", port).failures;
-        let suspect = world.policy.suspect(attempt.permit).unwrap();
+        let suspect = world.policy.suspect(attempt.permit, world.now).unwrap();
         assert_eq!(world.endpoint("1", port).in_flight, 0);
         world
             .policy
