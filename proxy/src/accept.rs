@@ -210,6 +210,8 @@ async fn serve_connection<SV>(
     session.set_pipelining_enabled(true);
     loop {
         session.set_read_timeout(Some(limits.read_timeout));
+        // One that does not take its answer keeps an endpoint's slot.
+        session.set_write_timeout(Some(limits.read_timeout));
         let Some(reused) = proxy.process_new_http(session, closing).await else {
             return;
         };

@@ -73,8 +73,11 @@ pub struct Drain {
 pub struct Limits {
     /// Client connections at once.
     pub max_connections: NonZeroU32,
-    /// The longest silence of a client in the middle of a request.
+    /// The longest silence of a client in the middle of a request, or of an answer
+    /// that it does not take.
     pub read_timeout: Duration,
+    /// The longest that a request's body may take in all.
+    pub upload_timeout: Duration,
     /// A client connection without a request is closed after this.
     pub keepalive_timeout: Duration,
     /// The longest request body.

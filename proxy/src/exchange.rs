@@ -53,6 +53,8 @@ pub struct Exchange {
     /// Bytes of a streamed body so far, and how many there may be.
     streamed: u64,
     max_body: u64,
+    /// When the whole body must be there.
+    upload_until: Option<Instant>,
     /// How long the attempt's connection may be kept when it is done.
     idle_timeout: Duration,
     /// The time that the client gives it in all; none where it does not say.
@@ -124,6 +126,7 @@ impl Exchange {
             body: Body::default(),
             streamed: 0,
             max_body: u64::MAX,
+            upload_until: None,
             idle_timeout: Duration::ZERO,
             patience: None,
             deadline: None,
@@ -193,7 +196,7 @@ impl Exchange {
     /// its end the time for the answer begins.
     ///
     /// # Errors
-    /// When a streamed body is over the limit.
+    /// When a streamed body is over the limit, or takes too long.
     pub fn send_body(
         &mut self,
         chunk: &mut Option<Bytes>,
@@ -203,6 +206,10 @@ impl Exchange {
         match &mut self.body {
             Body::Streamed => {
                 self.streamed += chunk.as_ref().map_or(0, |bytes| bytes.len() as u64);
+                if self.upload_until.is_some_and(|until| until <= clock::now()) {
+                    self.refused = Some(self.too_slow());
+                    return Err(Error::new_down(ErrorType::HTTPStatus(400)));
+                }
                 if self.streamed > self.max_body {
                     self.refused = Some(too_large(self.max_body));
                     return Err(Error::new_down(ErrorType::HTTPStatus(413)));
@@ -210,7 +217,8 @@ impl Exchange {
             }
             body @ (Body::InPingora | Body::Kept(_)) => body.fill(chunk),
         }
-        if last && self.progress.sent.is_none() {
+        // An answer that has begun already is not waited for.
+        if last && self.progress.sent.is_none() && !self.progress.answered {
             self.sent(rescues);
         }
         Ok(())
@@ -327,9 +335,26 @@ impl Exchange {
             session.write_continue_response().await?;
         }
         let limit = forward.model.config().retry.replay_limit_bytes;
-        let body = Body::read(session, length, limit, shared.replay_memory()).await;
-        self.body = body.map_err(Error::into_down)?;
+        let all = shared.snapshot().config().limits.upload_timeout;
+        let until = self.began + self.patience.map_or(all, |patience| all.min(patience));
+        self.upload_until = Some(until);
+        let reading = Body::read(session, length, limit, shared.replay_memory());
+        match tokio::time::timeout_at(until.into(), reading).await {
+            Ok(body) => self.body = body.map_err(Error::into_down)?,
+            Err(_) => return Ok(Some(self.too_slow())),
+        }
         Ok(None)
+    }
+
+    /// The refusal of a body that is not there in time: the client's own time, or
+    /// ours.
+    fn too_slow(&self) -> Refusal {
+        let patience = self.patience.and_then(|own| self.began.checked_add(own));
+        if patience.is_some_and(|until| until <= clock::now()) {
+            let message = "the request's body did not arrive within x-request-timeout-ms";
+            return Refusal::new(Reason::Deadline, message);
+        }
+        failure::refusal(Some(Failure::SlowUpload), 0)
     }
 
     fn replayable(&self, session: &Session) -> bool {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use aegis_policy::Purpose;
 use aegis_protocol::{
     Reason, excerpt, headers, listed,
     path::{self, Route},
@@ -54,6 +55,19 @@ pub enum Action {
     Infer,
     /// The model's metadata.
     Metadata,
+}
+
+// === impl Action ===
+
+impl Action {
+    /// Whether endpoints are judged by it.
+    #[must_use]
+    pub fn purpose(self) -> Purpose {
+        match self {
+            Self::Infer => Purpose::Inference,
+            Self::Metadata => Purpose::Other,
+        }
+    }
 }
 
 /// Reads what a request wants.

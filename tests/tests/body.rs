@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use aegis_e2e::{Answer, Client, Play, Scene, SceneSetup, raw_exchange};
 use aegis_protocol::headers;
@@ -13,6 +14,8 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -172,6 +175,56 @@ async fn a_body_over_the_limit_is_refused_however_it_comes() {
         scene.proxy.infer(body(10)).await.unwrap().status,
         StatusCode::OK
     );
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_in_is_given_up_and_charged_to_nobody() {
+    let setup = SceneSetup::new(1, 0).await.unwrap();
+    let setup = setup.with(|proxy| proxy.set("limits.upload_timeout_ms", 300));
+    let scene = setup.start().await.unwrap();
+    let path = scene.proxy.infer_path();
+    let head = |more: &str| format!("POST {path} HTTP/1.1\r\nhost: a\r\n{more}\r\n\r\n");
+    for (more, chunk, status, reason) in [
+        ("content-length: 100000", "x", 400, "bad_request"),
+        (
+            "transfer-encoding: chunked",
+            "1\r\nx\r\n",
+            400,
+            "bad_request",
+        ),
+        (
+            "content-length: 9\r\nx-request-timeout-ms: 80",
+            "x",
+            504,
+            "deadline",
+        ),
+    ] {
+        let trickle = async {
+            let mut stream = TcpStream::connect(scene.proxy.data()).await?;
+            stream.write_all(head(more).as_bytes()).await?;
+            let (mut from, mut to) = stream.into_split();
+            let mut pace = tokio::time::interval(Duration::from_millis(20));
+            let sender = tokio::spawn(async move {
+                // Far below any silence that would end it, until it is ended.
+                while to.write_all(chunk.as_bytes()).await.is_ok() {
+                    pace.tick().await;
+                }
+            });
+            let mut answer = [0; 512];
+            let read = from.read(&mut answer).await?;
+            sender.abort();
+            anyhow::Ok(String::from_utf8_lossy(&answer[..read]).into_owned())
+        };
+        let answer = trickle.await.unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{more}: {answer}"
+        );
+        assert!(answer.contains(reason), "{more}: {answer}");
+    }
+    let metrics = scene.proxy.metrics().await.unwrap();
+    let opened = metrics.count("aegis_proxy_breaker_transitions_total", &[("to", "open")]);
+    assert_eq!(opened.unwrap(), 0);
 }
 
 #[tokio::test]

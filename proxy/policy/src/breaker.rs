@@ -58,6 +58,8 @@ pub enum Sample {
     Slow(Slowness),
     /// It failed.
     Failed,
+    /// It failed after all: its answer had begun, was taken for good, and broke off.
+    BrokeOff,
     /// Nothing; a probe that taught nothing is free again.
     Nothing,
 }
@@ -284,11 +286,16 @@ impl Breaker {
                 successes, probes, ..
             } => {
                 let id = ticket.probe?;
+                if sample == Sample::BrokeOff {
+                    return Some(self.open(PROBE_FAILED, now, rng));
+                }
                 let held = probes.iter().position(|p| p.id == id && p.ends > now)?;
                 probes.swap_remove(held);
                 match sample {
                     Sample::Good => *successes += 1,
-                    Sample::Failed => return Some(self.open(PROBE_FAILED, now, rng)),
+                    Sample::Failed | Sample::BrokeOff => {
+                        return Some(self.open(PROBE_FAILED, now, rng));
+                    }
                     Sample::Slow(slow) => {
                         let reason = TripReason::ProbeFailed { slow: Some(slow) };
                         return Some(self.open(reason, now, rng));
@@ -323,19 +330,22 @@ impl Breaker {
                 *slow = slow.saturating_add(1);
                 Mark::Slow
             }
-            Sample::Failed => {
+            Sample::Failed | Sample::BrokeOff => {
                 *failures = failures.saturating_add(1);
                 Mark::Failed
             }
         };
         let (failures, slow) = (*failures, *slow);
+        if sample == Sample::BrokeOff {
+            self.window.retract(Mark::Good, now);
+        }
         self.window.push(mark, now);
         match sample {
             Sample::Good | Sample::Nothing => None,
-            Sample::Failed if failures >= self.config.consecutive_failures => {
+            Sample::Failed | Sample::BrokeOff if failures >= self.config.consecutive_failures => {
                 Some(TripReason::ConsecutiveFailures { failures })
             }
-            Sample::Failed => {
+            Sample::Failed | Sample::BrokeOff => {
                 let counts = self.window.counts(now);
                 let (failures, of) = (counts.failed, counts.total());
                 self.too_many(failures, of, self.config.failure_ratio)

@@ -45,8 +45,8 @@ mod learning;
 mod request;
 
 pub use request::{
-    Again, Ask, Attempt, ChosenBy, FallbackReason, Observed, Permit, Refusal, RouteKind, Suspect,
-    Transition,
+    Again, Ask, Attempt, ChosenBy, FallbackReason, Observed, Permit, Purpose, Refusal, RouteKind,
+    Suspect, Transition,
 };
 use request::{Route, Terms};
 
@@ -124,18 +124,22 @@ impl ModelPolicy {
         if ask.deadline <= now {
             return Err(Refusal::NoTime);
         }
-        self.budget.deposit(now);
+        let teaches = ask.purpose == Purpose::Inference;
+        if teaches {
+            self.budget.deposit(now);
+        }
         let terms = Terms {
             tried: &[],
             uploading: ask.uploading,
             rescue: ask.replayable && ask.retries_left,
+            teaches,
             deadline: ask.deadline,
         };
         let own = Route::own(chosen, by);
         if ask.replayable
-            && let Some(key) = self.pools[chosen].probe(&self.endpoints, now)
+            && let Some(attempt) = self.probe(own, terms, now)
         {
-            return Ok(self.attempt(own, key, terms, now));
+            return Ok(attempt);
         }
         if by != ChosenBy::Pinned
             && let Some(attempt) = self.leave(chosen, by, terms, now, rng)
@@ -147,8 +151,8 @@ impl ModelPolicy {
         }
         // Nothing better is left, so a request that cannot be sent again may
         // probe too: where all requests are such, no other ever would.
-        if let Some(key) = self.pools[chosen].probe(&self.endpoints, now) {
-            return Ok(self.attempt(own, key, terms, now));
+        if let Some(attempt) = self.probe(own, terms, now) {
+            return Ok(attempt);
         }
         let reason = self.reason_to_leave(chosen);
         if self.may_fall_back(by)
@@ -190,6 +194,7 @@ impl ModelPolicy {
             tried: again.tried,
             uploading: again.uploading,
             rescue: again.retries_left,
+            teaches: again.purpose == Purpose::Inference,
             deadline: again.deadline,
         };
         let attempt = self.elsewhere(Route::own(chosen, again.by), terms, now, rng)?;
@@ -398,6 +403,15 @@ impl ModelPolicy {
         None
     }
 
+    fn probe(&mut self, own: Route, terms: Terms<'_>, now: Instant) -> Option<Attempt> {
+        if !terms.teaches {
+            return None;
+        }
+        let balance = &self.config.rules.balance;
+        let key = self.pools[own.chosen].probe(&self.endpoints, balance, now)?;
+        Some(self.attempt(own, key, terms, now))
+    }
+
     fn pick(
         &mut self,
         route: Route,
@@ -419,16 +433,20 @@ impl ModelPolicy {
         rng: &mut (impl Rng + ?Sized),
     ) -> Result<Attempt, Refusal> {
         let pool = &self.pools[own.chosen];
-        let balance = &self.config.rules.balance;
-        let Some(key) = pool.pick_in_panic(&self.endpoints, terms.wish(balance, now), rng) else {
-            let full = pool.serves() && pool.is_full(balance);
-            return Err(if full {
-                Refusal::NoRoom
-            } else {
-                Refusal::NoEndpoint
-            });
+        let wish = terms.wish(&self.config.rules.balance, now);
+        let is_retry = !terms.tried.is_empty();
+        // While some are well, they are full or want to be left alone, or were
+        // tried. What the others would answer is no better than what there is.
+        let key = match (pool.is_well(), is_retry) {
+            (true, true) => None,
+            (true, false) => pool.pick_parked(&self.endpoints, wish, rng),
+            (false, _) => pool.pick_in_panic(&self.endpoints, wish, rng),
         };
-        Ok(self.attempt(own, key, terms, now))
+        match key {
+            Some(key) => Ok(self.attempt(own, key, terms, now)),
+            None if pool.serves() && !is_retry => Err(Refusal::NoRoom),
+            None => Err(Refusal::NoEndpoint),
+        }
     }
 
     fn attempt(
@@ -438,16 +456,22 @@ impl ModelPolicy {
         terms: Terms<'_>,
         now: Instant,
     ) -> Attempt {
-        let (first_byte_within, given_its_due) = self.patience(route.version, terms, now);
+        let (first_byte_within, due) = self.patience(route.version, terms, now);
         let endpoint = &mut self.endpoints[key];
-        let (ticket, step) = endpoint.cold.breaker.acquire(now);
+        let (ticket, step) = if terms.teaches {
+            endpoint.cold.breaker.acquire(now)
+        } else {
+            (None, None)
+        };
         let ticket = ticket.unwrap_or_else(|| endpoint.cold.breaker.acquire_in_panic());
         let is_probe = ticket.is_probe();
         endpoint.begin_attempt();
         let (address, pool) = (endpoint.address, endpoint.pool);
         self.pools[pool].count_in_flight(endpoint, true);
-        let request = self.running.enter(Out::new(key, ticket, given_its_due));
-        if !terms.uploading {
+        let request = self
+            .running
+            .enter(Out::new(key, ticket, due, terms.teaches));
+        if terms.teaches && !terms.uploading {
             self.running.wait(request, now);
         }
         Attempt {
@@ -466,10 +490,15 @@ impl ModelPolicy {
         }
     }
 
-    /// How long an attempt gets for its first byte, and whether that is all that
-    /// can be asked of an endpoint: an attempt that could be rescued gets what
+    /// How long an attempt gets for its first byte; and once more, where that is
+    /// all that can be asked of an endpoint. An attempt that could be rescued gets what
     /// is fair in its pool, or half of what is left where too little is known.
-    fn patience(&mut self, version: usize, terms: Terms<'_>, now: Instant) -> (Duration, bool) {
+    fn patience(
+        &mut self,
+        version: usize,
+        terms: Terms<'_>,
+        now: Instant,
+    ) -> (Duration, Option<Duration>) {
         let left = terms.deadline.saturating_duration_since(now);
         let retry = &self.config.rules.retry;
         let fair = self.pools[version].peers.fair(retry);
@@ -482,7 +511,10 @@ impl ModelPolicy {
         } else {
             left
         };
-        (within, fair.is_some_and(|fair| within >= fair))
+        (
+            within,
+            fair.is_some_and(|fair| within >= fair).then_some(within),
+        )
     }
 
     /// Whether there would be an endpoint for another attempt.

@@ -16,6 +16,9 @@ pub enum Outcome {
         /// From the last byte of the request to the first of the answer.
         waited: Duration,
     },
+    /// The endpoint began its answer before it had the whole request: it is
+    /// well, and how long it took says nothing.
+    Early,
     /// The endpoint failed: a 5xx, no connection, or a reset before an answer.
     Failure,
     /// No byte of an answer came within the time that the attempt was given.
@@ -35,15 +38,21 @@ pub enum Outcome {
 
 impl Outcome {
     /// Judges an answer by its status. `refused` says that it carried
-    /// `Retry-After` or a backend's refusal reason, `park` what the former said.
+    /// `Retry-After` or a backend's refusal reason, `park` what the former said;
+    /// `waited` is none while the request is still being sent.
     #[must_use]
-    pub fn of_status(status: u16, refused: bool, park: Option<Duration>, waited: Duration) -> Self {
+    pub fn of_status(
+        status: u16,
+        refused: bool,
+        park: Option<Duration>,
+        waited: Option<Duration>,
+    ) -> Self {
         match status {
             429 => Self::Pushback { park },
             503 if refused => Self::Pushback { park },
             500..=599 => Self::Failure,
             400..=499 => Self::Neutral,
-            _ => Self::Success { waited },
+            _ => waited.map_or(Self::Early, |waited| Self::Success { waited }),
         }
     }
 }
@@ -55,13 +64,15 @@ mod tests {
     const WAITED: Duration = Duration::from_millis(7);
 
     fn of(status: u16, refused: bool) -> Outcome {
-        Outcome::of_status(status, refused, None, WAITED)
+        Outcome::of_status(status, refused, None, Some(WAITED))
     }
 
     #[test]
     fn a_server_error_is_the_endpoints_and_a_client_error_is_not() {
         assert_eq!(of(200, false), Outcome::Success { waited: WAITED });
         assert_eq!(of(302, false), Outcome::Success { waited: WAITED });
+        let early = Outcome::of_status(200, false, None, None);
+        assert_eq!(early, Outcome::Early);
         assert_eq!(of(404, false), Outcome::Neutral);
         assert_eq!(of(500, false), Outcome::Failure);
         assert_eq!(of(503, false), Outcome::Failure);
@@ -74,7 +85,7 @@ mod tests {
         assert_eq!(of(500, true), Outcome::Failure);
         let park = Some(Duration::from_secs(3));
         assert_eq!(
-            Outcome::of_status(429, true, park, WAITED),
+            Outcome::of_status(429, true, park, Some(WAITED)),
             Outcome::Pushback { park }
         );
     }

@@ -140,15 +140,24 @@ impl Pool {
         self.serving.len()
     }
 
-    /// An endpoint that wants a half-open probe, if one is due.
-    pub(crate) fn probe(&self, endpoints: &Endpoints, now: Instant) -> Option<EndpointKey> {
+    /// An endpoint that wants a half-open probe, if one is due. One that refuses
+    /// work is not asked before it said, and in a dry run none is preferred.
+    pub(crate) fn probe(
+        &self,
+        endpoints: &Endpoints,
+        balance: &BalanceConfig,
+        now: Instant,
+    ) -> Option<EndpointKey> {
         if self.next_probe.is_none_or(|due| due > now) {
             return None;
         }
         self.tripped.iter().copied().find(|&key| {
             let endpoint = &endpoints[key];
-            let due = endpoint.cold.breaker.probe_due(now);
-            endpoint.is_ready() && due.is_some_and(|due| due <= now)
+            let breaker = &endpoint.cold.breaker;
+            endpoint.is_ready()
+                && !breaker.lets_traffic_through()
+                && endpoint.has_room(balance, now)
+                && breaker.probe_due(now).is_some_and(|due| due <= now)
         })
     }
 
@@ -177,20 +186,37 @@ impl Pool {
         Some(self.serving[if better { second } else { first }])
     }
 
-    /// Chooses among all endpoints, whatever is known of them: the least bad
-    /// one that was not tried.
+    /// Chooses one that serves although it asked to be left alone: there is no
+    /// other.
+    pub(crate) fn pick_parked(
+        &self,
+        endpoints: &Endpoints,
+        wish: Wish<'_>,
+        rng: &mut (impl Rng + ?Sized),
+    ) -> Option<EndpointKey> {
+        let all = self.serving.len();
+        let start = rng.random_range(0..all.max(1));
+        let mut keys = (0..all).map(|i| self.serving[(start + i) % all]);
+        keys.find(|&key| endpoints[key].in_flight < wish.balance.max_in_flight)
+    }
+
+    /// Chooses where nothing serves: the least bad one that was not tried; of
+    /// those that are ready, while there are any.
     pub(crate) fn pick_in_panic(
         &self,
         endpoints: &Endpoints,
         wish: Wish<'_>,
         rng: &mut (impl Rng + ?Sized),
     ) -> Option<EndpointKey> {
-        let usable = self.by_address.values().filter(|&&key| {
-            !wish.tried.contains(&key) && endpoints[key].in_flight < wish.balance.max_in_flight
+        let members = || self.by_address.values().copied();
+        let some_ready = members().any(|key| endpoints[key].is_ready());
+        let usable = members().filter(|&key| {
+            let endpoint = &endpoints[key];
+            !wish.tried.contains(&key)
+                && endpoint.in_flight < wish.balance.max_in_flight
+                && (endpoint.is_ready() || !some_ready)
         });
-        usable
-            .min_by_key(|&&key| (endpoints[key].panic_rank(), rng.random::<u32>()))
-            .copied()
+        usable.min_by_key(|&key| (endpoints[key].panic_rank(), rng.random::<u32>()))
     }
 
     /// Takes note that an endpoint's health or breaker has changed.
@@ -394,10 +420,11 @@ impl Pool {
         }
     }
 
+    /// Those that are not ready cannot be probed, and would make one look due
+    /// for as long as they are away.
     fn schedule_probe(&mut self, endpoints: &Endpoints, now: Instant) {
-        self.next_probe = self
-            .tripped
-            .iter()
+        let ready = self.tripped.iter().filter(|&&k| endpoints[k].is_ready());
+        self.next_probe = ready
             .filter_map(|&k| endpoints[k].cold.breaker.probe_due(now))
             .min();
     }

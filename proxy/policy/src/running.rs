@@ -25,8 +25,11 @@ slotmap::new_key_type! {
 pub(crate) struct Out {
     pub(crate) endpoint: EndpointKey,
     pub(crate) ticket: Ticket,
-    /// Whether what it was given is all that can be asked of its endpoint.
-    pub(crate) given_its_due: bool,
+    /// The time that it was given, where that is all that can be asked of its
+    /// endpoint.
+    pub(crate) due: Option<Duration>,
+    /// Whether anything is learnt from it.
+    pub(crate) teaches: bool,
     /// What it has already been counted as.
     pub(crate) counted: bool,
     /// Since when it waits for its answer; none before it is sent, and after.
@@ -46,11 +49,17 @@ pub(crate) struct Running {
 // === impl Out ===
 
 impl Out {
-    pub(crate) fn new(endpoint: EndpointKey, ticket: Ticket, given_its_due: bool) -> Self {
+    pub(crate) fn new(
+        endpoint: EndpointKey,
+        ticket: Ticket,
+        due: Option<Duration>,
+        teaches: bool,
+    ) -> Self {
         Self {
             endpoint,
             ticket,
-            given_its_due,
+            due,
+            teaches,
             counted: false,
             since: None,
             older: None,
@@ -165,7 +174,12 @@ mod tests {
 
     fn out() -> Out {
         let breaker = Breaker::new(BreakerConfig::default());
-        Out::new(EndpointKey::default(), breaker.acquire_in_panic(), true)
+        Out::new(
+            EndpointKey::default(),
+            breaker.acquire_in_panic(),
+            None,
+            true,
+        )
     }
 
     #[derive(Clone, Copy, Debug)]

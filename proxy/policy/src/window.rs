@@ -66,12 +66,24 @@ impl Counts {
     }
 
     fn add(&mut self, mark: Mark) {
-        let count = match mark {
+        let count = self.of(mark);
+        *count = count.saturating_add(1);
+    }
+
+    /// Takes one away, and says whether there was one.
+    fn take(&mut self, mark: Mark) -> bool {
+        let count = self.of(mark);
+        let less = count.checked_sub(1);
+        *count = less.unwrap_or(0);
+        less.is_some()
+    }
+
+    fn of(&mut self, mark: Mark) -> &mut u32 {
+        match mark {
             Mark::Good => &mut self.good,
             Mark::Slow => &mut self.slow,
             Mark::Failed => &mut self.failed,
-        };
-        *count = count.saturating_add(1);
+        }
     }
 
     fn sum(self, other: Self) -> Self {
@@ -118,6 +130,20 @@ impl Window {
             self.last.pop_front();
         }
         self.last.push_back((now, mark));
+    }
+
+    /// Takes back the last sample that was marked so, if it is still there.
+    pub(crate) fn retract(&mut self, mark: Mark, now: Instant) {
+        self.advance(now);
+        let newest_first = (0..BUCKETS).map(|age| (self.newest + BUCKETS - age) % BUCKETS);
+        for bucket in newest_first {
+            if self.buckets[bucket].take(mark) {
+                break;
+            }
+        }
+        if let Some(at) = self.last.iter().rposition(|(_, last)| *last == mark) {
+            self.last.remove(at);
+        }
     }
 
     /// What the window holds; where that is too little, the last samples.
@@ -209,6 +235,20 @@ mod tests {
         window.push(Mark::Good, now + Duration::from_secs(5));
         let counts = window.counts(now + Duration::from_secs(5));
         assert_eq!((counts.slow, counts.good), (50, 1));
+    }
+
+    #[test]
+    fn a_sample_that_is_taken_back_was_never_there() {
+        let mut window = Window::new(SPAN);
+        let start = origin();
+        for second in 0..30 {
+            window.push(Mark::Good, start + Duration::from_secs(second));
+        }
+        let now = start + Duration::from_secs(29);
+        window.retract(Mark::Good, now);
+        window.retract(Mark::Slow, now);
+        // Ten seconds hold nine, which is too few; so the last nineteen count.
+        assert_eq!(window.counts(now).good, 19);
     }
 
     proptest! {

@@ -63,6 +63,7 @@ impl From<&Limits> for RawLimits {
         Self {
             max_connections: u32::from(limits.max_connections).into(),
             read_timeout_ms: millis(limits.read_timeout),
+            upload_timeout_ms: millis(limits.upload_timeout),
             keepalive_timeout_ms: millis(limits.keepalive_timeout),
             max_body_bytes: limits.max_body_bytes,
             replay_memory_bytes: limits.replay_memory_bytes,

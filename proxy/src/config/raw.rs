@@ -88,9 +88,13 @@ pub struct RawLimits {
     /// Client connections at once; further ones wait.
     #[schemars(range(min = CONNECTIONS.min, max = CONNECTIONS.max))]
     pub max_connections: u64,
-    /// The longest silence of a client in the middle of a request, in milliseconds.
+    /// The longest silence of a client in the middle of a request, or of an answer
+    /// that it does not take, in milliseconds.
     #[schemars(range(min = CLIENT_TIMEOUT_MS.min, max = CLIENT_TIMEOUT_MS.max))]
     pub read_timeout_ms: u64,
+    /// The longest that a request's body may take in all, in milliseconds.
+    #[schemars(range(min = CLIENT_TIMEOUT_MS.min, max = CLIENT_TIMEOUT_MS.max))]
+    pub upload_timeout_ms: u64,
     /// How long a client connection may wait for its next request, in milliseconds.
     #[schemars(range(min = CLIENT_TIMEOUT_MS.min, max = CLIENT_TIMEOUT_MS.max))]
     pub keepalive_timeout_ms: u64,
@@ -377,6 +381,7 @@ impl Default for RawLimits {
         Self {
             max_connections: 10_000,
             read_timeout_ms: 10_000,
+            upload_timeout_ms: 60_000,
             keepalive_timeout_ms: 60_000,
             max_body_bytes: 64 * 1024 * 1024,
             replay_memory_bytes: 256 * 1024 * 1024,

@@ -81,6 +81,11 @@ fn limits(raw: &RawLimits, faults: &mut Faults<'_>) -> Limits {
     Limits {
         max_connections: scope.count("max_connections", raw.max_connections, CONNECTIONS),
         read_timeout: scope.millis("read_timeout_ms", raw.read_timeout_ms, CLIENT_TIMEOUT_MS),
+        upload_timeout: scope.millis(
+            "upload_timeout_ms",
+            raw.upload_timeout_ms,
+            CLIENT_TIMEOUT_MS,
+        ),
         keepalive_timeout: scope.millis(
             "keepalive_timeout_ms",
             raw.keepalive_timeout_ms,

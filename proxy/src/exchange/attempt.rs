@@ -38,6 +38,8 @@ use crate::{
     rescue::{Armed, Connection, Rescues},
 };
 
+/// The sweep that ends overdue attempts is trusted to be later than this never.
+const SWEEP_MAY_LAG: Duration = Duration::from_secs(1);
 /// Ends an attempt whose answer is not passed on.
 const TO_BE_RETRIED: ErrorType = ErrorType::new("an answer that is tried elsewhere");
 
@@ -80,8 +82,8 @@ impl Exchange {
         self.streamed = 0;
         self.body.rewind();
         let mut peer = Box::new(HttpPeer::new(attempt.address, false, String::new()));
-        let connect = timeouts.connect.min(attempt.first_byte_within);
-        set_timeouts(&mut peer.options, self.idle_timeout, connect, timeouts);
+        let first_byte = attempt.first_byte_within;
+        set_timeouts(&mut peer.options, self.idle_timeout, first_byte, timeouts);
         self.waiting = Some(attempt.version.metrics().waiting());
         self.route = Some(Routed {
             version: Arc::clone(&attempt.version),
@@ -108,6 +110,7 @@ impl Exchange {
             replayable: self.replayable(session),
             uploading: self.uploading,
             retries_left: config.retry.max_retries > 0,
+            purpose: forward.action.purpose(),
             deadline,
         };
         forward.model.start(ask).map_err(|refusal| {
@@ -160,6 +163,10 @@ impl Exchange {
         }
         attempt.lease.judge(match failure {
             _ if forgiven || !failure.is_the_endpoints() => Outcome::Neutral,
+            // It took nothing of a body for too long, which no deadline explains.
+            Failure::Timeout if stage != Stage::Connect && self.progress.sent.is_none() => {
+                Outcome::Failure
+            }
             Failure::Timeout => Outcome::TimedOut,
             _ => Outcome::Failure,
         });
@@ -238,6 +245,7 @@ impl Exchange {
             tried: &self.tried,
             uploading,
             retries_left: self.attempts < max_retries,
+            purpose: forward.action.purpose(),
             deadline,
         };
         forward.model.again(again).map_err(|refusal| match refusal {
@@ -286,9 +294,8 @@ impl Exchange {
         let retry_after = response.headers.get(header::RETRY_AFTER);
         let refused = retry_after.is_some() || response.headers.contains_key(headers::REASON);
         let park = retry_after.and_then(seconds);
-        let waited = self.progress.sent.map_or(Duration::ZERO, |sent| {
-            clock::now().saturating_duration_since(sent)
-        });
+        let sent = self.progress.sent;
+        let waited = sent.map(|sent| clock::now().saturating_duration_since(sent));
         let outcome = Outcome::of_status(status, refused, park, waited);
         let observed = Observed { outcome, report };
         let Some(failure) = Failure::of_status(status, refused) else {
@@ -300,7 +307,7 @@ impl Exchange {
 
     /// An answer that is passed on, and that clears up who was to blame for 500s.
     fn well(&mut self, observed: Observed) {
-        let well = matches!(observed.outcome, Outcome::Success { .. });
+        let well = matches!(observed.outcome, Outcome::Success { .. } | Outcome::Early);
         for suspect in self.suspects.drain(..) {
             suspect.close(well);
         }
@@ -348,10 +355,10 @@ impl Exchange {
             error.set_retry(true);
             return Err(error);
         }
-        // The same 500 from everybody who was asked is the request's own fault,
-        // and a 500 that nobody else could be asked about says nothing. One that
-        // could not be asked about anywhere counts.
-        let alone = self.suspects.is_empty() && again != Err(RetryResult::NoBudget);
+        // The same 500 from everybody who was asked is the request's own fault. So
+        // may be one that nobody else was asked about, for a reason that lies with
+        // the request or the budget; it counts where there is nobody else.
+        let alone = self.suspects.is_empty() && again == Err(RetryResult::Exhausted);
         self.suspects.clear();
         let outcome = if suspicious && !alone {
             Outcome::Neutral
@@ -402,10 +409,17 @@ fn seconds(value: &HeaderValue) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-fn set_timeouts(options: &mut PeerOptions, idle: Duration, connect: Duration, timeouts: Timeouts) {
+fn set_timeouts(
+    options: &mut PeerOptions,
+    idle: Duration,
+    first_byte: Duration,
+    timeouts: Timeouts,
+) {
+    let connect = timeouts.connect.min(first_byte);
     options.connection_timeout = Some(connect);
     options.total_connection_timeout = Some(connect);
-    options.read_timeout = Some(timeouts.idle);
+    // The first byte is watched by the sweep, which must come first.
+    options.read_timeout = Some(timeouts.idle.max(first_byte + SWEEP_MAY_LAG));
     options.write_timeout = Some(timeouts.write);
     options.idle_timeout = Some(idle);
 }

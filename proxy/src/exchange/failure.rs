@@ -133,14 +133,14 @@ impl Failure {
             }
             _ if stage == Stage::Connect => Self::Connect,
             (ErrorSource::Downstream, _) => Self::of_client(error),
-            (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => {
-                match stage {
-                    Stage::Proxy {
-                        uploading: true, ..
-                    } => Self::SlowUpload,
-                    _ => Self::Timeout,
-                }
-            }
+            // There was something to write, so it was not the client that was slow.
+            (ErrorSource::Upstream, ErrorType::WriteTimedout) => Self::Timeout,
+            (ErrorSource::Upstream, ErrorType::ReadTimedout) => match stage {
+                Stage::Proxy {
+                    uploading: true, ..
+                } => Self::SlowUpload,
+                _ => Self::Timeout,
+            },
             (
                 ErrorSource::Upstream,
                 ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError,
@@ -301,6 +301,8 @@ mod tests {
         assert_eq!(Failure::of(&timeout, FRESH), Failure::Timeout);
         let uploading = stage(false, false, true);
         assert_eq!(Failure::of(&timeout, uploading), Failure::SlowUpload);
+        let stuck = Error::new_up(ErrorType::WriteTimedout);
+        assert_eq!(Failure::of(&stuck, uploading), Failure::Timeout);
         let no_socket = Error::new(ErrorType::SocketError);
         assert_eq!(Failure::of(&no_socket, Stage::Connect), Failure::Internal);
         let refused = Error::new_up(ErrorType::ConnectRefused);

@@ -67,6 +67,8 @@ pub struct Threshold {
 pub enum Basis {
     /// `latency_threshold`: slow whatever the others do.
     Absolute,
+    /// What an attempt is given before it is tried elsewhere.
+    PerTry,
     /// The least that counts as slow beside others that are fast.
     Floor,
     /// So many times the median of the other endpoints' medians.
@@ -161,6 +163,7 @@ impl fmt::Display for Threshold {
         write!(f, "{} is the limit (", Millis(self.limit))?;
         match self.basis {
             Basis::Absolute => write!(f, "latency_threshold)"),
+            Basis::PerTry => write!(f, "per try, then it is tried elsewhere)"),
             Basis::Floor => write!(f, "relative_floor, its peers are faster)"),
             Basis::Median { factor, of } => {
                 write!(f, "{factor} × {}, its peers' median)", Millis(of))

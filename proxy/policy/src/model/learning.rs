@@ -7,7 +7,7 @@ use rand::Rng;
 
 use super::{ModelPolicy, Observed, Permit, Suspect, Transition};
 use crate::{
-    breaker::{Sample, Slowness},
+    breaker::{Basis, Sample, Slowness, Threshold},
     outcome::Outcome,
     running::{Out, RequestKey},
 };
@@ -15,7 +15,10 @@ use crate::{
 impl ModelPolicy {
     /// The whole request has been sent: from now on its age counts.
     pub fn sent(&mut self, permit: &Permit, now: Instant) {
-        self.running.wait(permit.request, now);
+        let out = self.running.get_mut(permit.request);
+        if out.is_some_and(|out| out.teaches) {
+            self.running.wait(permit.request, now);
+        }
     }
 
     /// Takes what an attempt taught of its endpoint: at the head of its answer,
@@ -35,6 +38,9 @@ impl ModelPolicy {
             endpoint.take_report(report, now);
         }
         let sample = self.sample(permit, observed.outcome, age, now);
+        if let Outcome::Pushback { park } = observed.outcome {
+            self.endpoints.get_mut(permit.endpoint)?.park(park, now);
+        }
         if let Some(out) = self.running.get_mut(permit.request) {
             out.counted = true;
         }
@@ -52,15 +58,17 @@ impl ModelPolicy {
         now: Instant,
         rng: &mut (impl Rng + ?Sized),
     ) -> Option<Transition> {
-        let judged = self.running.get_mut(permit.request)?.counted;
+        let out = self.running.get_mut(permit.request)?;
+        let (judged, teaches) = (out.counted, out.teaches);
         let mut moved = None;
         if !judged {
             moved = self.judge(&permit, Outcome::Neutral.into(), now, rng);
         }
-        if broke_off {
-            let endpoint = self.endpoints.get_mut(permit.endpoint)?;
-            endpoint.count_failure(now);
-            let failed = self.record(permit.request, Sample::Failed, now, rng);
+        if broke_off && teaches {
+            if let Some(endpoint) = self.endpoints.get_mut(permit.endpoint) {
+                endpoint.count_failure(now);
+            }
+            let failed = self.record(permit.request, Sample::BrokeOff, now, rng);
             moved = failed.or(moved);
         }
         self.leave_slot(permit.request);
@@ -84,16 +92,17 @@ impl ModelPolicy {
     #[expect(clippy::needless_pass_by_value, reason = "a permit is used once")]
     pub fn suspect(&mut self, permit: Permit, now: Instant) -> Option<Suspect> {
         let out = self.leave_slot(permit.request)?;
-        // Whatever the verdict will be, others had better go elsewhere meanwhile.
-        self.endpoints.get_mut(out.endpoint)?.suspected(now);
+        if out.teaches {
+            // Whatever the verdict will be, others had better go elsewhere meanwhile.
+            self.endpoints.get_mut(out.endpoint)?.suspected(now);
+        }
         Some(Suspect {
             endpoint: out.endpoint,
-            ticket: out.ticket,
+            ticket: out.teaches.then_some(out.ticket),
         })
     }
 
     /// Ends a suspicion.
-    #[expect(clippy::needless_pass_by_value, reason = "a suspect is resolved once")]
     pub fn resolve(
         &mut self,
         suspect: Suspect,
@@ -101,6 +110,7 @@ impl ModelPolicy {
         now: Instant,
         rng: &mut (impl Rng + ?Sized),
     ) -> Option<Transition> {
+        let ticket = suspect.ticket?;
         let endpoint = self.endpoints.get_mut(suspect.endpoint)?;
         let sample = if guilty {
             endpoint.count_failure(now);
@@ -108,11 +118,8 @@ impl ModelPolicy {
         } else {
             Sample::Nothing
         };
-        let is_probe = suspect.ticket.is_probe();
-        let step = endpoint
-            .cold
-            .breaker
-            .record(&suspect.ticket, sample, now, rng);
+        let is_probe = ticket.is_probe();
+        let step = endpoint.cold.breaker.record(&ticket, sample, now, rng);
         self.moved(suspect.endpoint, step, is_probe, now)
     }
 
@@ -155,6 +162,9 @@ impl ModelPolicy {
         ) else {
             return Sample::Nothing;
         };
+        if !out.teaches {
+            return Sample::Nothing;
+        }
         let rules = &self.config.rules;
         let pool = &mut self.pools[endpoint.pool];
         let threshold = pool.threshold(endpoint, &rules.breaker);
@@ -179,19 +189,27 @@ impl ModelPolicy {
                 };
                 slow.unwrap_or(nothing_new)
             }
+            Outcome::Early => Sample::Good,
             Outcome::Failure => Sample::Failed,
-            Outcome::TimedOut if out.counted => Sample::Nothing,
-            Outcome::TimedOut if out.given_its_due => Sample::Failed,
-            Outcome::Pushback { park } => {
-                endpoint.park(park, now);
-                Sample::Nothing
-            }
-            Outcome::TimedOut | Outcome::Neutral => late(age).unwrap_or(Sample::Nothing),
+            // Slow, and not failed: a pool that slows down as a whole must look
+            // like one that is overloaded.
+            Outcome::TimedOut => match out.due.filter(|_| !out.counted) {
+                Some(limit) => {
+                    let waited = age.max(limit);
+                    let basis = Basis::PerTry;
+                    let threshold = Threshold { limit, basis };
+                    endpoint.cold.recent.push(waited);
+                    Sample::Slow(Slowness { waited, threshold })
+                }
+                None => late(age).unwrap_or(Sample::Nothing),
+            },
+            Outcome::Neutral => late(age).unwrap_or(Sample::Nothing),
+            Outcome::Pushback { .. } => Sample::Nothing,
         };
         match sample {
             Sample::Failed => endpoint.count_failure(now),
             Sample::Slow(_) => endpoint.count_slow(),
-            Sample::Good | Sample::Nothing => {}
+            Sample::Good | Sample::BrokeOff | Sample::Nothing => {}
         }
         sample
     }

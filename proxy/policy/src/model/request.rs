@@ -31,8 +31,20 @@ pub struct Ask<'a> {
     pub uploading: bool,
     /// Whether another attempt may follow this one.
     pub retries_left: bool,
+    /// What it is for.
+    pub purpose: Purpose,
     /// When the first byte of the answer must be there.
     pub deadline: Instant,
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// The work that endpoints are judged by.
+    Inference,
+    /// Anything else, such as metadata: it probes nothing, teaches nothing and
+    /// buys no retries, since an endpoint may do it well and the work badly.
+    Other,
 }
 
 /// What a request asks for after an attempt failed.
@@ -48,6 +60,8 @@ pub struct Again<'a> {
     pub uploading: bool,
     /// As [`Ask::retries_left`].
     pub retries_left: bool,
+    /// As [`Ask::purpose`].
+    pub purpose: Purpose,
     /// As [`Ask::deadline`].
     pub deadline: Instant,
 }
@@ -123,7 +137,8 @@ pub struct Permit {
 #[must_use = "a suspect that is not resolved holds its probe until the lease ends"]
 pub struct Suspect {
     pub(super) endpoint: EndpointKey,
-    pub(super) ticket: Ticket,
+    /// None of an attempt that teaches nothing.
+    pub(super) ticket: Option<Ticket>,
 }
 
 /// What was seen of an attempt.
@@ -181,6 +196,7 @@ pub(super) struct Terms<'a> {
     pub(super) tried: &'a [EndpointKey],
     pub(super) uploading: bool,
     pub(super) rescue: bool,
+    pub(super) teaches: bool,
     pub(super) deadline: Instant,
 }
 

@@ -80,6 +80,7 @@ impl World {
             replayable: true,
             uploading: false,
             retries_left: true,
+            purpose: Purpose::Inference,
             deadline: self.now + PATIENCE,
         }
     }
@@ -106,6 +107,7 @@ impl World {
             tried,
             uploading: false,
             retries_left,
+            purpose: Purpose::Inference,
             deadline: self.now + PATIENCE,
         };
         self.policy.again(again, self.now, &mut self.rng)

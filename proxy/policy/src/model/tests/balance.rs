@@ -52,23 +52,27 @@ fn failing_fast_attracts_nothing() {
     );
 }
 
-#[test]
-fn what_others_have_sent_counts_as_long_as_it_is_fresh() {
+/// Four endpoints of 20 ms, and the port of the one that has just reported this.
+fn one_reports(report: LoadReport) -> (World, u16) {
     let mut world = four(BalanceConfig::default());
     world.serve(400, |_| 20 * MS);
     let attempt = world.start(None);
     let port = attempt.address.port();
-    let report = LoadReport {
-        in_flight: 50.0,
-        expected_wait: None,
-    };
     let observed = Observed {
         outcome: Outcome::Success { waited: 20 * MS },
         report: Some(report),
     };
-    world
-        .policy
-        .settle(attempt.permit, observed, world.now, &mut world.rng);
+    let (now, rng) = (world.now, &mut world.rng);
+    world.policy.settle(attempt.permit, observed, now, rng);
+    (world, port)
+}
+
+#[test]
+fn what_others_have_sent_counts_as_long_as_it_is_fresh() {
+    let (mut world, port) = one_reports(LoadReport {
+        in_flight: 50.0,
+        expected_wait: None,
+    });
     assert_eq!(chosen(&mut world, 500).get(&port), None);
     world.now += Duration::from_secs(3);
     let counts = chosen(&mut world, 2_000);
@@ -77,21 +81,10 @@ fn what_others_have_sent_counts_as_long_as_it_is_fresh() {
 
 #[test]
 fn what_an_endpoint_expects_a_request_to_wait_is_believed() {
-    let mut world = four(BalanceConfig::default());
-    world.serve(400, |_| 20 * MS);
-    let attempt = world.start(None);
-    let port = attempt.address.port();
-    let report = LoadReport {
+    let (mut world, port) = one_reports(LoadReport {
         in_flight: 0.0,
         expected_wait: Some(Duration::from_millis(900)),
-    };
-    let observed = Observed {
-        outcome: Outcome::Success { waited: 20 * MS },
-        report: Some(report),
-    };
-    world
-        .policy
-        .settle(attempt.permit, observed, world.now, &mut world.rng);
+    });
     assert_eq!(chosen(&mut world, 500).get(&port), None);
 }
 

@@ -213,7 +213,7 @@ fn a_client_cannot_open_a_breaker_with_its_own_deadline() {
 }
 
 #[test]
-fn an_attempt_that_got_what_is_fair_and_timed_out_is_a_failure() {
+fn an_attempt_that_got_what_is_fair_and_timed_out_was_slow() {
     let mut world = eight();
     let attempt = world.start(None);
     let port = attempt.address.port();
@@ -224,7 +224,8 @@ fn an_attempt_that_got_what_is_fair_and_timed_out_is_a_failure() {
     );
     world.now += 50 * MS;
     world.record(attempt.permit, Outcome::TimedOut);
-    assert_eq!(world.endpoint("1", port).failures_in_a_row, 1);
+    let endpoint = world.endpoint("1", port);
+    assert_eq!((endpoint.slow_in_a_row, endpoint.failures), (1, 0));
 }
 
 #[test]
@@ -397,4 +398,158 @@ fn the_caps_come_and_go_with_the_fallback() {
         world.check("1", at(1), result);
     }
     assert!(!world.endpoint("2", 3).protected);
+}
+
+#[test]
+fn a_pool_whose_requests_are_all_cut_short_is_overloaded_and_stays() {
+    let mut world = eight();
+    for _ in 0..400 {
+        let attempt = world.start(None);
+        world.now += attempt.first_byte_within.min(80 * MS);
+        let outcome = if attempt.first_byte_within < 80 * MS {
+            Outcome::TimedOut
+        } else {
+            Outcome::Success { waited: 80 * MS }
+        };
+        world.record(attempt.permit, outcome);
+    }
+    let used = PORTS.map(|port| world.endpoint("1", port));
+    let used = used
+        .iter()
+        .filter(|e| e.breaker == BreakerState::Closed || e.protected);
+    assert_eq!(used.count(), 8);
+}
+
+#[test]
+fn what_is_not_the_work_itself_probes_nothing_and_teaches_nothing() {
+    let mut world = World::ready(canary());
+    world.trip("2");
+    world.now += Duration::from_secs(7);
+    for _ in 0..50 {
+        let ask = Ask {
+            purpose: Purpose::Other,
+            ..world.ask(Some("2"))
+        };
+        let attempt = world.policy.start(ask, world.now, &mut world.rng).unwrap();
+        assert!(!attempt.permit.is_probe());
+        world.record(attempt.permit, OK);
+    }
+    assert_eq!(world.endpoint("2", 3).breaker, BreakerState::Open);
+
+    let mut world = eight();
+    let budget = world.policy.retries_left(world.now);
+    for outcome in [OK, Outcome::Failure, Outcome::TimedOut, Outcome::Neutral] {
+        for _ in 0..50 {
+            let ask = Ask {
+                purpose: Purpose::Other,
+                ..world.ask(None)
+            };
+            let attempt = world.policy.start(ask, world.now, &mut world.rng).unwrap();
+            let before = world.endpoint("1", attempt.address.port());
+            assert_eq!(before.in_flight, 1);
+            let port = attempt.address.port();
+            assert_eq!(world.record(attempt.permit, outcome), None);
+            let after = world.endpoint("1", port);
+            assert_eq!(
+                (after.latency, after.window),
+                (before.latency, before.window)
+            );
+            assert_eq!((after.failures, after.in_flight), (before.failures, 0));
+        }
+    }
+    assert!((world.policy.retries_left(world.now) - budget).abs() < 1e-9);
+}
+
+#[test]
+fn an_answer_that_breaks_off_fails_a_probe_and_counts_once() {
+    let mut world = World::ready(canary());
+    world.trip("2");
+    world.now += Duration::from_secs(7);
+    let probe = world.start(Some("2"));
+    assert!(probe.permit.is_probe());
+    assert_eq!(
+        world
+            .policy
+            .judge(&probe.permit, OK.into(), world.now, &mut world.rng),
+        None
+    );
+    let moved = world
+        .policy
+        .release(probe.permit, true, world.now, &mut world.rng)
+        .unwrap();
+    assert_eq!(moved.step.to, BreakerState::Open);
+
+    let mut world = eight();
+    let attempt = world.start(None);
+    let port = attempt.address.port();
+    let before = world.endpoint("1", port).window;
+    world
+        .policy
+        .judge(&attempt.permit, OK.into(), world.now, &mut world.rng);
+    world
+        .policy
+        .release(attempt.permit, true, world.now, &mut world.rng);
+    let after = world.endpoint("1", port).window;
+    assert_eq!((after.total() - before.total(), after.failed), (1, 1));
+}
+
+#[test]
+fn a_probe_waits_for_an_endpoint_that_refuses_work() {
+    let mut world = World::ready(canary());
+    world.trip("2");
+    world.now += Duration::from_secs(7);
+    let probe = world.start(Some("2"));
+    let park = Some(Duration::from_secs(30));
+    world.record(probe.permit, Outcome::Pushback { park });
+    for _ in 0..100 {
+        let attempt = world.start(None);
+        assert_eq!(&*attempt.version, "1");
+        world.record(attempt.permit, OK);
+    }
+}
+
+#[test]
+fn a_dry_run_moves_no_traffic_to_what_it_would_take_out() {
+    let mut rules = Rules::default();
+    rules.breaker.enforce = false;
+    let versions = vec![version("1", 1.0, &PORTS)];
+    let mut world = World::ready(ModelConfig::new(versions, &[] as &[&str], rules).unwrap());
+    world.now += Duration::from_secs(20);
+    for _ in 0..200 {
+        let attempt = world.start(None);
+        let fails = attempt.address == at(3);
+        world.record(attempt.permit, if fails { Outcome::Failure } else { OK });
+        world.now += 100 * MS;
+    }
+    assert_ne!(world.endpoint("1", 3).breaker, BreakerState::Closed);
+    world.now += Duration::from_mins(10);
+    let asked = (0..800).filter(|_| {
+        let attempt = world.start(None);
+        let port = attempt.address.port();
+        world.record(attempt.permit, Outcome::Neutral);
+        port == 3
+    });
+    let asked = asked.count();
+    assert!(
+        (40..200).contains(&asked),
+        "{asked} of 800, an eighth being 100"
+    );
+}
+
+#[test]
+fn an_endpoint_that_is_away_is_never_asked_while_others_are_well() {
+    let mut world = World::ready(config(vec![version("1", 1.0, &[1, 2])], &[]));
+    for _ in 0..2 {
+        world.check("1", at(2), CheckResult::Down);
+    }
+    let attempt = world.start(None);
+    assert_eq!(attempt.address, at(1));
+    // An answer that could be tried elsewhere is better than none.
+    let tried = [attempt.permit.endpoint()];
+    assert_eq!(world.again("1", &tried).unwrap_err(), Refusal::NoEndpoint);
+    // It refuses work: it is asked again only where there is no other.
+    world.record(attempt.permit, Outcome::Pushback { park: None });
+    let attempt = world.start(None);
+    assert_eq!(attempt.address, at(1));
+    world.record(attempt.permit, OK);
 }

@@ -106,6 +106,7 @@ fn no_deadline_ever_grows_and_none_that_has_passed_is_tried() {
             tried: &tried,
             uploading: false,
             retries_left: tried.len() < 3,
+            purpose: Purpose::Inference,
             deadline,
         };
         world.policy.again(again, world.now, &mut world.rng)
