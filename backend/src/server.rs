@@ -17,8 +17,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aegis_listener::LastCall;
 use prometheus::IntGauge;
-use socket2::{SockFilter, SockRef, Socket};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{sleep, sleep_until};
@@ -37,9 +37,6 @@ const ACCEPT_BACK_OFF: Duration = Duration::from_millis(50);
 
 /// It may refuse for hours, and the log should still be readable.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
-
-/// A packet filter (classic BPF) of one instruction: return 0, keep nothing.
-const DROP_ALL: SockFilter = SockFilter::new(0x06, 0, 0, 0);
 
 /// A bound listener.
 #[derive(Debug)]
@@ -154,27 +151,16 @@ impl Server {
 
 /// Takes the connections that the kernel has completed, however many those are: they were told
 /// that they are connected. Over the limit, each waits for one that closes.
-///
-/// tokio's `accept` would not do: it goes by the readiness that it saw last, and by its budget. A
-/// filter that lets no further packet through keeps the kernel from completing more in the
-/// meantime, which it would have to reset when the listener closes; to those clients the port is
-/// closed a moment earlier.
 async fn take_waiting(listener: TcpListener, app: &Arc<App>, permits: &Arc<Semaphore>) {
-    if let Err(error) = SockRef::from(&listener).attach_filter(&[DROP_ALL]) {
-        tracing::debug!("connections may still come in while the listener closes: {error}");
-    }
+    let last_call = LastCall::new(&listener);
     let mut complaints = Seldom::new(COMPLAIN_EVERY);
     loop {
         let Ok(permit) = Arc::clone(permits).acquire_owned().await else {
             return;
         };
-        let stream = match SockRef::from(&listener).accept() {
-            Ok((socket, _)) => detached(socket),
-            Err(error) => Err(error),
-        };
-        match stream {
-            Ok(stream) => start(stream, permit, app),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+        match last_call.next().await {
+            Ok(Some(stream)) => start(stream, permit, app),
+            Ok(None) => return,
             // The client has left, or a file descriptor is free in a moment; the drain's grace
             // bounds the moments.
             Err(error) => {
@@ -185,14 +171,6 @@ async fn take_waiting(listener: TcpListener, app: &Arc<App>, permits: &Arc<Semap
             }
         }
     }
-}
-
-/// Makes a socket one of tokio's, and rid of the filter that it may have inherited.
-fn detached(socket: Socket) -> io::Result<TcpStream> {
-    socket.set_nonblocking(true)?;
-    // A socket that inherited none says so, which is as well.
-    let _ = socket.detach_filter();
-    TcpStream::from_std(socket.into())
 }
 
 fn start(stream: TcpStream, permit: OwnedSemaphorePermit, app: &Arc<App>) {

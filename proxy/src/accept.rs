@@ -12,14 +12,14 @@
 //!    then those that are idle are closed;
 //! 4. what still runs ends, or the grace period does.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
+use aegis_listener::LastCall;
 use pingora_core::{
     apps::HttpServerApp,
     protocols::{http::ServerSession, l4::stream::Stream},
 };
 use pingora_proxy::{HttpProxy, ProxyHttp};
-use socket2::{SockFilter, SockRef, Socket};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -31,8 +31,6 @@ use crate::{config::Drain, metrics::Metrics};
 
 /// How long a connection without a request may hold up a drain.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(500);
-/// A packet filter (classic BPF) of one instruction: return 0, keep nothing.
-const DROP_ALL: SockFilter = SockFilter::new(0x06, 0, 0, 0);
 /// After a failed accept (no file descriptor is free, say) the loop waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -105,26 +103,42 @@ where
             drain = draining => drain,
             never = self.accept_forever() => match never {},
         };
-        self.accept_backlog();
-        let left = drain.grace.saturating_sub(drain.delay);
-        let Self {
-            listener,
-            proxy,
-            connections,
-            unspoken,
-            silence_over,
-            ..
-        } = self;
-        drop(listener);
-        connections.close();
-        unspoken.close();
         let ended = async {
+            self.accept_waiting().await;
+            let Self {
+                listener,
+                proxy,
+                connections,
+                unspoken,
+                silence_over,
+                ..
+            } = self;
+            drop(listener);
+            connections.close();
+            unspoken.close();
             let _ = timeout(FIRST_REQUEST_GRACE, unspoken.wait()).await;
             silence_over.cancel();
             proxy.http_cleanup().await;
             connections.wait().await;
         };
+        let left = drain.grace.saturating_sub(drain.delay);
         timeout(left, ended).await.is_ok()
+    }
+
+    /// Takes what the kernel has accepted already, however many those are: they
+    /// were told that they are connected.
+    async fn accept_waiting(&self) {
+        let last_call = LastCall::new(&self.listener);
+        loop {
+            match last_call.next().await {
+                Ok(Some(tcp)) => self.serve(tcp, None),
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "could not take a waiting connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
     }
 
     async fn accept_forever(&self) -> Infallible {
@@ -137,26 +151,6 @@ where
                     tracing::warn!(%error, "could not accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
-            }
-        }
-    }
-
-    /// Takes what the kernel has accepted already, however many those are: they
-    /// were told that they are connected. A filter that lets no further packet
-    /// through keeps the kernel from accepting more in the meantime, which it
-    /// would have to reset when the listener closes; to those clients the port
-    /// is closed a moment earlier. tokio's own `accept` would not do: it goes by
-    /// the readiness that it saw last, and by its budget.
-    fn accept_backlog(&self) {
-        let listener = SockRef::from(&self.listener);
-        if let Err(error) = listener.attach_filter(&[DROP_ALL]) {
-            tracing::debug!(%error, "connections may still come in while the listener closes");
-        }
-        while let Ok((socket, _)) = listener.accept() {
-            let taken = detached(&socket).and_then(|()| TcpStream::from_std(socket.into()));
-            match taken {
-                Ok(tcp) => self.serve(tcp, None),
-                Err(error) => tracing::warn!(%error, "could not take a connection"),
             }
         }
     }
@@ -184,14 +178,6 @@ where
             drop((open, room));
         });
     }
-}
-
-/// Makes a socket one of tokio's, and rid of the filter that it may have inherited.
-fn detached(socket: &Socket) -> io::Result<()> {
-    socket.set_nonblocking(true)?;
-    // A socket that inherited none says so, which is as well.
-    let _ = socket.detach_filter();
-    Ok(())
 }
 
 /// Serves one HTTP/1.1 connection to its end.
