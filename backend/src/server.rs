@@ -152,7 +152,7 @@ impl Server {
 /// Takes the connections that the kernel has completed, however many those are: they were told
 /// that they are connected. Over the limit, each waits for one that closes.
 async fn take_waiting(listener: TcpListener, app: &Arc<App>, permits: &Arc<Semaphore>) {
-    let last_call = LastCall::new(&listener);
+    let mut last_call = LastCall::new(&listener);
     let mut complaints = Seldom::new(COMPLAIN_EVERY);
     loop {
         let Ok(permit) = Arc::clone(permits).acquire_owned().await else {

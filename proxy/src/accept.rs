@@ -128,7 +128,7 @@ where
     /// Takes what the kernel has accepted already, however many those are: they
     /// were told that they are connected.
     async fn accept_waiting(&self) {
-        let last_call = LastCall::new(&self.listener);
+        let mut last_call = LastCall::new(&self.listener);
         loop {
             match last_call.next().await {
                 Ok(Some(tcp)) => self.serve(tcp, None),

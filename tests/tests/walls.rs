@@ -228,6 +228,16 @@ fn the_protocol_has_neither_server_nor_client() {
 }
 
 #[test]
+fn the_listener_knows_nothing_of_http() {
+    let crates = built_from("aegis-listener", &[]).unwrap();
+    assert!(crates.contains("aegis-listener"), "{crates:?}");
+    for word in ["http", "hyper", "axum", "pingora"] {
+        let found = crates.iter().find(|name| name.starts_with(word));
+        assert_eq!(found, None, "in {crates:?}");
+    }
+}
+
+#[test]
 fn every_crate_takes_the_lints_of_the_workspace() {
     let metadata = cargo(&["metadata", "--locked", "--no-deps", "--format-version", "1"]).unwrap();
     let metadata: Value = serde_json::from_str(&metadata).unwrap();

@@ -122,12 +122,42 @@ mod tests {
         assert_eq!(partly.queue_depth, Some(2.0));
     }
 
+    /// Entries as a server might write them, right and wrong.
+    fn entry() -> impl Strategy<Value = String> {
+        let key = prop_oneof![
+            Just("named_metrics.queue_depth"),
+            Just("named_metrics.in_flight"),
+            Just("named_metrics.expected_wait_ms"),
+            Just("application_utilization"),
+            Just("cpu_utilization"),
+        ];
+        let value = prop_oneof![any::<f64>().prop_map(|v| v.to_string()), ".{0,12}"];
+        (key, value).prop_map(|(key, value)| format!("{key}={value}"))
+    }
+
     proptest! {
         #[test]
-        fn anything_can_be_read_without_harm(text in ".{0,200}") {
-            if let Some(report) = LoadReport::parse(&text) {
-                prop_assert_eq!(LoadReport::parse(&report.to_string()).is_some(), true);
+        fn what_is_read_makes_sense(entries in prop::collection::vec(entry(), 0..6)) {
+            let Some(report) = LoadReport::parse(&entries.join(", ")) else {
+                return Ok(());
+            };
+            prop_assert_ne!(report, LoadReport::default());
+            for value in [report.queue_depth, report.in_flight, report.utilization] {
+                prop_assert!(value.is_none_or(|value| value.is_finite() && value >= 0.0));
             }
+        }
+
+        #[test]
+        fn what_is_written_is_read_again(
+            queue_depth in prop::option::of(0.0..1e9),
+            in_flight in prop::option::of(0.0..1e9),
+            wait_us in prop::option::of(0..3_600_000_000_u64),
+            utilization in prop::option::of(0.0..100.0),
+        ) {
+            let expected_wait = wait_us.map(Duration::from_micros);
+            let report = LoadReport { queue_depth, in_flight, expected_wait, utilization };
+            let known = report != LoadReport::default();
+            prop_assert_eq!(LoadReport::parse(&report.to_string()), known.then_some(report));
         }
     }
 }

@@ -13,14 +13,15 @@ use std::time::Duration;
 
 use socket2::{SockFilter, SockRef};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-/// How long handshakes that had begun may take to end: several round trips within a zone. Longer
-/// would not do: who knocks in this time hears nothing, and knocks again after a second.
-const HANDSHAKE: Duration = Duration::from_millis(5);
+/// How often the backlog may be found empty before it counts as empty. With the pauses between,
+/// handshakes that had begun have 5 ms to end: several round trips within a zone. More would not
+/// do: who knocks in this time hears nothing, and knocks again after a second.
+const LOOKS: u32 = 6;
 
-/// How often it is looked whether one has ended.
-const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// From one such look to the next.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// A packet filter (classic BPF) that drops what opens a connection: of a TCP segment's flags, its
 /// fourteenth byte, SYN is set and ACK is not. All else passes, the last packet of a handshake
@@ -37,21 +38,23 @@ const NO_SYN: [SockFilter; 5] = [
 #[derive(Debug)]
 pub struct LastCall<'a> {
     listener: &'a TcpListener,
-    until: Instant,
+    looks_left: u32,
 }
 
 // === impl LastCall ===
 
 impl<'a> LastCall<'a> {
-    /// Lets no further connection begin. To who tries from now on the port is closed.
+    /// Lets no further connection begin: who tries from now on hears nothing until the listener is
+    /// dropped, and is refused then.
     #[must_use]
     pub fn new(listener: &'a TcpListener) -> Self {
-        // Without it (it needs no privilege, but a sandbox may forbid it) a connection that comes
-        // in the very moment of closing is reset.
-        let _ = SockRef::from(listener).attach_filter(&NO_SYN);
+        // It needs no privilege, but a sandbox may forbid it.
+        if let Err(error) = SockRef::from(listener).attach_filter(&NO_SYN) {
+            tracing::debug!(%error, "who connects while the listener closes may be reset");
+        }
         Self {
             listener,
-            until: Instant::now() + HANDSHAKE,
+            looks_left: LOOKS,
         }
     }
 
@@ -61,10 +64,8 @@ impl<'a> LastCall<'a> {
     ///
     /// What the system says, such as that there is no free file descriptor. The connection may
     /// still wait: ask again, after a pause.
-    pub async fn next(&self) -> io::Result<Option<TcpStream>> {
+    pub async fn next(&mut self) -> io::Result<Option<TcpStream>> {
         loop {
-            // Asked before the backlog is: what ends at the last moment is found all the same.
-            let over = Instant::now() >= self.until;
             match SockRef::from(self.listener).accept() {
                 Ok((socket, _)) => {
                     socket.set_nonblocking(true)?;
@@ -73,8 +74,11 @@ impl<'a> LastCall<'a> {
                     return TcpStream::from_std(socket.into()).map(Some);
                 }
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-                Err(_nobody) if over => return Ok(None),
-                Err(_nobody) => sleep(LOOK_EVERY).await,
+                Err(_nobody) if self.looks_left <= 1 => return Ok(None),
+                Err(_nobody) => {
+                    self.looks_left -= 1;
+                    sleep(PAUSE).await;
+                }
             }
         }
     }
@@ -90,21 +94,39 @@ mod tests {
 
     use super::*;
 
-    /// Who knocks while nobody may enter would try again for a second.
-    const REFUSED: Duration = Duration::from_millis(100);
+    /// How long a client knocks before it knocks anew; the kernel would wait for a second.
+    const KNOCK: Duration = Duration::from_millis(100);
+
+    /// What became of a client's connections.
+    #[derive(Default)]
+    struct Seen {
+        answered: usize,
+        given_up: usize,
+        lost: Vec<io::Error>,
+    }
 
     /// Sends a byte on one connection after the other, and wants it back, until it is refused.
-    fn echo_until_refused(address: SocketAddr) -> (usize, Vec<io::Error>) {
-        let (mut answered, mut lost) = (0, Vec::new());
-        while let Ok(mut client) = StdStream::connect_timeout(&address, REFUSED) {
+    fn echo_until_refused(address: SocketAddr) -> Seen {
+        let mut seen = Seen::default();
+        loop {
+            let mut client = match StdStream::connect_timeout(&address, KNOCK) {
+                Ok(client) => client,
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    seen.given_up += 1;
+                    continue;
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{error}");
+                    return seen;
+                }
+            };
             let mut back = [0];
             let echo = client.write_all(b"x");
             match echo.and_then(|()| client.read_exact(&mut back)) {
-                Ok(()) => answered += 1,
-                Err(error) => lost.push(error),
+                Ok(()) => seen.answered += 1,
+                Err(error) => seen.lost.push(error),
             }
         }
-        (answered, lost)
     }
 
     fn echo(mut stream: TcpStream) {
@@ -128,18 +150,18 @@ mod tests {
             for _ in 0..50 {
                 echo(listener.accept().await.unwrap().0);
             }
-            let last_call = LastCall::new(&listener);
+            let mut last_call = LastCall::new(&listener);
             while let Some(stream) = last_call.next().await.unwrap() {
                 echo(stream);
             }
             drop(listener);
-            let mut answered = 0;
+            let mut came = 0;
             for client in clients {
-                let (some, lost) = client.join().unwrap();
-                assert!(lost.is_empty(), "round {round}: {lost:?}");
-                answered += some;
+                let seen = client.join().unwrap();
+                assert!(seen.lost.is_empty(), "round {round}: {:?}", seen.lost);
+                came += seen.answered + seen.given_up;
             }
-            assert!(answered >= 50, "{answered}");
+            assert!(came >= 50, "{came}");
         }
     }
 
@@ -150,11 +172,9 @@ mod tests {
         let waiting: Vec<_> = (0..100)
             .map(|_| StdStream::connect(address).unwrap())
             .collect();
-        let last_call = LastCall::new(&listener);
+        let mut last_call = LastCall::new(&listener);
         let (told, refused) = oneshot::channel();
-        std::thread::spawn(move || {
-            told.send(StdStream::connect_timeout(&address, REFUSED).is_err())
-        });
+        std::thread::spawn(move || told.send(StdStream::connect_timeout(&address, KNOCK).is_err()));
         let mut taken = Vec::new();
         while let Some(stream) = last_call.next().await.unwrap() {
             taken.push(stream.peer_addr().unwrap());
