@@ -124,6 +124,7 @@ pub struct Batcher<T> {
     limits: Limits,
     queue: BTreeMap<Ticket, Entry<T>>,
     bytes: usize,
+    rows: usize,
     next_number: u64,
 }
 
@@ -143,6 +144,7 @@ impl<T: Batchable> Batcher<T> {
             limits,
             queue: BTreeMap::new(),
             bytes: 0,
+            rows: 0,
             next_number: 0,
         }
     }
@@ -151,6 +153,12 @@ impl<T: Batchable> Batcher<T> {
     #[must_use]
     pub fn len(&self) -> usize {
         self.queue.len()
+    }
+
+    /// How many rows those have in all.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
     }
 
     /// Whether nobody waits.
@@ -178,6 +186,8 @@ impl<T: Batchable> Batcher<T> {
         };
         self.next_number += 1;
         self.bytes += request.bytes();
+        // A client may say any number of rows; their sum is advice.
+        self.rows = self.rows.saturating_add(request.rows());
         let since = now;
         self.queue.insert(ticket, Entry { request, since });
         Ok(ticket)
@@ -191,7 +201,7 @@ impl<T: Batchable> Batcher<T> {
 
     /// Takes everything out, in order.
     pub fn clear(&mut self) -> Vec<T> {
-        self.bytes = 0;
+        (self.bytes, self.rows) = (0, 0);
         let queue = std::mem::take(&mut self.queue);
         queue.into_values().map(|entry| entry.request).collect()
     }
@@ -274,6 +284,7 @@ impl<T: Batchable> Batcher<T> {
     fn remove(&mut self, ticket: Ticket) -> Option<Entry<T>> {
         let entry = self.queue.remove(&ticket)?;
         self.bytes -= entry.request.bytes();
+        self.rows = self.rows.saturating_sub(entry.request.rows());
         Some(entry)
     }
 }

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use aegis_protocol::Tensor;
+use aegis_protocol::{LoadReport, Tensor};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
@@ -30,11 +30,13 @@ use crate::signature::{Inputs, Signature};
 mod batch;
 mod instance;
 mod job;
+mod load;
 #[cfg(test)]
 mod tests;
 mod worker;
 
 use job::Job;
+use load::{Queued, Work};
 
 /// What an engine needs to know.
 #[derive(Clone, Debug)]
@@ -93,6 +95,7 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     batcher: Batcher<Job>,
+    work: Work,
     /// Instances that run nothing.
     idle: usize,
     /// Instances whose module is in memory.
@@ -129,6 +132,7 @@ impl Engine {
     ) -> Result<Self, LoadError> {
         let state = State {
             batcher: Batcher::new(plan.limits),
+            work: Work::new(clock::now()),
             idle: 0,
             alive: 0,
             dead: 0,
@@ -218,6 +222,26 @@ impl Engine {
         self.shared.state.lock().fault.clone()
     }
 
+    /// What a proxy wants to know before it sends another request here.
+    #[must_use]
+    pub fn load_report(&self) -> LoadReport {
+        let now = clock::now();
+        let plan = &self.shared.plan;
+        let state = self.shared.state.lock();
+        let instances = plan.instances - state.dead;
+        let queued = Queued {
+            rows: state.batcher.rows(),
+            max_rows: plan.limits.max_rows,
+            instances,
+        };
+        LoadReport {
+            queue_depth: Some(state.batcher.len() as f64),
+            in_flight: Some(self.shared.metrics.in_flight.get() as f64),
+            expected_wait: state.work.expected_wait(queued, now),
+            utilization: Some(state.work.utilization(instances, now)),
+        }
+    }
+
     /// Requests that wait.
     #[must_use]
     pub fn queue_depth(&self) -> usize {
@@ -261,6 +285,14 @@ impl Shared {
             shared: self,
             ticket: Some(ticket),
         })
+    }
+
+    /// Shows what batches cost, once that is known.
+    fn show_cost(&self, state: &State) {
+        if let Some(terms) = state.work.cost.terms() {
+            self.metrics.batch_cost_per_row.set(terms.per_row);
+            self.metrics.batch_cost_per_batch.set(terms.per_batch);
+        }
     }
 
     fn show_depth(&self, state: &State) {

@@ -7,6 +7,7 @@
 //! | accept, within limits of number and time | [`server`] |
 //! | identify model and version, decode, compare with the signature, check for NaN | [`api`], [`signature`], [`safety`] |
 //! | queue, in order of deadlines, within bounds | [`engine`], [`batcher`] |
+//! | learn what batches cost, and tell how long a new request would wait | [`cost`], [`engine`] |
 //! | run in a batch of equal shapes, on an instance's own thread | [`engine`], [`model`] |
 //! | cut into rows, check, encode, record | [`engine`], [`api`], [`metrics`] |
 //!
@@ -21,6 +22,7 @@ pub mod chain;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod cost;
 pub mod engine;
 pub mod loader;
 pub mod metrics;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use aegis_protocol::Reason;
 use http::StatusCode;
-use prometheus::{Counter, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
+use prometheus::{Counter, Gauge, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
 use crate::safety::Check;
 use families::{Declare, Families};
@@ -69,6 +69,10 @@ pub struct VersionMetrics {
     pub batch_size: Histogram,
     /// Time of a batch in the model.
     pub batch_seconds: Histogram,
+    /// What a batch costs for each row, in seconds, as learned.
+    pub batch_cost_per_row: Gauge,
+    /// And what it costs once.
+    pub batch_cost_per_batch: Gauge,
     /// Batches that failed and were run again one by one.
     pub batches_split: IntCounter,
     /// Time that instances spent running.

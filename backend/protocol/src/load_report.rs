@@ -1,9 +1,10 @@
 //! What a server says of its own load beside an answer, so that whoever chooses
 //! among servers need not guess.
 //!
-//! The text form of the Open Request Cost Aggregation standard (ORCA): a client
-//! asks with `endpoint-load-metrics-format: text`, and the answer carries
-//! `endpoint-load-metrics: TEXT key=value, …`. Source:
+//! The Open Request Cost Aggregation standard (ORCA): a client asks with
+//! `endpoint-load-metrics-format: text` or `json`, and the answer carries
+//! `endpoint-load-metrics: TEXT key=value, …` or `JSON {…}`. The text form is the
+//! one that is read here. Source:
 //! <https://github.com/envoyproxy/envoy/issues/6614>.
 //!
 //! A report is advice: what cannot be read in it is left out, and the rest is
@@ -57,6 +58,33 @@ impl LoadReport {
         }
         (report != Self::default()).then_some(report)
     }
+
+    /// Writes it in the JSON form of a header's value.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut named = serde_json::Map::new();
+        let mut top = serde_json::Map::new();
+        for (key, value) in self.entries() {
+            match key.strip_prefix("named_metrics.") {
+                Some(name) => named.insert(name.to_owned(), value.into()),
+                None => top.insert(key.to_owned(), value.into()),
+            };
+        }
+        top.insert("named_metrics".to_owned(), named.into());
+        format!("JSON {}", serde_json::Value::from(top))
+    }
+
+    /// What is known, by its key on the wire.
+    fn entries(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let wait = self.expected_wait.map(|wait| wait.as_secs_f64() * 1e3);
+        let entries = [
+            ("named_metrics.queue_depth", self.queue_depth),
+            ("named_metrics.in_flight", self.in_flight),
+            ("named_metrics.expected_wait_ms", wait),
+            ("application_utilization", self.utilization),
+        ];
+        entries.into_iter().filter_map(|(k, v)| Some((k, v?)))
+    }
 }
 
 /// A number that means something: finite, and not negative.
@@ -67,16 +95,8 @@ fn number(text: &str) -> Option<f64> {
 
 impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let wait = self.expected_wait.map(|wait| wait.as_secs_f64() * 1e3);
-        let entries = [
-            ("named_metrics.queue_depth", self.queue_depth),
-            ("named_metrics.in_flight", self.in_flight),
-            ("named_metrics.expected_wait_ms", wait),
-            ("application_utilization", self.utilization),
-        ];
         f.write_str("TEXT")?;
-        let known = entries.into_iter().filter_map(|(k, v)| Some((k, v?)));
-        for (i, (key, value)) in known.enumerate() {
+        for (i, (key, value)) in self.entries().enumerate() {
             let comma = if i == 0 { "" } else { "," };
             write!(f, "{comma} {key}={value}")?;
         }
@@ -120,6 +140,19 @@ mod tests {
         }
         let partly = LoadReport::parse("TEXT x, =, named_metrics.queue_depth=2, y=z").unwrap();
         assert_eq!(partly.queue_depth, Some(2.0));
+    }
+
+    #[test]
+    fn the_json_form_names_the_same_things() {
+        let report = LoadReport {
+            queue_depth: Some(3.0),
+            utilization: Some(0.5),
+            ..LoadReport::default()
+        };
+        assert_eq!(
+            report.to_json(),
+            r#"JSON {"application_utilization":0.5,"named_metrics":{"queue_depth":3.0}}"#
+        );
     }
 
     /// Entries as a server might write them, right and wrong.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use aegis_protocol::{excerpt, headers, timeout};
+use aegis_protocol::{LoadReport, excerpt, headers, timeout};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::body::Incoming;
 
 use super::codec::{self, Head};
@@ -60,6 +60,7 @@ pub(super) async fn infer(
         }
     };
     mark(&mut answer, served);
+    report_load(&mut answer, served, &parts.headers);
     in_flight.end(answer.status());
     Ok(answer)
 }
@@ -69,6 +70,22 @@ pub(super) fn mark(answer: &mut Answer, served: &Served) {
     answer
         .headers_mut()
         .insert(headers::MODEL_VERSION, served.version_header.clone());
+}
+
+/// Tells of the load beside the answer, when it is asked for in a form that we write.
+fn report_load(answer: &mut Answer, served: &Served, asked: &HeaderMap) {
+    let (Some(form), Some(engine)) = (asked.get(headers::LOAD_REPORT_FORMAT), served.engine())
+    else {
+        return;
+    };
+    let write: fn(&LoadReport) -> String = match form.as_bytes() {
+        b"text" => LoadReport::to_string,
+        b"json" => LoadReport::to_json,
+        _ => return,
+    };
+    if let Ok(value) = HeaderValue::try_from(write(&engine.load_report())) {
+        answer.headers_mut().insert(headers::LOAD_REPORT, value);
+    }
 }
 
 async fn answer(

@@ -42,15 +42,18 @@ impl<'s> Worker<'s> {
             match state.batcher.poll(clock::now(), idle) {
                 Decision::Run(batch) => {
                     state.idle -= 1;
+                    let id = state.work.begin(batch.rows, clock::now());
                     shared.show_depth(&state);
                     let another_could_run = state.idle > 0 && !state.batcher.is_empty();
-                    MutexGuard::unlocked(&mut state, || {
+                    let whole = MutexGuard::unlocked(&mut state, || {
                         if another_could_run {
                             shared.work.notify_one();
                         }
-                        self.run(batch);
+                        self.run(batch)
                     });
                     state.idle += 1;
+                    state.work.end(id, whole, clock::now());
+                    shared.show_cost(&state);
                 }
                 Decision::Expire(jobs) => {
                     shared.show_depth(&state);
@@ -66,7 +69,8 @@ impl<'s> Worker<'s> {
         state.idle -= 1;
     }
 
-    fn run(&mut self, batch: Batch<Job>) {
+    /// Runs a batch and answers its requests; says whether all went well.
+    fn run(&mut self, batch: Batch<Job>) -> bool {
         let metrics = &self.shared.metrics;
         for request in &batch.requests {
             metrics.queue_seconds.observe(request.waited.as_secs_f64());
@@ -86,12 +90,15 @@ impl<'s> Worker<'s> {
         if outcome.split {
             metrics.batches_split.inc();
         }
+        let mut whole = !outcome.split;
         for (one, outputs) in batch.requests.into_iter().zip(outcome.outputs) {
             if let Err(error) = &outputs {
+                whole = false;
                 self.complain(error, ended);
             }
             one.request.answer(outputs.map_err(InferError::Model));
         }
+        whole
     }
 
     fn complain(&mut self, error: &ModelError, now: Instant) {

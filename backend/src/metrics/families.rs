@@ -2,8 +2,8 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    CounterVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry,
+    CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
 
 use super::{CODES, VersionMetrics};
@@ -34,6 +34,7 @@ pub(super) struct Families {
     over_max_wait: IntCounterVec,
     batch_size: HistogramVec,
     batch_seconds: HistogramVec,
+    batch_cost: GaugeVec,
     batches_split: IntCounterVec,
     busy_seconds: CounterVec,
     loaded: IntGaugeVec,
@@ -76,6 +77,10 @@ impl Families {
             batch_seconds: declare.histograms(
                 "aegis_inference_batch_seconds",
                 "Time that a batch took in the model.", &WORK),
+            batch_cost: declare.measures(
+                "aegis_inference_batch_cost_seconds",
+                "What a batch costs, as learned: `alpha` for each row, `beta` once.",
+                &["model", "model_version", "term"]),
             batches_split: declare.counters(
                 "aegis_inference_batches_split_total",
                 "Batches that failed and were run again request by request.", &VERSION),
@@ -95,6 +100,7 @@ impl Families {
     pub(super) fn version(&self, model: &str, version: &str) -> VersionMetrics {
         let labels = &[model, version];
         let block = Action::Block.name();
+        let term = |term| self.batch_cost.with_label_values(&[model, version, term]);
         VersionMetrics {
             requests: CODES.map(|code| {
                 let code = code.to_string();
@@ -108,6 +114,8 @@ impl Families {
             over_max_wait: self.over_max_wait.with_label_values(labels),
             batch_size: self.batch_size.with_label_values(labels),
             batch_seconds: self.batch_seconds.with_label_values(labels),
+            batch_cost_per_row: term("alpha"),
+            batch_cost_per_batch: term("beta"),
             batches_split: self.batches_split.with_label_values(labels),
             busy_seconds: self.busy_seconds.with_label_values(labels),
             loaded: self.loaded.with_label_values(labels),
@@ -136,6 +144,10 @@ impl Declare<'_> {
 
     fn seconds(self, name: &str, help: &str) -> CounterVec {
         self.register(CounterVec::new(Opts::new(name, help), &VERSION))
+    }
+
+    fn measures(self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        self.register(GaugeVec::new(Opts::new(name, help), labels))
     }
 
     fn gauges(self, name: &str, help: &str) -> IntGaugeVec {

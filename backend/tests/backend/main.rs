@@ -18,4 +18,5 @@ mod faults;
 mod health;
 mod infer;
 mod limits;
+mod load_report;
 mod metrics;

@@ -269,12 +269,20 @@ impl StateMachineTest for AgainstReference {
 
     fn check_invariants(subject: &Subject, reference: &Reference) {
         assert_eq!(subject.batcher.len(), reference.queue.len());
+        let rows: usize = reference.queue.iter().map(|queued| queued.item.rows).sum();
+        assert_eq!(subject.batcher.rows(), rows);
         let bytes: usize = reference
             .queue
             .iter()
             .map(|waiting| waiting.item.bytes)
             .sum();
         assert_eq!(subject.batcher.bytes, bytes);
+        let rows: usize = reference
+            .queue
+            .iter()
+            .map(|waiting| waiting.item.rows)
+            .sum();
+        assert_eq!(subject.batcher.rows(), rows);
     }
 }
 

@@ -1,0 +1,182 @@
+//! What a batch costs: `d(b) = α·b + β`, learned from the batches that ran.
+//!
+//! A batch has a part that grows with its rows and a part that it pays once. The two are fitted by
+//! least squares over the recent past, each batch counting a hundredth less than the one after it:
+//! a model that slows down is believed after some hundred batches, and one odd batch moves little.
+//! Where all batches had the same size there is no slope to be seen; the cost is then taken for
+//! proportional, which is too much for a larger batch and never too little.
+//!
+//! Pure: what was measured goes in, predictions come out.
+
+/// What an observation keeps of its weight with each one that follows.
+const KEEP: f64 = 0.99;
+/// Spread of batch sizes, as a part of their mean squared, under which no slope is believed.
+const FLAT: f64 = 1e-3;
+
+/// The cost of batches of one model version.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    weight: f64,
+    rows: f64,
+    seconds: f64,
+    rows_squared: f64,
+    rows_seconds: f64,
+}
+
+/// The two parts of a batch's cost, in seconds; neither is negative.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Terms {
+    /// For each row: α.
+    pub per_row: f64,
+    /// For the batch: β.
+    pub per_batch: f64,
+}
+
+// === impl Cost ===
+
+impl Cost {
+    /// Takes a batch of so many rows that took so many seconds.
+    pub fn observe(&mut self, rows: usize, seconds: f64) {
+        let rows = rows as f64;
+        let sums = [
+            (&mut self.weight, 1.0),
+            (&mut self.rows, rows),
+            (&mut self.seconds, seconds),
+            (&mut self.rows_squared, rows * rows),
+            (&mut self.rows_seconds, rows * seconds),
+        ];
+        for (sum, value) in sums {
+            *sum = *sum * KEEP + value;
+        }
+    }
+
+    /// The line through what was seen; none before the first batch.
+    #[must_use]
+    pub fn terms(&self) -> Option<Terms> {
+        if self.rows <= 0.0 {
+            return None;
+        }
+        let mean = self.seconds / self.weight;
+        let spread = self.weight * self.rows_squared - self.rows * self.rows;
+        if spread <= FLAT * self.rows * self.rows {
+            let per_row = self.seconds / self.rows;
+            return Some(Terms {
+                per_row,
+                per_batch: 0.0,
+            });
+        }
+        let slope = (self.weight * self.rows_seconds - self.rows * self.seconds) / spread;
+        let per_batch = mean - slope * self.rows / self.weight;
+        Some(if slope < 0.0 {
+            Terms {
+                per_row: 0.0,
+                per_batch: mean,
+            }
+        } else if per_batch < 0.0 {
+            Terms {
+                per_row: self.rows_seconds / self.rows_squared,
+                per_batch: 0.0,
+            }
+        } else {
+            Terms {
+                per_row: slope,
+                per_batch,
+            }
+        })
+    }
+}
+
+// === impl Terms ===
+
+impl Terms {
+    /// How long a batch of so many rows takes, in seconds.
+    #[must_use]
+    pub fn seconds(self, rows: usize) -> f64 {
+        self.per_row * rows as f64 + self.per_batch
+    }
+
+    /// How long so many queued rows take in batches of at most `max_rows`, in seconds.
+    #[must_use]
+    pub fn queue_seconds(self, rows: usize, max_rows: usize) -> f64 {
+        self.per_row * rows as f64 + self.per_batch * rows.div_ceil(max_rows.max(1)) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn seen(batches: &[(usize, f64)]) -> Option<Terms> {
+        let mut cost = Cost::default();
+        for &(rows, seconds) in batches {
+            cost.observe(rows, seconds);
+        }
+        cost.terms()
+    }
+
+    #[test]
+    fn nothing_is_known_before_the_first_batch() {
+        assert_eq!(seen(&[]), None);
+    }
+
+    #[test]
+    fn batches_of_one_size_are_taken_for_proportional() {
+        let terms = seen(&[(4, 0.02); 10]).unwrap();
+        assert!((terms.seconds(8) - 0.04).abs() < 1e-9, "{terms:?}");
+        assert!(terms.per_batch.abs() < 1e-12, "{terms:?}");
+    }
+
+    #[test]
+    fn a_model_that_slows_down_is_believed_within_some_hundred_batches() {
+        let mut cost = Cost::default();
+        for at in 0..1_000 {
+            cost.observe(1 + at % 8, 0.001);
+        }
+        for at in 0..500 {
+            cost.observe(1 + at % 8, 0.005);
+        }
+        let terms = cost.terms().unwrap();
+        assert!((terms.seconds(4) - 0.005).abs() < 0.0001, "{terms:?}");
+    }
+
+    #[test]
+    fn a_queue_costs_its_rows_and_one_fixed_part_for_each_batch() {
+        let terms = Terms {
+            per_row: 1.0,
+            per_batch: 10.0,
+        };
+        assert!((terms.queue_seconds(0, 8)).abs() < 1e-12);
+        assert!((terms.queue_seconds(9, 8) - 29.0).abs() < 1e-12);
+    }
+
+    proptest! {
+        #[test]
+        fn a_line_is_found_again(
+            per_row in 0.0..0.1_f64,
+            per_batch in 0.0..0.1_f64,
+            sizes in prop::collection::vec(1..64_usize, 2..200),
+        ) {
+            prop_assume!(sizes.iter().any(|size| *size != sizes[0]));
+            let line = Terms { per_row, per_batch };
+            let mut cost = Cost::default();
+            for &size in &sizes {
+                cost.observe(size, line.seconds(size));
+            }
+            let found = cost.terms().unwrap();
+            let size = sizes[0];
+            prop_assert!((found.seconds(size) - line.seconds(size)).abs() < 0.01, "{:?}", found);
+            prop_assert!(found.per_row >= 0.0 && found.per_batch >= 0.0);
+        }
+
+        #[test]
+        fn no_prediction_is_negative_whatever_was_measured(
+            batches in prop::collection::vec((1..64_usize, 0.0..10.0_f64), 1..100),
+            rows in 0..1_000_usize,
+        ) {
+            let found = seen(&batches).unwrap();
+            prop_assert!(found.seconds(rows) >= 0.0 && found.seconds(rows).is_finite());
+        }
+    }
+}
