@@ -17,6 +17,8 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use serde::Serialize;
 
+use crate::{config::StaticAnswer, metrics::STATIC_LABEL};
+
 /// The longest body that is read only to keep the connection.
 const DRAIN_LIMIT: u64 = 64 * 1024;
 /// And the longest time.
@@ -79,9 +81,25 @@ impl Answer {
     pub fn json(status: StatusCode, body: &impl Serialize) -> Self {
         Self {
             status,
-            headers: Vec::new(),
+            headers: vec![(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/json"),
+            )],
             // Our own types, made of strings and numbers, always serialise.
             body: serde_json::to_vec(body).unwrap_or_default().into(),
+        }
+    }
+
+    /// The static answer of a model, signed as such.
+    #[must_use]
+    pub fn of_config(answer: &StaticAnswer) -> Self {
+        let mut all = answer.headers.clone();
+        let route = HeaderValue::from_static(STATIC_LABEL);
+        all.push((headers::ROUTE, route));
+        Self {
+            status: answer.status,
+            headers: all,
+            body: Bytes::copy_from_slice(answer.body.as_bytes()),
         }
     }
 
@@ -97,12 +115,16 @@ impl Answer {
     /// The client's: it went away.
     pub async fn send(self, session: &mut Session) -> Result<()> {
         let is_read = drain(session).await?;
-        let mut head = ResponseHeader::build(self.status, Some(self.headers.len() + 2))?;
+        let mut head = ResponseHeader::build(self.status, Some(self.headers.len() + 1))?;
         for (name, value) in self.headers {
-            head.insert_header(name, value)?;
+            head.append_header(name, value)?;
         }
-        head.insert_header(header::CONTENT_TYPE, "application/json")?;
-        head.insert_header(header::CONTENT_LENGTH, self.body.len())?;
+        if !matches!(
+            self.status,
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        ) {
+            head.insert_header(header::CONTENT_LENGTH, self.body.len())?;
+        }
         session.write_response_header(Box::new(head), false).await?;
         session.write_response_body(Some(self.body), true).await?;
         if !is_read {
@@ -164,7 +186,7 @@ mod tests {
         let answer = Refusal::new(Reason::NoEndpoint, "all are down").answer();
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
         let names: Vec<_> = answer.headers.iter().map(|(n, _)| n.as_str()).collect();
-        assert_eq!(names, ["x-aegis-reason", "retry-after"]);
+        assert_eq!(names, ["content-type", "x-aegis-reason", "retry-after"]);
         assert_eq!(answer.body, r#"{"error":"all are down"}"#);
     }
 
@@ -174,7 +196,8 @@ mod tests {
             allow: Some("POST"),
             ..Refusal::new(Reason::MethodNotAllowed, "no")
         };
-        let (name, value) = &refusal.answer().headers[1];
+        let answer = refusal.answer();
+        let (name, value) = answer.headers.last().expect("has headers");
         assert_eq!(
             (name, value),
             (&header::ALLOW, &HeaderValue::from_static("POST"))

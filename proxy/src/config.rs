@@ -25,9 +25,9 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue, StatusCode};
 
 pub use aegis_config::Rejected;
 pub use name::{MAX_NAME_BYTES, Name, NameError};
@@ -118,6 +118,8 @@ pub struct Model {
     pub retry: Retry,
     /// How long an answer may take.
     pub timeouts: Timeouts,
+    /// What is answered when no version can; none where that is an error.
+    pub static_answer: Option<Arc<StaticAnswer>>,
 }
 
 /// One version of a model.
@@ -269,6 +271,17 @@ pub fn reload(origin: &str, text: &str, running: &Config) -> Result<Config, Reje
 #[must_use]
 pub fn schema() -> String {
     aegis_config::schema::<RawConfig>("aegis-proxy configuration")
+}
+
+/// An answer that no endpoint gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaticAnswer {
+    /// Its status; not informational.
+    pub status: StatusCode,
+    /// Its headers, in the order of the file; none that the proxy writes itself.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Its body; empty where the status allows none.
+    pub body: String,
 }
 
 // === impl Config ===

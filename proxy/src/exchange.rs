@@ -23,7 +23,7 @@ use crate::{
     body::Body,
     clock,
     lease::OpenVerdict,
-    metrics::Tracked,
+    metrics::{STATIC_LABEL, Tracked},
     model::{Attempt, Version},
     own,
     request::{Action, Forward, Wanted, identify, refuse_framing},
@@ -32,6 +32,7 @@ use crate::{
     sticky,
 };
 
+mod admission;
 mod attempt;
 pub mod failure;
 
@@ -148,14 +149,18 @@ impl Exchange {
         }
     }
 
-    /// Identifies the request and reads its body. True when it was answered here.
+    /// Identifies the request, reads its body and chooses its first attempt. True
+    /// when it was answered here.
     ///
     /// # Errors
     /// The client's: it went away or stopped sending.
     pub async fn begin(&mut self, session: &mut Session, shared: &Shared) -> Result<bool> {
         let answer = match self.admit(session, shared) {
             Ok(Next::Forward) => match self.receive(session, shared).await? {
-                None => return Ok(false),
+                None => match self.place(session, shared) {
+                    None => return Ok(false),
+                    Some(answer) => answer,
+                },
                 Some(refusal) => refuse(&refusal, shared),
             },
             Ok(Next::Answer(answer)) => answer,
@@ -253,9 +258,11 @@ impl Exchange {
         if answered || gone {
             return 0;
         }
-        let refusal = self.refused.take();
-        let refusal = refusal.unwrap_or_else(|| failure::refusal(failure, self.attempts));
-        let answer = refuse(&refusal, shared);
+        let answer = self.last_resort(failure).unwrap_or_else(|| {
+            let refusal = self.refused.take();
+            let refusal = refusal.unwrap_or_else(|| failure::refusal(failure, self.attempts));
+            refuse(&refusal, shared)
+        });
         let status = answer.status().as_u16();
         // The request may be half read and the attempt half made.
         session.set_keepalive(None);
@@ -293,8 +300,13 @@ impl Exchange {
             return;
         }
         let model = &forward.model;
-        if let RouteKind::Fallback(reason) = routed.kind {
-            let (from, to) = (&routed.chosen, routed.version.name());
+        let fell_back = match routed.kind {
+            RouteKind::Fallback(reason) => Some((&**routed.version.name(), reason)),
+            RouteKind::Static(reason) => Some((STATIC_LABEL, reason)),
+            RouteKind::Split | RouteKind::Pinned | RouteKind::Sticky => None,
+        };
+        if let Some((to, reason)) = fell_back {
+            let from = &routed.chosen;
             model.metrics().fell_back(model.name(), from, to, reason);
         }
         let took = now.saturating_duration_since(self.began);

@@ -32,7 +32,7 @@ use crate::{
     status::{HealthWord, Running},
 };
 
-pub use labels::{RETRY_REASONS, ReloadResult, RetryResult};
+pub use labels::{RETRY_REASONS, ReloadResult, RetryResult, STATIC_LABEL};
 pub use tracked::Tracked;
 pub use version::VersionMetrics;
 

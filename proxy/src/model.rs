@@ -12,7 +12,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use aegis_policy::{
     Again, Ask, CheckResult, ChosenBy, ConfigError, EndpointKey, ModelConfig, ModelPolicy,
-    Observed, Permit, Refusal, RouteKind, Suspect, Transition,
+    Observed, Permit, Purpose, Refusal, Refused, RouteKind, StandIn, Suspect, Transition,
 };
 use aegis_protocol::path;
 use http::{HeaderValue, Uri};
@@ -138,11 +138,9 @@ impl Model {
 
     /// One of its versions.
     #[must_use]
-    pub fn version(&self, name: &str) -> Option<&Version> {
+    pub fn version(&self, name: &str) -> Option<&Arc<Version>> {
         let mut versions = self.versions.iter();
-        versions
-            .find(|version| *version.name == *name)
-            .map(|v| &**v)
+        versions.find(|version| *version.name == *name)
     }
 
     /// Where what happens to it is counted.
@@ -154,9 +152,9 @@ impl Model {
     /// Chooses for a request's first attempt.
     ///
     /// # Errors
-    /// As [`ModelPolicy::start`].
-    pub fn start(self: &Arc<Self>, ask: Ask<'_>) -> Result<Attempt, Refusal> {
-        self.decide(|policy| policy.start(ask, clock::now(), &mut rand::rng()))
+    /// As [`ModelPolicy::admit`].
+    pub fn admit(self: &Arc<Self>, ask: Ask<'_>) -> Result<Attempt, Refused> {
+        self.decide(|policy| policy.admit(ask, clock::now(), &mut rand::rng()))
     }
 
     /// Chooses again, elsewhere.
@@ -165,6 +163,14 @@ impl Model {
     /// As [`ModelPolicy::again`].
     pub fn again(self: &Arc<Self>, again: Again<'_>) -> Result<Attempt, Refusal> {
         self.decide(|policy| policy.again(again, clock::now(), &mut rand::rng()))
+    }
+
+    /// What is answered for a version whose attempts have failed, if not an error.
+    #[must_use]
+    pub fn give_up(&self, chosen: &Arc<str>, by: ChosenBy, purpose: Purpose) -> Option<StandIn> {
+        self.config.static_answer.as_ref()?;
+        let decider = self.decider.lock();
+        decider.policy.give_up(chosen, by, purpose)
     }
 
     /// Takes a permit back.
@@ -279,10 +285,10 @@ impl Model {
         }
     }
 
-    fn decide(
+    fn decide<E: From<Refusal>>(
         self: &Arc<Self>,
-        choose: impl FnOnce(&mut ModelPolicy) -> Result<aegis_policy::Attempt, Refusal>,
-    ) -> Result<Attempt, Refusal> {
+        choose: impl FnOnce(&mut ModelPolicy) -> Result<aegis_policy::Attempt, E>,
+    ) -> Result<Attempt, E> {
         let mut decider = self.decider.lock();
         let attempt = choose(&mut decider.policy)?;
         let version = decider.version(&attempt.version);

@@ -1,8 +1,8 @@
 //! The life of a request, as pingora tells it: one short method a phase.
 //!
 //! ```text
-//! request_filter      identify, refuse or answer, read the body
-//! upstream_peer       choose version and endpoint  ◀── again, when an attempt failed
+//! request_filter      identify, refuse or answer, read the body, choose version and endpoint
+//! upstream_peer       go there  ◀── again, elsewhere, when an attempt failed
 //! fail_to_connect     ┐
 //! error_while_proxy   ┴ what the attempt taught; whether another one helps
 //! connected_to_upstream, upstream_request_filter, request_body_filter
@@ -67,10 +67,10 @@ impl ProxyHttp for Shell {
 
     async fn upstream_peer(
         &self,
-        session: &mut Session,
+        _: &mut Session,
         exchange: &mut Exchange,
     ) -> Result<Box<HttpPeer>> {
-        exchange.choose(session)
+        exchange.choose()
     }
 
     fn fail_to_connect(

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use aegis_protocol::path;
 use anyhow::{Result, ensure};
 use bytes::Bytes;
+use http::HeaderName;
 use tempfile::TempDir;
 use toml_edit::{Array, Value};
 
@@ -182,6 +183,29 @@ impl Proxy {
     /// When there is no answer.
     pub async fn infer(&self, body: impl Into<Bytes>) -> Result<Answer> {
         self.client.post(self.data, &self.infer_path(), body).await
+    }
+
+    /// Asks for an inference by any version, with more headers.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer.
+    pub async fn infer_with(
+        &self,
+        body: impl Into<Bytes>,
+        more: &[(HeaderName, &str)],
+    ) -> Result<Answer> {
+        let path = self.infer_path();
+        self.client.post_with(self.data, &path, body, more).await
+    }
+
+    /// Asks the data port for anything else.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer.
+    pub async fn get(&self, path: &str) -> Result<Answer> {
+        self.client.get(self.data, path).await
     }
 
     /// Asks for an inference by this version.

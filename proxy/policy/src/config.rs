@@ -105,6 +105,8 @@ pub struct Rules {
     pub retry: RetryConfig,
     /// Whether a request that names its version may be answered by another.
     pub pinned_fallback: bool,
+    /// Whether a static answer stands at the end of the fallback chain.
+    pub static_answer: bool,
 }
 
 /// When active checks change an endpoint's health.

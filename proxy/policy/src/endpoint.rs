@@ -132,6 +132,11 @@ impl Endpoint {
         self.cold.health.health() == Health::Ready && !self.cold.drained
     }
 
+    /// Not checked yet, and not taken out by hand.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.cold.health.health() == Health::Unknown && !self.cold.drained
+    }
+
     /// Ready, and its breaker has nothing against it.
     pub(crate) fn is_well(&self) -> bool {
         self.is_ready() && self.cold.breaker.lets_traffic_through()

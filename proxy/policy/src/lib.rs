@@ -51,7 +51,7 @@ pub use endpoint::LoadReport;
 pub use health::{CheckResult, Health};
 pub use model::{
     Again, Ask, Attempt, ChosenBy, EndpointKey, FallbackReason, ModelPolicy, Observed, Permit,
-    Purpose, Refusal, RouteKind, Suspect, Transition,
+    Purpose, Refusal, Refused, RouteKind, StandIn, Suspect, Transition,
 };
 pub use outcome::Outcome;
 pub use window::Counts;

@@ -3,8 +3,8 @@
 //! The order is that of `house.md`: the version is pinned, follows from the
 //! client's sticky key, or is drawn; then the part of its traffic that its pool
 //! cannot carry leaves along the fallback chain; then an endpoint is chosen; and
-//! when nothing in the chain serves, the version's own pool is used whole
-//! ("panic") rather than failing everything.
+//! when nothing in the chain serves, the static answer is given, or without one
+//! the version's own pool is used whole ("panic") rather than failing everything.
 //!
 //! The part that leaves is `1 − min(1, 1.4 × available share)`: a pool that has
 //! lost less than 29 % of its endpoints carries its traffic alone, one that has
@@ -35,15 +35,17 @@ use crate::{
     config::ModelConfig,
     endpoint::Endpoints,
     health::{CheckResult, Health},
-    pool::Pool,
+    pool::{Help, Pool},
     running::{Out, Running},
     status::VersionStatus,
     sticky,
 };
 
+mod admission;
 mod learning;
 mod request;
 
+pub use admission::{Refused, StandIn};
 pub use request::{
     Again, Ask, Attempt, ChosenBy, FallbackReason, Observed, Permit, Purpose, Refusal, RouteKind,
     Suspect, Transition,
@@ -106,61 +108,6 @@ impl ModelPolicy {
         self.running.retain(|key| self.endpoints.contains_key(key));
         self.config = config;
         self.protect(now);
-    }
-
-    /// Chooses a version and an endpoint for a request's first attempt.
-    ///
-    /// # Errors
-    /// [`Refusal::UnknownVersion`] for a version that is not there,
-    /// [`Refusal::NoTime`] for a deadline that has passed, [`Refusal::NoRoom`]
-    /// when all endpoints are full, [`Refusal::NoEndpoint`] when there are none.
-    pub fn start(
-        &mut self,
-        ask: Ask<'_>,
-        now: Instant,
-        rng: &mut (impl Rng + ?Sized),
-    ) -> Result<Attempt, Refusal> {
-        let (chosen, by) = self.choose(ask, rng)?;
-        if ask.deadline <= now {
-            return Err(Refusal::NoTime);
-        }
-        let teaches = ask.purpose == Purpose::Inference;
-        if teaches {
-            self.budget.deposit(now);
-        }
-        let terms = Terms {
-            tried: &[],
-            uploading: ask.uploading,
-            rescue: ask.replayable && ask.retries_left,
-            teaches,
-            deadline: ask.deadline,
-        };
-        let own = Route::own(chosen, by);
-        if ask.replayable
-            && let Some(attempt) = self.probe(own, terms, now)
-        {
-            return Ok(attempt);
-        }
-        if by != ChosenBy::Pinned
-            && let Some(attempt) = self.leave(chosen, by, terms, now, rng)
-        {
-            return Ok(attempt);
-        }
-        if let Some(attempt) = self.pick(own, terms, now, rng) {
-            return Ok(attempt);
-        }
-        // Nothing better is left, so a request that cannot be sent again may
-        // probe too: where all requests are such, no other ever would.
-        if let Some(attempt) = self.probe(own, terms, now) {
-            return Ok(attempt);
-        }
-        let reason = self.reason_to_leave(chosen);
-        if self.may_fall_back(by)
-            && let Some(attempt) = self.fall_back(own, reason, terms, now, rng)
-        {
-            return Ok(attempt);
-        }
-        self.panic(own, terms, now, rng)
     }
 
     /// Chooses again after an attempt failed: another endpoint of the version
@@ -249,7 +196,7 @@ impl ModelPolicy {
 
     /// Whether a request that names no version might be answered: every version
     /// that it could be drawn for, or one of its fallbacks, has an endpoint that
-    /// serves. A version that nobody can stand in for keeps some of its
+    /// serves; or there is a static answer, once it is known that they do not. A version that nobody can stand in for keeps some of its
     /// endpoints whatever their breakers say, so it never waits in vain for a
     /// request to probe it.
     #[must_use]
@@ -259,7 +206,8 @@ impl ModelPolicy {
             .filter(|&v| self.config.split.share(v) > 0.0)
             .all(|v| {
                 let mut chain = self.config.fallback.iter().copied();
-                serves(v) || chain.any(serves)
+                let answered = self.config.rules.static_answer && self.pools[v].is_known();
+                serves(v) || chain.any(serves) || answered
             })
     }
 
@@ -435,16 +383,19 @@ impl ModelPolicy {
         let pool = &self.pools[own.chosen];
         let wish = terms.wish(&self.config.rules.balance, now);
         let is_retry = !terms.tried.is_empty();
+        let chain_is_full = self.may_fall_back(own.by) && self.chain_is_well(own.chosen);
+        let answered = self.stands_in(own.by, terms.teaches);
         // While some are well, they are full or want to be left alone, or were
         // tried. What the others would answer is no better than what there is.
         let key = match (pool.is_well(), is_retry) {
             (true, true) => None,
             (true, false) => pool.pick_parked(&self.endpoints, wish, rng),
-            (false, _) => pool.pick_in_panic(&self.endpoints, wish, rng),
+            (false, false) if chain_is_full => None,
+            (false, _) => pool.pick_in_panic(&self.endpoints, wish, answered, rng),
         };
         match key {
             Some(key) => Ok(self.attempt(own, key, terms, now)),
-            None if pool.serves() && !is_retry => Err(Refusal::NoRoom),
+            None if !is_retry && (pool.serves() || chain_is_full) => Err(Refusal::NoRoom),
             None => Err(Refusal::NoEndpoint),
         }
     }
@@ -556,8 +507,12 @@ impl ModelPolicy {
     /// Decides anew which tripped endpoints cannot be spared.
     fn protect(&mut self, now: Instant) {
         for version in 0..self.pools.len() {
-            let alone = !self.chain_is_well(version);
-            self.pools[version].protect(alone, &mut self.endpoints, now);
+            let help = match self.config.rules.static_answer {
+                _ if self.chain_is_well(version) => Help::Version,
+                true => Help::StaticAnswer,
+                false => Help::None,
+            };
+            self.pools[version].protect(help, &mut self.endpoints, now);
         }
     }
 }

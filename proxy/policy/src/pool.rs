@@ -53,6 +53,18 @@ pub(crate) struct Pool {
     turn: usize,
 }
 
+/// Who can take the traffic that a pool's tripped endpoints do not get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Help {
+    /// Another version: none of them needs to stay in use.
+    Version,
+    /// The static answer. It is better than an endpoint that fails; but it does
+    /// no work, so it is no relief for endpoints that are overloaded.
+    StaticAnswer,
+    /// Nobody.
+    None,
+}
+
 /// What a choice goes by.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wish<'a> {
@@ -130,6 +142,11 @@ impl Pool {
         self.well > 0
     }
 
+    /// Whether an endpoint was checked at least once, whatever came of it.
+    pub(crate) fn is_known(&self) -> bool {
+        self.unknown < self.by_address.len()
+    }
+
     /// Whether an endpoint takes traffic without a probe.
     pub(crate) fn serves(&self) -> bool {
         !self.serving.is_empty()
@@ -201,11 +218,13 @@ impl Pool {
     }
 
     /// Chooses where nothing serves: the least bad one that was not tried; of
-    /// those that are ready, while there are any.
+    /// those that are ready, while there are any. Where something else can
+    /// answer, only one that was never checked is worth the try.
     pub(crate) fn pick_in_panic(
         &self,
         endpoints: &Endpoints,
         wish: Wish<'_>,
+        only_unknown: bool,
         rng: &mut (impl Rng + ?Sized),
     ) -> Option<EndpointKey> {
         let members = || self.by_address.values().copied();
@@ -215,6 +234,7 @@ impl Pool {
             !wish.tried.contains(&key)
                 && endpoint.in_flight < wish.balance.max_in_flight
                 && (endpoint.is_ready() || !some_ready)
+                && (!only_unknown || endpoint.is_unknown())
         });
         usable.min_by_key(|&key| (endpoints[key].panic_rank(), rng.random::<u32>()))
     }
@@ -240,8 +260,8 @@ impl Pool {
     /// Keeps tripped endpoints in use where nobody else can take their traffic:
     /// at most half of those that are ready are out, the first to trip; and
     /// when more than half are slow they are overloaded, not ill, and taking any
-    /// of them out makes it worse. `alone` says that nobody else can.
-    pub(crate) fn protect(&mut self, alone: bool, endpoints: &mut Endpoints, now: Instant) {
+    /// of them out makes it worse.
+    pub(crate) fn protect(&mut self, help: Help, endpoints: &mut Endpoints, now: Instant) {
         if self.tripped.is_empty() {
             return;
         }
@@ -261,7 +281,11 @@ impl Pool {
         let mut room = (ready / 2).max(1).min(ready.saturating_sub(1));
         let mut keep = Vec::with_capacity(out.len());
         for &key in &out {
-            let spared = alone && ((overloaded && is_slow(key)) || room == 0);
+            let spared = match help {
+                Help::Version => false,
+                Help::StaticAnswer => overloaded && is_slow(key),
+                Help::None => (overloaded && is_slow(key)) || room == 0,
+            };
             room -= usize::from(!spared && room > 0);
             keep.push((key, spared));
         }

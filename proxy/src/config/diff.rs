@@ -12,6 +12,8 @@ use super::{Config, Model, RawConfig, Version, leaves, raw::RawModel};
 
 /// Endpoints that one line names; the rest is counted.
 const NAMED: usize = 16;
+/// The longest value that is shown whole, in bytes.
+const SHOWN: usize = 256;
 
 /// Every difference, in the order of the keys.
 pub(super) fn lines(old: &Config, new: &Config) -> Vec<String> {
@@ -106,9 +108,19 @@ fn changed_leaves<R: serde::Serialize>(path: &KeyPath, old: &R, new: &R, lines: 
         if let Some(old) = old.get(&path)
             && *old != new
         {
-            lines.push(format!("{path}: {old} -> {new}"));
+            lines.push(format!("{path}: {} -> {}", shown(old), shown(&new)));
         }
     }
+}
+
+/// A value as JSON, or the beginning of it.
+fn shown(value: &serde_json::Value) -> String {
+    let text = value.to_string();
+    if text.len() <= SHOWN {
+        return text;
+    }
+    let beginning = &text[..text.floor_char_boundary(SHOWN)];
+    format!("{beginning}... ({} bytes)", text.len())
 }
 
 fn percent(share: f64) -> String {

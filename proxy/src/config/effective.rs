@@ -6,12 +6,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use http::{HeaderName, HeaderValue};
+
 use super::{
-    Balance, Breaker, Config, Drain, HealthCheck, Limits, Listen, Model, Name, Retry, Sticky,
-    Timeouts, Upstream, Version,
+    Balance, Breaker, Config, Drain, HealthCheck, Limits, Listen, Model, Name, Retry, StaticAnswer,
+    Sticky, Timeouts, Upstream, Version,
     raw::{
         RawBalance, RawBreaker, RawConfig, RawDrain, RawHealthCheck, RawLimits, RawListen,
-        RawModel, RawRetry, RawSticky, RawTimeouts, RawUpstream, RawVersion,
+        RawModel, RawRetry, RawStaticAnswer, RawSticky, RawTimeouts, RawUpstream, RawVersion,
     },
 };
 
@@ -97,6 +99,11 @@ impl From<&Model> for RawModel {
             health_check: (&model.health_check).into(),
             retry: (&model.retry).into(),
             timeouts: (&model.timeouts).into(),
+            static_answer: model
+                .static_answer
+                .as_deref()
+                .map(RawStaticAnswer::from)
+                .unwrap_or_default(),
         }
     }
 }
@@ -193,6 +200,20 @@ impl From<&Timeouts> for RawTimeouts {
             connect_ms: millis(timeouts.connect),
             idle_ms: millis(timeouts.idle),
             write_ms: millis(timeouts.write),
+        }
+    }
+}
+
+impl From<&StaticAnswer> for RawStaticAnswer {
+    fn from(answer: &StaticAnswer) -> Self {
+        let header = |(name, value): &(HeaderName, HeaderValue)| {
+            // Values came from text, so they are text.
+            format!("{name}: {}", value.to_str().unwrap_or_default())
+        };
+        Self {
+            status: answer.status.as_u16().into(),
+            body: answer.body.clone(),
+            headers: answer.headers.iter().map(header).collect(),
         }
     }
 }

@@ -20,6 +20,7 @@ impl TryFrom<&Model> for ModelConfig {
             balance: (&model.balance).into(),
             retry: (&model.retry).into(),
             pinned_fallback: model.pinned_fallback,
+            static_answer: model.static_answer.is_some(),
         };
         Self::new(versions, &model.fallback, rules)
     }

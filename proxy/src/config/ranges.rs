@@ -92,3 +92,11 @@ pub(super) const MAX_ENDPOINTS: usize = 10_000;
 pub(super) const MAX_FALLBACK: usize = 8;
 /// The longest `health_check.path`.
 pub(super) const MAX_PATH_BYTES: usize = 1_024;
+/// `static_answer.status`, where it is not 0: no informational status.
+pub(super) const MIN_ANSWER_STATUS: u16 = 200;
+/// See [`MIN_ANSWER_STATUS`].
+pub(super) const MAX_ANSWER_STATUS: u16 = 599;
+/// The longest `static_answer.body`.
+pub(super) const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// The most `static_answer.headers`.
+pub(super) const MAX_ANSWER_HEADERS: usize = 32;

@@ -3,6 +3,7 @@
 mod changes;
 mod round_trip;
 mod shipped;
+mod static_answer;
 
 use super::{Config, parse};
 

@@ -6,6 +6,7 @@
 
 mod model;
 mod scope;
+mod static_answer;
 
 use std::{collections::BTreeMap, net::SocketAddr};
 

@@ -14,8 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_policy::{Again, Ask, LoadReport, Observed, Outcome, Refusal as NoAttempt};
-use aegis_protocol::{Reason, headers};
+use aegis_policy::{Again, LoadReport, Observed, Outcome, Refusal as NoAttempt};
+use aegis_protocol::headers;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pingora_core::{
     Error, ErrorType, Result,
@@ -29,7 +29,6 @@ use super::{
     failure::{Failure, Stage},
 };
 use crate::{
-    answer::Refusal,
     clock,
     config::Timeouts,
     metrics::RetryResult,
@@ -40,6 +39,8 @@ use crate::{
 
 /// The sweep that ends overdue attempts is trusted to be later than this never.
 const SWEEP_MAY_LAG: Duration = Duration::from_secs(1);
+/// Ends an attempt in whose place the static answer is given.
+const TO_BE_REPLACED: ErrorType = ErrorType::new("an answer that another one stands in for");
 /// Ends an attempt whose answer is not passed on.
 const TO_BE_RETRIED: ErrorType = ErrorType::new("an answer that is tried elsewhere");
 
@@ -64,13 +65,9 @@ impl Exchange {
     /// Says where the next attempt goes.
     ///
     /// # Errors
-    /// When no endpoint can take it.
-    pub fn choose(&mut self, session: &mut Session) -> Result<Box<HttpPeer>> {
-        let attempt = match self.next.take() {
-            Some(attempt) => attempt,
-            None => self.first(session)?,
-        };
-        let Some(forward) = &self.forward else {
+    /// Never in practice: an attempt was chosen when the last one failed.
+    pub fn choose(&mut self) -> Result<Box<HttpPeer>> {
+        let (Some(attempt), Some(forward)) = (self.next.take(), &self.forward) else {
             return Err(Error::new_in(ErrorType::InternalError));
         };
         let timeouts = forward.model.config().timeouts;
@@ -93,41 +90,6 @@ impl Exchange {
         });
         self.attempt = Some(attempt);
         Ok(peer)
-    }
-
-    fn first(&mut self, session: &mut Session) -> Result<Attempt> {
-        let Some(forward) = &self.forward else {
-            return Err(Error::new_in(ErrorType::InternalError));
-        };
-        let now = clock::now();
-        let config = forward.model.config();
-        self.uploading = !session.is_body_done();
-        let deadline = self.deadline_from(now, config.timeouts.request);
-        self.deadline = Some(deadline);
-        let ask = Ask {
-            version: forward.pinned.as_deref(),
-            sticky: self.sticky,
-            replayable: self.replayable(session),
-            uploading: self.uploading,
-            retries_left: config.retry.max_retries > 0,
-            purpose: forward.action.purpose(),
-            deadline,
-        };
-        forward.model.start(ask).map_err(|refusal| {
-            self.refused = Some(nowhere(refusal));
-            Error::new_in(ErrorType::InternalError)
-        })
-    }
-
-    /// When the answer must have begun, for a request that we have had whole
-    /// since `received`. The client's patience begins with its request; ours when
-    /// we have it, or a slow uploader would be out of time before it was begun.
-    fn deadline_from(&self, received: Instant, ours: Duration) -> Instant {
-        let ours = received + ours;
-        let theirs = self
-            .patience
-            .and_then(|patience| self.began.checked_add(patience));
-        theirs.map_or(ours, |theirs| ours.min(theirs))
     }
 
     /// A connection to the endpoint stands.
@@ -365,11 +327,18 @@ impl Exchange {
         } else {
             observed.outcome
         };
-        self.attempt = Some(attempt);
-        self.answered(Observed {
+        let observed = Observed {
             outcome,
             ..observed
-        });
+        };
+        if wanted && (alone || !suspicious) && self.has_last_resort() {
+            attempt.lease.judge(observed);
+            attempt.lease.end(false);
+            // pingora drops the answer, and asks what to say instead.
+            return Err(Error::new_up(TO_BE_REPLACED));
+        }
+        self.attempt = Some(attempt);
+        self.answered(observed);
         Ok(())
     }
 
@@ -379,17 +348,6 @@ impl Exchange {
             model.metrics().retried(model.name(), reason, result);
         }
     }
-}
-
-/// What a client is told whom no endpoint can take.
-fn nowhere(refusal: NoAttempt) -> Refusal {
-    let reason = match refusal {
-        NoAttempt::UnknownVersion => Reason::UnknownVersion,
-        NoAttempt::NoEndpoint | NoAttempt::NoBudget => Reason::NoEndpoint,
-        NoAttempt::NoRoom => Reason::QueueFull,
-        NoAttempt::NoTime => Reason::Deadline,
-    };
-    Refusal::new(reason, refusal.to_string())
 }
 
 /// What an endpoint says of its load, as far as the policy wants to know.

@@ -14,6 +14,7 @@ use prometheus::{
 
 use super::{
     Metrics,
+    labels::STATIC_LABEL,
     specs::{CLIENT_LATENCY, CLIENT_REQUESTS, Spec, VIA},
 };
 
@@ -26,6 +27,10 @@ pub(super) fn families(metrics: &Metrics) -> [MetricFamily; 2] {
 fn requests(metrics: &Metrics) -> MetricFamily {
     let mut sums: BTreeMap<[String; 3], f64> = BTreeMap::new();
     for metric in series(&metrics.requests) {
+        // A canned answer in its place is no answer of the version.
+        if label(&metric, "kind") == STATIC_LABEL {
+            continue;
+        }
         let key = ["model", "model_version", "code"].map(|name| label(&metric, name).to_owned());
         *sums.entry(key).or_default() += metric.get_counter().get_value();
     }

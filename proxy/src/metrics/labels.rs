@@ -1,5 +1,8 @@
 //! Closed sets of label values.
 
+/// What stands for the static answer: as a `kind`, and where traffic falls back `to`.
+pub const STATIC_LABEL: &str = "static";
+
 /// Why an attempt failed that a retry may follow.
 pub const RETRY_REASONS: [&str; 8] = [
     "connect",

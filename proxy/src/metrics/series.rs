@@ -9,7 +9,7 @@ use prometheus::{
 };
 
 use super::{
-    Metrics, RETRY_REASONS, RetryResult,
+    Metrics, RETRY_REASONS, RetryResult, STATIC_LABEL,
     client_side::{label, series},
     specs::{self, Spec},
 };
@@ -59,10 +59,11 @@ fn create_version(metrics: &Metrics, model: &Name, name: &Name, version: &Versio
 
 /// Every pair of versions between which traffic can fall back.
 fn fallback_pairs(model: &Model) -> impl Iterator<Item = (&str, &str)> {
-    let chain = model.fallback.iter();
-    chain.flat_map(|to| {
-        let from = model.versions.keys().filter(move |from| *from != to);
-        from.map(move |from| (&**from, &**to))
+    let chain = model.fallback.iter().map(|to| &**to);
+    let answer = model.static_answer.iter().map(|_| STATIC_LABEL);
+    chain.chain(answer).flat_map(|to| {
+        let from = model.versions.keys().filter(move |from| ***from != *to);
+        from.map(move |from| (&**from, to))
     })
 }
 
@@ -91,8 +92,7 @@ pub(super) fn remove_stale(metrics: &Metrics, config: &Config) {
         let key = ["model", "model_version", "endpoint"].map(|name| label(metric, name).to_owned());
         endpoints.contains(&key)
     };
-    let pair =
-        |metric: &Metric| has_version(config, metric, "from") && has_version(config, metric, "to");
+    let pair = |metric: &Metric| has_version(config, metric, "from") && has_target(config, metric);
     let model = |metric: &Metric| config.models.contains_key(label(metric, "model"));
     retain(&metrics.requests, &specs::REQUESTS, version);
     retain(&metrics.duration, &specs::DURATION, version);
@@ -147,6 +147,14 @@ where
             let _ = metrics.remove_label_values(&labels);
         }
     }
+}
+
+/// Whether a request may fall back to what the series names.
+fn has_target(config: &Config, metric: &Metric) -> bool {
+    let model = config.models.get(label(metric, "model"));
+    let is_static = label(metric, "to") == STATIC_LABEL;
+    has_version(config, metric, "to")
+        || (is_static && model.is_some_and(|model| model.static_answer.is_some()))
 }
 
 fn has_version(config: &Config, metric: &Metric, name: &str) -> bool {

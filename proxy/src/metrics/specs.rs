@@ -72,7 +72,7 @@ specs! {
         "Weight of the version in the split, as configured";
     FALLBACKS: Counter "aegis_proxy_fallbacks_total"
         ["model", "from", "to", "reason"],
-        "Requests that another version answered than the one that was chosen";
+        "Requests that another version answered than the one that was chosen, or the static answer";
     RETRIES: Counter "aegis_proxy_retries_total"
         ["model", "reason", "result"],
         "Attempts that failed before a byte of the answer had gone out, by why, and by whether another attempt was made";

@@ -12,6 +12,8 @@ use super::{
 };
 
 const KINDS: usize = RouteKind::LABELS.len();
+/// The last of them.
+const STATIC: usize = KINDS - 1;
 
 /// Handles for the requests of one version. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -48,9 +50,13 @@ impl VersionMetrics {
             RouteKind::Pinned => 1,
             RouteKind::Sticky => 2,
             RouteKind::Fallback(_) => 3,
+            RouteKind::Static(_) => STATIC,
         };
         self.0.requests[kind][code_index(status)].inc();
-        self.0.duration.observe(took.as_secs_f64());
+        // A canned answer says nothing of how long the version takes.
+        if kind != STATIC {
+            self.0.duration.observe(took.as_secs_f64());
+        }
     }
 
     /// Counts a request as waiting for its answer until the guard is dropped.

@@ -86,8 +86,10 @@ pub enum RouteKind {
     Pinned,
     /// By the client's key.
     Sticky,
-    /// Another version could not answer.
+    /// Another version answered than the one that was chosen.
     Fallback(FallbackReason),
+    /// No version answered: what the configuration says for that.
+    Static(FallbackReason),
 }
 
 /// Why a request left the version that was chosen for it.
@@ -261,7 +263,7 @@ impl<'a> Terms<'a> {
 
 impl RouteKind {
     /// Every kind's label.
-    pub const LABELS: [&'static str; 4] = ["split", "pinned", "sticky", "fallback"];
+    pub const LABELS: [&'static str; 5] = ["split", "pinned", "sticky", "fallback", "static"];
 
     /// The kind as a header value and metric label.
     #[must_use]
@@ -271,6 +273,7 @@ impl RouteKind {
             Self::Pinned => Self::LABELS[1],
             Self::Sticky => Self::LABELS[2],
             Self::Fallback(_) => Self::LABELS[3],
+            Self::Static(_) => Self::LABELS[4],
         }
     }
 }

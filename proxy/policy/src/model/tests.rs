@@ -552,6 +552,7 @@ proptest! {
     }
 }
 
+mod admission;
 mod balance;
 mod faults;
 mod retries;

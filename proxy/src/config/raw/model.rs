@@ -9,8 +9,9 @@ use super::super::{
     name::NAME_PATTERN,
     ranges::{
         BUDGET_PER_SECOND, BUDGET_RATIO, CHECK_MS, DECAY_MS, FACTOR, IN_A_ROW, IN_FLIGHT, LEASE_MS,
-        MAX_ENDPOINTS, MAX_FALLBACK, MAX_PATH_BYTES, OPEN_MS, PROBES, RATIO, REPLAY_BYTES, RETRIES,
-        SLOW_MS, SLOW_START_FROM, SLOW_START_MS, UPSTREAM_MS, WINDOW_MS,
+        MAX_ANSWER_BYTES, MAX_ANSWER_HEADERS, MAX_ANSWER_STATUS, MAX_ENDPOINTS, MAX_FALLBACK,
+        MAX_PATH_BYTES, MIN_ANSWER_STATUS, OPEN_MS, PROBES, RATIO, REPLAY_BYTES, RETRIES, SLOW_MS,
+        SLOW_START_FROM, SLOW_START_MS, UPSTREAM_MS, WINDOW_MS,
     },
 };
 
@@ -45,6 +46,8 @@ pub struct RawModel {
     pub retry: RawRetry,
     /// How long an answer may take.
     pub timeouts: RawTimeouts,
+    /// What is answered when neither the chosen version nor its fallbacks can.
+    pub static_answer: RawStaticAnswer,
 }
 
 /// One version of a model.
@@ -246,6 +249,27 @@ pub struct RawTimeouts {
     pub write_ms: u64,
 }
 
+/// What is answered to an inference when neither the chosen version nor its
+/// fallbacks can: the end of the chain.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "StaticAnswer")]
+pub struct RawStaticAnswer {
+    /// Its status, 200 to 599; 0 for none, where the client gets an error.
+    #[schemars(extend("oneOf" = serde_json::json!([
+        {"const": 0},
+        {"minimum": MIN_ANSWER_STATUS, "maximum": MAX_ANSWER_STATUS},
+    ])))]
+    pub status: u64,
+    /// Its body. At most 64 KiB; empty where the status allows none.
+    #[schemars(length(max = MAX_ANSWER_BYTES))]
+    pub body: String,
+    /// Its headers, each as `name: value`. At most 32; none that speak of the
+    /// connection or of the body's length, and none in the proxy's own name.
+    #[schemars(length(max = MAX_ANSWER_HEADERS))]
+    pub headers: Vec<String>,
+}
+
 // === impl RawModel ===
 
 impl Default for RawModel {
@@ -261,6 +285,7 @@ impl Default for RawModel {
             health_check: RawHealthCheck::default(),
             retry: RawRetry::default(),
             timeouts: RawTimeouts::default(),
+            static_answer: RawStaticAnswer::default(),
         }
     }
 }

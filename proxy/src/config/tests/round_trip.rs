@@ -7,7 +7,7 @@ use proptest::{collection::btree_map, prelude::*};
 
 use crate::config::{
     RawConfig, parse,
-    raw::{RawBreaker, RawHealthCheck, RawModel, RawVersion},
+    raw::{RawBreaker, RawHealthCheck, RawModel, RawStaticAnswer, RawVersion},
 };
 
 fn name() -> impl Strategy<Value = String> {
@@ -32,9 +32,11 @@ fn model() -> impl Strategy<Value = RawModel> {
         any::<(bool, bool)>(),
         (1..=1000_u64, 10..=86_400_000_u64, 1..=100_u64),
         10..=3_600_000_u64,
+        static_answer(),
     )
         .prop_map(
-            |(versions, (allow_pin, chained), breaker, interval_ms)| RawModel {
+            |(versions, (allow_pin, chained), breaker, interval_ms, static_answer)| RawModel {
+                static_answer,
                 allow_pin,
                 fallback: if chained {
                     versions.keys().cloned().collect()
@@ -62,6 +64,21 @@ fn model() -> impl Strategy<Value = RawModel> {
                 .values()
                 .any(|version| version.weight > Some(0.0))
         })
+}
+
+fn static_answer() -> impl Strategy<Value = RawStaticAnswer> {
+    let header = "[a-z]{1,9}".prop_map(|name| format!("x-{name}: a \"b\" c"));
+    let given = (
+        400..=599_u64,
+        "\\PC{0,20}",
+        proptest::collection::vec(header, 0..3),
+    );
+    let given = given.prop_map(|(status, body, headers)| RawStaticAnswer {
+        status,
+        body,
+        headers,
+    });
+    prop_oneof![Just(RawStaticAnswer::default()), given]
 }
 
 fn valid() -> impl Strategy<Value = BTreeMap<String, RawModel>> {

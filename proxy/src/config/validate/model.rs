@@ -3,12 +3,13 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
+    sync::Arc,
 };
 
 use aegis_policy::split::MAX_WEIGHT;
 use http::HeaderName;
 
-use super::scope::Scope;
+use super::{scope::Scope, static_answer};
 use crate::config::{
     Balance, Breaker, HealthCheck, Listen, Model, Name, Retry, Sticky, Timeouts, Version, endpoint,
     ranges::{
@@ -35,6 +36,7 @@ pub(super) fn model(raw: &RawModel, listen: Option<Listen>, mut scope: Scope<'_,
         health_check: health_check(&raw.health_check, scope.child("health_check")),
         retry: retry(&raw.retry, scope.child("retry")),
         timeouts: timeouts(&raw.timeouts, scope.child("timeouts")),
+        static_answer: static_answer::static_answer(raw, &mut scope).map(Arc::new),
     }
 }
 

@@ -1,0 +1,117 @@
+//! The way in and the last way out: where a request is tried first, and what it
+//! is answered when no version can.
+//!
+//! The first attempt is chosen before pingora begins to proxy: an answer that
+//! is written here keeps the client's connection, and a wave of refusals is no
+//! wave of new connections. After an attempt pingora closes it in any case.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use aegis_policy::{Ask, Refusal as NoAttempt, Refused, RouteKind, StandIn};
+use aegis_protocol::Reason;
+use pingora_proxy::Session;
+
+use super::{Exchange, Routed, failure::Failure, refuse};
+use crate::{
+    answer::{Answer, Refusal},
+    clock,
+    request::Forward,
+    state::Shared,
+};
+
+impl Exchange {
+    /// Chooses the first attempt, or what is answered in its place.
+    pub(super) fn place(&mut self, session: &mut Session, shared: &Shared) -> Option<Answer> {
+        let forward = self.forward.as_ref()?;
+        self.uploading = !session.is_body_done();
+        let config = forward.model.config();
+        let deadline = self.deadline_from(clock::now(), config.timeouts.request);
+        let ask = Ask {
+            version: forward.pinned.as_deref(),
+            sticky: self.sticky,
+            replayable: self.replayable(session),
+            uploading: self.uploading,
+            retries_left: config.retry.max_retries > 0,
+            purpose: forward.action.purpose(),
+            deadline,
+        };
+        let admitted = forward.model.admit(ask);
+        self.deadline = Some(deadline);
+        match admitted {
+            Ok(attempt) => {
+                self.next = Some(attempt);
+                None
+            }
+            Err(refused) => Some(self.turn_away(refused, shared)),
+        }
+    }
+
+    /// What a request is answered that no endpoint can take.
+    fn turn_away(&mut self, refused: Refused, shared: &Shared) -> Answer {
+        let answer = refused
+            .stand_in
+            .and_then(|stand_in| self.stand_in(&stand_in));
+        answer.unwrap_or_else(|| refuse(&nowhere(refused.refusal), shared))
+    }
+
+    /// The static answer to a request whose attempts have failed, where there is one.
+    pub(super) fn last_resort(&mut self, failure: Option<Failure>) -> Option<Answer> {
+        if self.refused.is_some() || !failure.is_some_and(Failure::is_the_endpoints) {
+            return None;
+        }
+        let (Some(forward), Some(routed)) = (&self.forward, &self.route) else {
+            return None;
+        };
+        let purpose = forward.action.purpose();
+        let stand_in = forward.model.give_up(&routed.chosen, routed.by, purpose)?;
+        self.stand_in(&stand_in)
+    }
+
+    /// Whether the static answer would take the place of an endpoint's.
+    pub(super) fn has_last_resort(&self) -> bool {
+        let (Some(forward), Some(routed)) = (&self.forward, &self.route) else {
+            return false;
+        };
+        let (model, purpose) = (&forward.model, forward.action.purpose());
+        model.give_up(&routed.chosen, routed.by, purpose).is_some()
+    }
+
+    /// Takes the static answer, and takes note of it.
+    fn stand_in(&mut self, stand_in: &StandIn) -> Option<Answer> {
+        let Forward { model, .. } = self.forward.as_ref()?;
+        let answer = model.config().static_answer.as_ref()?;
+        // A reload may have taken the version away; then nothing is counted for it.
+        self.route = model.version(&stand_in.chosen).map(|version| Routed {
+            version: Arc::clone(version),
+            chosen: Arc::clone(&stand_in.chosen),
+            by: stand_in.by,
+            kind: RouteKind::Static(stand_in.reason),
+        });
+        Some(Answer::of_config(answer))
+    }
+
+    /// When the answer must have begun, for a request that we have had whole
+    /// since `received`. The client's patience begins with its request; ours when
+    /// we have it, or a slow uploader would be out of time before it was begun.
+    pub(super) fn deadline_from(&self, received: Instant, ours: Duration) -> Instant {
+        let ours = received + ours;
+        let theirs = self
+            .patience
+            .and_then(|patience| self.began.checked_add(patience));
+        theirs.map_or(ours, |theirs| ours.min(theirs))
+    }
+}
+
+/// What a client is told whom no endpoint can take.
+fn nowhere(refusal: NoAttempt) -> Refusal {
+    let reason = match refusal {
+        NoAttempt::UnknownVersion => Reason::UnknownVersion,
+        NoAttempt::NoEndpoint | NoAttempt::NoBudget => Reason::NoEndpoint,
+        NoAttempt::NoRoom => Reason::QueueFull,
+        NoAttempt::NoTime => Reason::Deadline,
+    };
+    Refusal::new(reason, refusal.to_string())
+}
