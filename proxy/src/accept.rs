@@ -11,13 +11,16 @@
 //! 3. connections that have not sent their first request get a moment to do so,
 //!    then those that are idle are closed;
 //! 4. what still runs ends, or the grace period does.
+//!
+//! A connection speaks HTTP/1.1 or, when it begins with the preface of HTTP/2,
+//! that ([`h2`]).
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use aegis_listener::LastCall;
 use pingora_core::{
     apps::HttpServerApp,
-    protocols::{http::ServerSession, l4::stream::Stream},
+    protocols::{self, http::ServerSession, l4::stream::Stream},
 };
 use pingora_proxy::{HttpProxy, ProxyHttp};
 use tokio::{
@@ -28,6 +31,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{config::Drain, metrics::Metrics};
+
+mod h2;
 
 /// How long a connection without a request may hold up a drain.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(500);
@@ -43,6 +48,8 @@ pub struct Limits {
     pub read_timeout: Duration,
     /// How long a connection may wait for its next request.
     pub keepalive: Duration,
+    /// Requests at once on one HTTP/2 connection.
+    pub streams: u32,
 }
 
 /// Accepts connections for one proxy app.
@@ -165,15 +172,28 @@ where
         self.connections.spawn(async move {
             // Not `readable()`, which may say so when nothing is there: such a
             // connection would count as idle, and be closed under its request.
-            let mut byte = [0];
+            let mut start = [0; h2::PREFACE.len()];
             let spoke = tokio::select! {
                 biased;
-                spoke = timeout(limits.read_timeout, tcp.peek(&mut byte)) => matches!(spoke, Ok(Ok(1))),
-                () = silence_over.cancelled() => false,
+                spoke = timeout(limits.read_timeout, tcp.peek(&mut start)) => match spoke {
+                    Ok(Ok(spoke)) => spoke,
+                    _ => 0,
+                },
+                () = silence_over.cancelled() => 0,
             };
             drop(unspoken);
-            if spoke {
-                serve_connection(&proxy, tcp, limits, &closing).await;
+            let _ = tcp.set_nodelay(true);
+            if spoke == 0 {
+                // It closed, or never said a word.
+            } else if !h2::may_begin(&start[..spoke]) {
+                serve_http1(&proxy, Box::new(Stream::from(tcp)), limits, &closing).await;
+            } else if let Some(start) = h2::read_start(tcp, limits.read_timeout).await {
+                match start {
+                    h2::Start::Http1(stream) => serve_http1(&proxy, stream, limits, &closing).await,
+                    h2::Start::Http2(stream) => {
+                        h2::serve(&proxy, stream, limits, closing, silence_over).await;
+                    }
+                }
             }
             drop((open, room));
         });
@@ -181,17 +201,16 @@ where
 }
 
 /// Serves one HTTP/1.1 connection to its end.
-async fn serve_connection<SV>(
+async fn serve_http1<SV>(
     proxy: &Arc<HttpProxy<SV>>,
-    tcp: TcpStream,
+    stream: protocols::Stream,
     limits: Limits,
     closing: &watch::Receiver<bool>,
 ) where
     SV: ProxyHttp + Send + Sync + 'static,
     SV::CTX: Send + Sync + 'static,
 {
-    let _ = tcp.set_nodelay(true);
-    let mut session = ServerSession::new_http1(Box::new(Stream::from(tcp)));
+    let mut session = ServerSession::new_http1(stream);
     session.set_keepalive(Some(limits.keepalive.as_secs().max(1)));
     session.set_pipelining_enabled(true);
     loop {

@@ -137,7 +137,8 @@ impl Answer {
 /// Reads what is left of the body when it is short, and gives the connection
 /// up when it is not. Says whether nothing is left.
 async fn drain(session: &mut Session) -> Result<bool> {
-    if session.is_body_done() {
+    // On HTTP/2 what is left of a body is the stream's affair, not the connection's.
+    if session.is_body_done() || session.is_http2() {
         return Ok(true);
     }
     let left = content_length(session)

@@ -11,7 +11,7 @@
 //! Bodies that are longer than the replay limit, that would exceed the memory
 //! for all bodies together, or whose length is not known (chunked) stream
 //! through; those may be sent again only while pingora holds all that was read
-//! of them.
+//! of them. HTTP/2 announces no length and needs none ([`h2`]).
 
 use std::sync::{
     Arc,
@@ -20,6 +20,8 @@ use std::sync::{
 
 use bytes::{Bytes, BytesMut};
 use pingora_core::{Result, protocols::http::ServerSession};
+
+mod h2;
 
 /// What pingora itself keeps of a body (its `BODY_BUF_LIMIT`).
 const PINGORA_KEEPS: u64 = 64 * 1024;
@@ -52,8 +54,10 @@ pub enum Body {
     Streamed,
     /// All of it lies in pingora's buffer.
     InPingora,
-    /// All of it lies here; pingora's buffer holds its tail.
+    /// All of it lies here; pingora's buffer holds its tail, or its head.
     Kept(Kept),
+    /// What was read of it lies here; the rest follows as it comes in.
+    Begun(Kept),
 }
 
 /// A body that was read whole.
@@ -62,7 +66,9 @@ pub struct Kept {
     whole: Bytes,
     /// Whether the running attempt has been given the body.
     sent: bool,
-    _reserved: Reserved,
+    /// Whether more followed, which is not kept.
+    followed: bool,
+    _reserved: Option<Reserved>,
 }
 
 // === impl ReplayMemory ===
@@ -90,6 +96,17 @@ impl ReplayMemory {
 
 // === impl Reserved ===
 
+impl Reserved {
+    /// Takes more; false when there is not so much.
+    fn grow(&mut self, bytes: u64) -> bool {
+        let Some(mut more) = self.memory.reserve(bytes) else {
+            return false;
+        };
+        self.bytes += std::mem::take(&mut more.bytes);
+        true
+    }
+}
+
 impl Drop for Reserved {
     fn drop(&mut self) {
         self.memory.free.fetch_add(self.bytes, Ordering::AcqRel);
@@ -109,6 +126,9 @@ impl Body {
         limit: u64,
         memory: &Arc<ReplayMemory>,
     ) -> Result<Self> {
+        if let ServerSession::H2(session) = session {
+            return h2::read(session, limit, memory).await;
+        }
         match length {
             Some(length) if length <= PINGORA_KEEPS.min(limit) => {
                 session.enable_retry_buffering();
@@ -130,21 +150,39 @@ impl Body {
         match self {
             Self::Streamed | Self::InPingora => !pingora_truncated,
             Self::Kept(_) => true,
+            Self::Begun(kept) => !kept.followed,
         }
     }
 
     /// Makes the body ready for another attempt.
     pub fn rewind(&mut self) {
-        if let Self::Kept(kept) = self {
+        if let Self::Kept(kept) | Self::Begun(kept) = self {
             kept.sent = false;
         }
     }
 
-    /// Puts the whole body in the place of the tail that pingora kept.
+    /// Puts what is kept in the place of the part that pingora kept.
     pub fn fill(&mut self, chunk: &mut Option<Bytes>) {
-        if let Self::Kept(kept) = self {
-            *chunk = (!kept.sent).then(|| kept.whole.clone());
-            kept.sent = true;
+        match self {
+            Self::Streamed | Self::InPingora => {}
+            Self::Begun(kept) if kept.sent => kept.followed = true,
+            Self::Kept(kept) | Self::Begun(kept) => {
+                *chunk = (!kept.sent).then(|| kept.whole.clone());
+                kept.sent = true;
+            }
+        }
+    }
+}
+
+// === impl Kept ===
+
+impl Kept {
+    fn new(whole: Bytes, reserved: Option<Reserved>) -> Self {
+        Self {
+            whole,
+            sent: false,
+            followed: false,
+            _reserved: reserved,
         }
     }
 }
@@ -163,11 +201,7 @@ async fn read_long(session: &mut ServerSession, length: u64, reserved: Reserved)
             None => break,
         }
     }
-    Ok(Body::Kept(Kept {
-        whole: whole.freeze(),
-        sent: false,
-        _reserved: reserved,
-    }))
+    Ok(Body::Kept(Kept::new(whole.freeze(), Some(reserved))))
 }
 
 #[cfg(test)]
@@ -190,11 +224,7 @@ mod tests {
     #[test]
     fn a_kept_body_goes_out_once_an_attempt() {
         let memory = ReplayMemory::new(10);
-        let mut body = Body::Kept(Kept {
-            whole: Bytes::from_static(b"whole"),
-            sent: false,
-            _reserved: memory.reserve(5).expect("free"),
-        });
+        let mut body = Body::Kept(Kept::new(Bytes::from_static(b"whole"), memory.reserve(5)));
         for _ in 0..2 {
             let mut chunk = Some(Bytes::from_static(b"le"));
             body.fill(&mut chunk);
@@ -203,5 +233,32 @@ mod tests {
             assert_eq!(chunk, None);
             body.rewind();
         }
+    }
+
+    #[test]
+    fn a_body_that_was_begun_is_sent_again_until_more_has_followed() {
+        let memory = ReplayMemory::new(10);
+        let mut body = Body::Begun(Kept::new(Bytes::from_static(b"begun"), memory.reserve(5)));
+        for _ in 0..2 {
+            let mut chunk = Some(Bytes::from_static(b"be"));
+            body.fill(&mut chunk);
+            assert_eq!(chunk.as_deref(), Some(&b"begun"[..]));
+            assert!(body.replayable(false));
+            body.rewind();
+        }
+        body.fill(&mut Some(Bytes::from_static(b"be")));
+        let mut rest = Some(Bytes::from_static(b"rest"));
+        body.fill(&mut rest);
+        assert_eq!(rest.as_deref(), Some(&b"rest"[..]));
+        assert!(!body.replayable(false));
+    }
+
+    #[test]
+    fn a_share_that_grew_is_given_back_whole() {
+        let memory = ReplayMemory::new(100);
+        let mut share = memory.reserve(0).expect("nothing is always free");
+        assert!(share.grow(60) && share.grow(40) && !share.grow(1));
+        drop(share);
+        assert!(memory.reserve(100).is_some());
     }
 }

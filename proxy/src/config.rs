@@ -73,6 +73,8 @@ pub struct Drain {
 pub struct Limits {
     /// Client connections at once.
     pub max_connections: NonZeroU32,
+    /// Requests at once on one HTTP/2 connection.
+    pub max_h2_streams: NonZeroU32,
     /// The longest silence of a client in the middle of a request, or of an answer
     /// that it does not take.
     pub read_timeout: Duration,

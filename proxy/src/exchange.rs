@@ -208,8 +208,9 @@ impl Exchange {
         last: bool,
         rescues: &Arc<Rescues>,
     ) -> Result<()> {
-        match &mut self.body {
-            Body::Streamed => {
+        self.body.fill(chunk);
+        match self.body {
+            Body::Streamed | Body::Begun(_) => {
                 self.streamed += chunk.as_ref().map_or(0, |bytes| bytes.len() as u64);
                 if self.upload_until.is_some_and(|until| until <= clock::now()) {
                     self.refused = Some(self.too_slow());
@@ -220,7 +221,7 @@ impl Exchange {
                     return Err(Error::new_down(ErrorType::HTTPStatus(413)));
                 }
             }
-            body @ (Body::InPingora | Body::Kept(_)) => body.fill(chunk),
+            Body::InPingora | Body::Kept(_) => {}
         }
         // An answer that has begun already is not waited for.
         if last && self.progress.sent.is_none() && !self.progress.answered {
@@ -380,6 +381,7 @@ impl Exchange {
                     && content_length(session).unwrap_or(0) == 0
             }
             Body::InPingora | Body::Kept(_) => true,
+            Body::Begun(_) => false,
         }
     }
 }

@@ -181,6 +181,7 @@ fn acceptor(listener: TcpListener, shared: &Arc<Shared>, config: &Config) -> Acc
         connections: config.limits.max_connections.get() as usize,
         read_timeout: config.limits.read_timeout,
         keepalive: config.limits.keepalive_timeout,
+        streams: config.limits.max_h2_streams.get(),
     };
     Acceptor::new(
         listener,

@@ -42,10 +42,21 @@ impl Client {
     /// A client with an empty pool.
     #[must_use]
     pub fn new() -> Self {
+        Self::speaking(false)
+    }
+
+    /// A client that speaks HTTP/2 without being asked, on one connection.
+    #[must_use]
+    pub fn http2() -> Self {
+        Self::speaking(true)
+    }
+
+    fn speaking(http2: bool) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let mut builder = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
         builder.retry_canceled_requests(false);
+        builder.http2_only(http2);
         Self {
             inner: builder.build(connector),
         }

@@ -64,6 +64,7 @@ impl From<&Limits> for RawLimits {
     fn from(limits: &Limits) -> Self {
         Self {
             max_connections: u32::from(limits.max_connections).into(),
+            max_h2_streams: u32::from(limits.max_h2_streams).into(),
             read_timeout_ms: millis(limits.read_timeout),
             upload_timeout_ms: millis(limits.upload_timeout),
             keepalive_timeout_ms: millis(limits.keepalive_timeout),

@@ -32,6 +32,8 @@ const GIB: u64 = 1024 * MIB;
 pub(super) const DRAIN_MS: Range = range(0, HOUR_MS);
 /// `limits.max_connections`.
 pub(super) const CONNECTIONS: Range = range(1, 1_000_000);
+/// `limits.max_h2_streams`.
+pub(super) const H2_STREAMS: Range = range(1, 10_000);
 /// `limits.read_timeout_ms`, `limits.upload_timeout_ms`,
 /// `limits.keepalive_timeout_ms`.
 pub(super) const CLIENT_TIMEOUT_MS: Range = range(10, HOUR_MS);

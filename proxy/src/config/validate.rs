@@ -15,8 +15,8 @@ use aegis_config::{Faults, KeyPath};
 use super::{
     Config, Drain, Limits, Listen, Model, Name, Upstream, endpoint,
     ranges::{
-        BODY_BYTES, CLIENT_TIMEOUT_MS, CONNECTIONS, DRAIN_MS, IDLE_CONNECTIONS, IDLE_TIMEOUT_MS,
-        MAX_ENDPOINTS, MAX_MODELS, MAX_VERSIONS, REPLAY_MEMORY_BYTES,
+        BODY_BYTES, CLIENT_TIMEOUT_MS, CONNECTIONS, DRAIN_MS, H2_STREAMS, IDLE_CONNECTIONS,
+        IDLE_TIMEOUT_MS, MAX_ENDPOINTS, MAX_MODELS, MAX_VERSIONS, REPLAY_MEMORY_BYTES,
     },
     raw::{RawConfig, RawDrain, RawLimits, RawListen, RawModel, RawUpstream},
 };
@@ -81,6 +81,7 @@ fn limits(raw: &RawLimits, faults: &mut Faults<'_>) -> Limits {
     let mut scope = Scope::new("limits", faults);
     Limits {
         max_connections: scope.count("max_connections", raw.max_connections, CONNECTIONS),
+        max_h2_streams: scope.count("max_h2_streams", raw.max_h2_streams, H2_STREAMS),
         read_timeout: scope.millis("read_timeout_ms", raw.read_timeout_ms, CLIENT_TIMEOUT_MS),
         upload_timeout: scope.millis(
             "upload_timeout_ms",

@@ -175,11 +175,13 @@ impl Failure {
     #[must_use]
     pub fn of_client(error: &Error) -> Self {
         match error.etype() {
-            ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError => {
-                Self::ClientGone
-            }
+            // On HTTP/2 a client leaves by resetting its stream.
+            ErrorType::ConnectionClosed
+            | ErrorType::ReadError
+            | ErrorType::WriteError
+            | ErrorType::WriteTimedout
+            | ErrorType::H2Error => Self::ClientGone,
             ErrorType::ReadTimedout => Self::SlowUpload,
-            ErrorType::WriteTimedout => Self::ClientGone,
             _ => Self::BadBody,
         }
     }

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::ranges::{
-    BODY_BYTES, CLIENT_TIMEOUT_MS, CONNECTIONS, DRAIN_MS, IDLE_CONNECTIONS, IDLE_TIMEOUT_MS,
-    REPLAY_MEMORY_BYTES,
+    BODY_BYTES, CLIENT_TIMEOUT_MS, CONNECTIONS, DRAIN_MS, H2_STREAMS, IDLE_CONNECTIONS,
+    IDLE_TIMEOUT_MS, REPLAY_MEMORY_BYTES,
 };
 
 /// Where the proxy listens.
@@ -54,6 +54,9 @@ pub struct RawLimits {
     /// Client connections at once; further ones wait.
     #[schemars(range(min = CONNECTIONS.min, max = CONNECTIONS.max))]
     pub max_connections: u64,
+    /// Requests at once on one HTTP/2 connection of a client.
+    #[schemars(range(min = H2_STREAMS.min, max = H2_STREAMS.max))]
+    pub max_h2_streams: u64,
     /// The longest silence of a client in the middle of a request, or of an answer
     /// that it does not take, in milliseconds.
     #[schemars(range(min = CLIENT_TIMEOUT_MS.min, max = CLIENT_TIMEOUT_MS.max))]
@@ -114,6 +117,7 @@ impl Default for RawLimits {
     fn default() -> Self {
         Self {
             max_connections: 10_000,
+            max_h2_streams: 100,
             read_timeout_ms: 10_000,
             upload_timeout_ms: 60_000,
             keepalive_timeout_ms: 60_000,

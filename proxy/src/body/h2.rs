@@ -1,0 +1,52 @@
+//! Reads the body of an HTTP/2 request, so that it can be sent again.
+//!
+//! Its length is seldom announced (no client of gRPC does), so it cannot be known
+//! which read is the last, and pingora's buffer cannot be made to hold the tail as
+//! it does for HTTP/1.1. Here it holds the head: the first frame, of 16 KiB at
+//! most, is read through it, and the rest past it. All that pingora needs is to
+//! have something whose place the whole body takes.
+//!
+//! A body that proves too long to be kept goes on as a stream: what was read of it
+//! first, and then the rest as it comes in.
+
+use std::{future::poll_fn, sync::Arc};
+
+use bytes::BytesMut;
+use pingora_core::{ErrorType, OrErr, Result, protocols::http::v2::server::HttpSession};
+
+use super::{Body, Kept, ReplayMemory};
+
+/// Reads to the end, or until `limit` bytes are exceeded or the memory is full.
+///
+/// # Errors
+/// The client's: it went away.
+pub(super) async fn read(
+    session: &mut HttpSession,
+    limit: u64,
+    memory: &Arc<ReplayMemory>,
+) -> Result<Body> {
+    session.enable_retry_buffering();
+    let mut reserved = memory.reserve(0);
+    let mut whole = BytesMut::new();
+    while whole.is_empty() {
+        match session.read_body_bytes().await? {
+            Some(chunk) => whole = BytesMut::from(chunk),
+            None => return Ok(Body::InPingora),
+        }
+    }
+    let mut new = whole.len() as u64;
+    loop {
+        let kept = reserved.as_mut().is_some_and(|reserved| reserved.grow(new));
+        if !kept || whole.len() as u64 > limit {
+            return Ok(Body::Begun(Kept::new(whole.freeze(), reserved)));
+        }
+        match poll_fn(|context| session.poll_read_body_bytes(context)).await {
+            Some(chunk) => {
+                let chunk = chunk.or_err(ErrorType::ReadError, "while reading a body")?;
+                new = chunk.len() as u64;
+                whole.extend_from_slice(&chunk);
+            }
+            None => return Ok(Body::Kept(Kept::new(whole.freeze(), reserved))),
+        }
+    }
+}
