@@ -5,6 +5,10 @@ use http::{HeaderName, HeaderValue};
 /// Asks for a version, and says which version answered.
 pub const MODEL_VERSION: HeaderName = HeaderName::from_static("x-aegis-model-version");
 
+/// Names the model of a gRPC request whose message cannot be read on the way,
+/// because it is compressed.
+pub const MODEL: HeaderName = HeaderName::from_static("x-aegis-model");
+
 /// Says how the proxy came to that version: `split`, `pinned`, `fallback`, …
 pub const ROUTE: HeaderName = HeaderName::from_static("x-aegis-route");
 
@@ -22,6 +26,16 @@ pub const LOAD_REPORT_TEXT: HeaderValue = HeaderValue::from_static("text");
 
 /// A server's load.
 pub const LOAD_REPORT: HeaderName = HeaderName::from_static("endpoint-load-metrics");
+
+/// The client's patience, as gRPC writes it: `250m`.
+pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// How a gRPC call ended: a number, in the trailers or in the headers of an answer
+/// without a message.
+pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// Says more about [`GRPC_STATUS`], percent-encoded.
+pub const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// The client's patience in whole milliseconds.
 pub const REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-request-timeout-ms");

@@ -34,6 +34,7 @@ mod shape;
 mod tensor;
 mod text;
 
+pub mod grpc;
 pub mod headers;
 pub mod path;
 pub mod timeout;

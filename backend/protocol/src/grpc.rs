@@ -1,0 +1,28 @@
+//! The protocol over gRPC: methods, messages and how calls end.
+//!
+//! The message structs are written by hand beside the numbers that the protocol
+//! gives their fields, so that nothing is generated and no compiler of another
+//! language is needed; `prost` derives the codec.
+//!
+//! A proxy does not decode tensors. [`Target`] is the two fields that say where a
+//! request goes; every other field is skipped, wherever it stands. The version is
+//! set by appending its field: of a field that is there twice, a decoder takes the
+//! last, so nothing in front of it has to move.
+//!
+//! Sources: <https://github.com/kserve/open-inference-protocol> (the service),
+//! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md> (the framing),
+//! <https://protobuf.dev/programming-guides/encoding/> (the last one wins).
+
+mod code;
+mod frame;
+mod messages;
+mod method;
+
+pub use code::Code;
+pub use frame::{FrameError, Head, PREFIX, Versioner, frame, retarget};
+pub use messages::{
+    HealthCheckRequest, HealthCheckResponse, InferInputTensor, InferOutputTensor,
+    ModelInferRequest, ModelInferResponse, ModelReadyResponse, ModelStreamInferResponse,
+    ServerLiveResponse, ServerMetadataResponse, ServerReadyResponse, ServingStatus, Target,
+};
+pub use method::{Method, is_grpc};
