@@ -17,6 +17,7 @@ mod endpoint;
 mod fixed;
 mod leaves;
 mod name;
+mod place;
 mod policy;
 mod ranges;
 mod raw;
@@ -25,13 +26,22 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
 pub use aegis_config::Rejected;
 pub use name::{MAX_NAME_BYTES, Name, NameError};
-pub use raw::{BalanceWord, LogFormat, RawConfig};
+pub use place::{HostName, HostNameError, Place};
+pub use ranges::MAX_ENDPOINTS;
+pub use raw::{AddressFamilies, BalanceWord, LogFormat, RawConfig};
+pub(crate) use validate::is_itself;
 
 /// A configuration that is valid.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +56,8 @@ pub struct Config {
     pub limits: Limits,
     /// Connections to endpoints that wait for the next request.
     pub upstream: Upstream,
+    /// How the names of endpoints are resolved.
+    pub dns: Dns,
     /// What is served; at least one.
     pub models: BTreeMap<Name, Model>,
 }
@@ -97,6 +109,24 @@ pub struct Upstream {
     pub idle_timeout: Duration,
 }
 
+/// How the names of endpoints are resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// Who is asked; empty for those that the system names.
+    pub servers: Vec<SocketAddr>,
+    /// Which addresses of a name are endpoints.
+    pub families: AddressFamilies,
+    /// How long one question may take.
+    pub lookup_timeout: Duration,
+    /// The shortest time until a name is asked for again, whatever its TTL; also
+    /// the first one after a failure.
+    pub min_ttl: Duration,
+    /// The longest; not below `min_ttl`.
+    pub max_ttl: Duration,
+    /// Answers in a row without an address that take it out.
+    pub forget_after: NonZeroU32,
+}
+
 /// One model and how it is served.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
@@ -130,7 +160,7 @@ pub struct Version {
     /// Its part of the split, proportional; finite and not negative.
     pub weight: f64,
     /// Where it runs; at least one, each once.
-    pub endpoints: Vec<SocketAddr>,
+    pub endpoints: Vec<Place>,
 }
 
 /// By what a client stays with one version.
@@ -296,14 +326,25 @@ impl Config {
         diff::lines(old, self)
     }
 
-    /// How many (version, endpoint) pairs there are.
+    /// How many (version, endpoint) pairs there are, a name counting as one.
     #[must_use]
     pub fn endpoint_count(&self) -> usize {
+        self.places().count()
+    }
+
+    /// The host names among the endpoints, each once.
+    #[must_use]
+    pub fn hosts(&self) -> BTreeSet<&HostName> {
+        self.places().filter_map(Place::host).collect()
+    }
+
+    /// Every place of every version.
+    pub fn places(&self) -> impl Iterator<Item = &Place> {
         let versions = self
             .models
             .values()
             .flat_map(|model| model.versions.values());
-        versions.map(|version| version.endpoints.len()).sum()
+        versions.flat_map(|version| &version.endpoints)
     }
 }
 

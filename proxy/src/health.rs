@@ -29,7 +29,10 @@ use parking_lot::Mutex;
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use tokio::{sync::Semaphore, task::JoinHandle, time::Instant};
 
-use crate::config::{Config, HealthCheck, Name};
+use crate::{
+    config::{Config, HealthCheck, Name},
+    dns::Pools,
+};
 
 pub use verdict::{Check, Down, MAX_BODY_BYTES};
 
@@ -78,15 +81,20 @@ struct Task {
 // === impl Checks ===
 
 impl Checks {
-    /// Starts to check the endpoints of `config`. Call it within a tokio runtime.
+    /// Starts to check the endpoints in `pools`, as `config` says. Call it within a tokio runtime.
     #[must_use]
-    pub fn start(sink: Arc<dyn HealthSink>, config: &Config) -> Self {
-        Self::start_with_seed(sink, config, rand::random())
+    pub fn start(sink: Arc<dyn HealthSink>, config: &Config, pools: &Pools) -> Self {
+        Self::start_with_seed(sink, config, pools, rand::random())
     }
 
     /// As [`Checks::start`], with the same jitter for the same seed.
     #[must_use]
-    pub fn start_with_seed(sink: Arc<dyn HealthSink>, config: &Config, seed: u64) -> Self {
+    pub fn start_with_seed(
+        sink: Arc<dyn HealthSink>,
+        config: &Config,
+        pools: &Pools,
+        seed: u64,
+    ) -> Self {
         let mut checks = Self {
             sink,
             seed,
@@ -94,7 +102,7 @@ impl Checks {
             findings: Findings::default(),
             tasks: HashMap::new(),
         };
-        checks.follow(config);
+        checks.follow(config, pools);
         checks
     }
 
@@ -104,10 +112,10 @@ impl Checks {
         self.findings.clone()
     }
 
-    /// Checks exactly the endpoints of `config` from now on. New ones are asked
-    /// at once. Call it within a tokio runtime.
-    pub fn follow(&mut self, config: &Config) {
-        let wanted = wanted(config);
+    /// Checks exactly the endpoints in `pools` from now on. New ones are asked at
+    /// once. Call it within a tokio runtime.
+    pub fn follow(&mut self, config: &Config, pools: &Pools) {
+        let wanted = wanted(config, pools);
         self.tasks
             .retain(|target, task| wanted.get(target).is_some_and(|s| **s == task.settings));
         self.findings.retain(|target| wanted.contains_key(target));
@@ -145,18 +153,16 @@ impl fmt::Debug for Checks {
 }
 
 /// Every target of a configuration, with how it is checked.
-fn wanted(config: &Config) -> HashMap<Target, &HealthCheck> {
-    let mut wanted = HashMap::with_capacity(config.endpoint_count());
-    for (model_name, model) in &config.models {
-        for (name, version) in &model.versions {
-            for address in &version.endpoints {
-                let target = Target {
-                    model: model_name.clone(),
-                    version: name.clone(),
-                    address: *address,
-                };
-                wanted.insert(target, &model.health_check);
-            }
+fn wanted<'a>(config: &'a Config, pools: &Pools) -> HashMap<Target, &'a HealthCheck> {
+    let mut wanted = HashMap::new();
+    for (name, version, address) in pools.endpoints() {
+        if let Some(model) = config.models.get(name) {
+            let target = Target {
+                model: name.clone(),
+                version: version.clone(),
+                address,
+            };
+            wanted.insert(target, &model.health_check);
         }
     }
     wanted

@@ -29,9 +29,11 @@ use prometheus::{
 
 use crate::{
     config::{Config, Name},
+    dns::{LookupError, Pools},
     status::{HealthWord, Running},
 };
 
+use labels::{LOOKUP_FOUND, LOOKUP_RESULTS};
 pub use labels::{RETRY_REASONS, ReloadResult, RetryResult, STATIC_LABEL};
 pub use tracked::Tracked;
 pub use version::VersionMetrics;
@@ -64,6 +66,9 @@ pub struct Metrics {
     connections: IntGauge,
     generation: IntGauge,
     reloads: IntCounterVec,
+    lookups: IntCounterVec,
+    names_failing: IntGauge,
+    addresses_left_out: IntGauge,
 }
 
 // === impl Metrics ===
@@ -94,6 +99,9 @@ impl Metrics {
             connections: specs::CONNECTIONS.gauge(r)?,
             generation: specs::GENERATION.gauge(r)?,
             reloads: specs::RELOADS.counters(r)?,
+            lookups: specs::DNS_LOOKUPS.counters(r)?,
+            names_failing: specs::DNS_FAILING.gauge(r)?,
+            addresses_left_out: specs::DNS_LEFT_OUT.gauge(r)?,
             registry,
         };
         for reason in Reason::ALL {
@@ -101,6 +109,9 @@ impl Metrics {
         }
         for result in ReloadResult::ALL {
             metrics.reloads.with_label_values(&[result.label()]);
+        }
+        for result in LOOKUP_RESULTS {
+            metrics.lookups.with_label_values(&[result]);
         }
         Ok(metrics)
     }
@@ -111,13 +122,13 @@ impl Metrics {
         VersionMetrics::new(self, model, version)
     }
 
-    /// Gives every series of a configuration its 0, and takes away the series
-    /// of what is not in it.
-    pub fn reconcile(&self, config: &Config, generation: u64) {
+    /// Gives every series of a configuration and its endpoints its 0, and takes
+    /// away the series of what is not among them.
+    pub fn reconcile(&self, config: &Config, pools: &Pools, generation: u64) {
         self.generation
             .set(i64::try_from(generation).unwrap_or(i64::MAX));
-        series::create(self, config);
-        series::remove_stale(self, config);
+        series::create(self, config, pools);
+        series::remove_stale(self, config, pools);
     }
 
     /// A request left its version for another.
@@ -154,6 +165,12 @@ impl Metrics {
         self.reloads.with_label_values(&[result.label()]).inc();
     }
 
+    /// A name was looked up.
+    pub fn looked_up(&self, error: Option<&LookupError>) {
+        let result = error.map_or(LOOKUP_FOUND, LookupError::label);
+        self.lookups.with_label_values(&[result]).inc();
+    }
+
     /// Counts a request as in flight until the guard is dropped.
     pub fn request_in_flight(&self) -> Tracked {
         Tracked::new(&self.in_flight)
@@ -178,6 +195,10 @@ impl Metrics {
 
     /// Sets the gauges that describe state.
     pub fn show(&self, running: &Running) {
+        let failing = running.dns.names.values().filter(|name| name.failures > 0);
+        self.names_failing.set(to_gauge(failing.count()));
+        self.addresses_left_out
+            .set(to_gauge(running.dns.addresses_left_out));
         for (model, status) in &running.models {
             for (version, status) in &status.versions {
                 self.available
@@ -213,4 +234,8 @@ impl Metrics {
         TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)
     }
+}
+
+fn to_gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }

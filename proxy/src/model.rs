@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 
 use crate::{
     clock, config,
+    dns::Pools,
     lease::Lease,
     metrics::{Metrics, VersionMetrics},
     request::Action,
@@ -86,10 +87,11 @@ impl Model {
     pub fn build(
         name: &config::Name,
         config: &config::Model,
+        pools: &Pools,
         running: Option<&Arc<Self>>,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, ConfigError> {
-        let wanted = ModelConfig::try_from(config)?;
+        let wanted = config.decided_by(|version| pools.addresses(name, version))?;
         let version = |version| Arc::new(Version::new(name, version, metrics));
         let versions: Vec<_> = config.versions.keys().map(version).collect();
         let decider = match running {
@@ -116,6 +118,18 @@ impl Model {
             .policy
             .reconfigure(self.wanted.clone(), clock::now());
         decider.versions.clone_from(&self.versions);
+    }
+
+    /// Tells the shared policy where this generation's versions run now.
+    ///
+    /// # Errors
+    /// None in practice: a pool has each address once.
+    pub fn repool(&self, pools: &Pools) -> Result<(), ConfigError> {
+        let wanted = self
+            .config
+            .decided_by(|version| pools.addresses(&self.name, version))?;
+        self.decider.lock().policy.reconfigure(wanted, clock::now());
+        Ok(())
     }
 
     /// Its name.

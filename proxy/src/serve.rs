@@ -4,7 +4,8 @@
 //! data port ── accept.rs ── pingora ── shell.rs ──┐
 //! admin port ─ admin.rs ──────────────────────────┼── Shared: snapshot, policies, metrics
 //! file, SIGHUP, POST /reload ── reload.rs ────────┤
-//! active checks ── health.rs ─────────────────────┘
+//! active checks ── health.rs ─────────────────────┤
+//! names ── dns.rs ────────────────────────────────┘
 //! ```
 //!
 //! SIGTERM or SIGINT drains; a second one ends the process at once.
@@ -34,7 +35,8 @@ use crate::{
     admin::{self, Admin},
     clock,
     config::{self, Config},
-    health::Checks,
+    dns::SystemResolver,
+    follow::Followers,
     logging,
     metrics::Metrics,
     reload::{Applied, Apply, Reloader, Timing},
@@ -90,7 +92,7 @@ struct Signals {
 /// Takes a new configuration and tells everyone whom it concerns.
 struct Applier {
     shared: Arc<Shared>,
-    checks: Checks,
+    followers: Arc<Followers>,
 }
 
 /// Runs the proxy until it has drained.
@@ -120,11 +122,12 @@ async fn serve(path: PathBuf, text: String, config: Config) -> Result<(), StartE
         .map_err(|error| rejected(&path.display().to_string(), &error))?;
     let shared = Arc::new(shared);
 
-    let checks = Checks::start(Arc::clone(&shared) as _, &config);
-    let findings = checks.findings();
+    let resolver = Arc::new(SystemResolver::new(&config.dns));
+    let followers = Followers::start(&shared, resolver);
+    let findings = followers.findings();
     let applier = Applier {
         shared: Arc::clone(&shared),
-        checks,
+        followers,
     };
     let reloader = Reloader::new(
         &path,
@@ -263,9 +266,9 @@ impl Apply for Applier {
         let generation = if changes.is_empty() {
             running.generation()
         } else {
-            let taken = self.shared.take(config.clone());
+            let taken = self.shared.take(config);
             let generation = taken.map_err(|error| rejected(origin, &error))?;
-            self.checks.follow(&config);
+            self.followers.follow();
             generation
         };
         Ok(Applied {

@@ -5,6 +5,10 @@
 //! running one and swapped in with one store. A request takes the snapshot once
 //! and keeps what it took. Policies are carried over by model name, so that
 //! breakers, health and load estimates survive for what stays.
+//!
+//! What the names of endpoints stand for changes more often than the configuration:
+//! then the snapshot is replaced by one of the same generation that differs in
+//! nothing but its pools ([`Shared::repool`]).
 
 use std::{
     collections::HashMap,
@@ -22,19 +26,22 @@ use parking_lot::Mutex;
 use crate::{
     admin::Controls,
     body::ReplayMemory,
-    config::Config,
+    clock,
+    config::{Config, HostName},
+    dns::{Book, Pools},
     health::{Check, HealthSink, Target},
     metrics::Metrics,
     model::Model,
     rescue::Rescues,
-    status::{Running, StatusSource},
+    status::{DnsStatus, ModelStatus, Running, StatusSource},
 };
 
 /// One generation of the configuration, ready to serve.
 #[derive(Debug)]
 pub struct Snapshot {
     generation: u64,
-    config: Config,
+    config: Arc<Config>,
+    pools: Pools,
     models: HashMap<Arc<str>, Arc<Model>>,
 }
 
@@ -42,8 +49,9 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub struct Shared {
     snapshot: ArcSwap<Snapshot>,
-    /// Held while a configuration is taken, so that two never mix.
+    /// Held while a configuration or an answer is taken, so that two never mix.
     taking: Mutex<()>,
+    book: Book,
     metrics: Arc<Metrics>,
     replay_memory: Arc<ReplayMemory>,
     rescues: Arc<Rescues>,
@@ -56,18 +64,21 @@ impl Snapshot {
     fn build(
         generation: u64,
         config: Config,
+        book: &Book,
         old: Option<&Self>,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, ConfigError> {
+        let pools = Pools::of(&config, |host| book.addresses(host), old.map(Self::pools));
         let mut models = HashMap::with_capacity(config.models.len());
         for (name, model) in &config.models {
             let running = old.and_then(|old| old.model(name));
-            let model = Model::build(name, model, running, metrics)?;
+            let model = Model::build(name, model, &pools, running, metrics)?;
             models.insert(name.to_arc(), Arc::new(model));
         }
         Ok(Self {
             generation,
-            config,
+            config: Arc::new(config),
+            pools,
             models,
         })
     }
@@ -84,10 +95,26 @@ impl Snapshot {
         &self.config
     }
 
+    /// Where each version runs.
+    #[must_use]
+    pub fn pools(&self) -> &Pools {
+        &self.pools
+    }
+
     /// A model, by name.
     #[must_use]
     pub fn model(&self, name: &str) -> Option<&Arc<Model>> {
         self.models.get(name)
+    }
+
+    fn status(&self, model: &Model) -> ModelStatus {
+        let mut status = model.status();
+        for (version, status) in &mut status.versions {
+            if let Some(pool) = self.pools.pool(model.name(), version) {
+                status.add_names(pool);
+            }
+        }
+        status
     }
 
     /// All models.
@@ -105,10 +132,13 @@ impl Shared {
     /// What validation should have found; the message says what.
     pub fn new(config: Config, metrics: Arc<Metrics>) -> Result<Self, ConfigError> {
         let replay_memory = ReplayMemory::new(config.limits.replay_memory_bytes);
-        let snapshot = Snapshot::build(1, config, None, &metrics)?;
+        let book = Book::default();
+        book.follow(&config.hosts());
+        let snapshot = Snapshot::build(1, config, &book, None, &metrics)?;
         let shared = Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             taking: Mutex::new(()),
+            book,
             metrics,
             replay_memory,
             rescues: Arc::default(),
@@ -126,19 +156,54 @@ impl Shared {
         let _one_at_a_time = self.taking.lock();
         let old = self.snapshot.load();
         let generation = old.generation + 1;
-        let snapshot = Snapshot::build(generation, config, Some(&old), &self.metrics)?;
+        let snapshot = Snapshot::build(generation, config, &self.book, Some(&old), &self.metrics)?;
         for model in snapshot.models() {
             model.adopt();
         }
+        self.book.follow(&snapshot.config.hosts());
         self.snapshot.store(Arc::new(snapshot));
         self.reconcile_metrics();
         Ok(generation)
     }
 
+    /// Moves the pools to what the names of endpoints stand for now. Returns what
+    /// changed, one line a version.
+    pub fn repool(&self) -> Vec<String> {
+        let _one_at_a_time = self.taking.lock();
+        let old = self.snapshot.load();
+        let answered = |host: &HostName| self.book.addresses(host);
+        let pools = Pools::of(&old.config, answered, Some(&old.pools));
+        if pools == old.pools {
+            return Vec::new();
+        }
+        for model in old.models() {
+            if !pools.same_for(model.name(), &old.pools)
+                && let Err(error) = model.repool(&pools)
+            {
+                tracing::error!(model = %model.name(), %error, "its endpoints stay as they were");
+            }
+        }
+        let changes = pools.diff(&old.pools);
+        self.snapshot.store(Arc::new(Snapshot {
+            generation: old.generation,
+            config: Arc::clone(&old.config),
+            pools,
+            models: old.models.clone(),
+        }));
+        self.reconcile_metrics();
+        changes
+    }
+
     fn reconcile_metrics(&self) {
         let snapshot = self.snapshot();
         self.metrics
-            .reconcile(&snapshot.config, snapshot.generation);
+            .reconcile(&snapshot.config, &snapshot.pools, snapshot.generation);
+    }
+
+    /// What the names of endpoints were answered.
+    #[must_use]
+    pub fn book(&self) -> &Book {
+        &self.book
     }
 
     /// The running configuration.
@@ -208,13 +273,19 @@ impl Controls for Shared {
 impl StatusSource for Shared {
     fn running(&self) -> Running {
         let snapshot = self.snapshot_owned();
+        let names = self.book.status(clock::now());
+        let names = names.iter().map(|(name, host)| (name.clone(), host.into()));
         Running {
             generation: snapshot.generation,
             draining: self.is_draining(),
             models: snapshot
                 .models()
-                .map(|model| (model.name().to_string(), model.status()))
+                .map(|model| (model.name().to_string(), snapshot.status(model)))
                 .collect(),
+            dns: DnsStatus {
+                names: names.collect(),
+                addresses_left_out: self.book.left_out() + snapshot.pools.left_out(),
+            },
         }
     }
 }

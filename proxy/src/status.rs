@@ -13,7 +13,10 @@ use aegis_policy::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::reload::Report;
+use crate::{
+    dns::{HostStatus, Origin, Pool},
+    reload::Report,
+};
 
 /// Tells the running state.
 pub trait StatusSource: Send + Sync + 'static {
@@ -44,6 +47,35 @@ pub struct Running {
     pub draining: bool,
     /// Every model, by name.
     pub models: BTreeMap<String, ModelStatus>,
+    /// The names of endpoints.
+    #[serde(default)]
+    pub dns: DnsStatus,
+}
+
+/// What the names of endpoints stand for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DnsStatus {
+    /// Every name.
+    pub names: BTreeMap<String, NameStatus>,
+    /// Addresses that are not used because there are too many.
+    pub addresses_left_out: usize,
+}
+
+/// One name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NameStatus {
+    /// How many addresses it has, those that are about to go included.
+    pub addresses: usize,
+    /// Those among them that the last answer lacked.
+    pub missing: usize,
+    /// How long ago the last answer came; none before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_seconds_ago: Option<f64>,
+    /// Lookups that failed since.
+    pub failures: u32,
+    /// Why the last one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// Where the configuration comes from.
@@ -84,6 +116,13 @@ pub struct VersionStatus {
 pub struct EndpointStatus {
     /// Where it is.
     pub address: SocketAddr,
+    /// The name that it is an address of, as in the file; none where the file
+    /// lists the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The file has it no more, and it stays until this name is first answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_for: Option<String>,
     /// What active checks say.
     pub health: HealthWord,
     /// What the last check found, when it did not pass.
@@ -226,6 +265,21 @@ impl ModelStatus {
     }
 }
 
+// === impl VersionStatus ===
+
+impl VersionStatus {
+    /// Says of every endpoint which name it comes from.
+    pub fn add_names(&mut self, pool: &Pool) {
+        for endpoint in &mut self.endpoints {
+            match pool.get(&endpoint.address) {
+                Some(Origin::Named(place)) => endpoint.name = Some(place.to_string()),
+                Some(Origin::KeptFor(place)) => endpoint.kept_for = Some(place.to_string()),
+                Some(Origin::Listed) | None => {}
+            }
+        }
+    }
+}
+
 // === impl EndpointStatus ===
 
 impl EndpointStatus {
@@ -251,6 +305,8 @@ impl From<&PolicyEndpoint> for EndpointStatus {
     fn from(endpoint: &PolicyEndpoint) -> Self {
         Self {
             address: endpoint.address,
+            name: None,
+            kept_for: None,
             health: endpoint.health.into(),
             health_detail: None,
             breaker: endpoint.breaker.into(),
@@ -276,6 +332,18 @@ impl From<&PolicyEndpoint> for EndpointStatus {
             requests: endpoint.attempts,
             failures: endpoint.failures,
             slow: endpoint.slow,
+        }
+    }
+}
+
+impl From<&HostStatus> for NameStatus {
+    fn from(host: &HostStatus) -> Self {
+        Self {
+            addresses: host.addresses,
+            missing: host.missing,
+            answered_seconds_ago: host.answered.as_ref().map(Duration::as_secs_f64),
+            failures: host.failures,
+            error: host.error.as_ref().map(ToString::to_string),
         }
     }
 }

@@ -105,7 +105,16 @@ impl Upstream {
     ///
     /// When there is no free port.
     pub async fn start(model: &str, version: &str) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Self::start_at(([127, 0, 0, 1], 0).into(), model, version).await
+    }
+
+    /// The same at an address that the test chooses: endpoints of one name share a port.
+    ///
+    /// # Errors
+    ///
+    /// When the address is taken.
+    pub async fn start_at(address: SocketAddr, model: &str, version: &str) -> Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let state = State {
             standing: Play::Answer,

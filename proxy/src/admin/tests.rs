@@ -15,8 +15,9 @@ use tokio::{
 use super::*;
 use crate::{
     config::{self, Config},
+    dns::Pools,
     reload::{Applied, Apply, Reloader, Timing},
-    status::{BreakerWord, HealthWord, ModelStatus},
+    status::{BreakerWord, DnsStatus, HealthWord, ModelStatus},
 };
 
 const CONFIG: &str = r#"
@@ -80,7 +81,7 @@ impl Rig {
         symlink(&real, &path).unwrap();
         let config = config::parse("proxy.toml", CONFIG).unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
-        metrics.reconcile(&config, 1);
+        metrics.reconcile(&config, &Pools::listed(&config), 1);
         let timing = Timing {
             poll: Duration::from_hours(1),
             ..Timing::default()
@@ -176,6 +177,7 @@ fn running() -> Running {
         generation: 1,
         draining: false,
         models: [("digits".to_owned(), model)].into(),
+        dns: DnsStatus::default(),
     }
 }
 

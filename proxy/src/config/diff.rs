@@ -4,11 +4,11 @@
 //! share changes, also when its own weight does not: raising the canary from 10
 //! to 50 takes traffic from the others.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::collections::BTreeSet;
 
 use aegis_config::KeyPath;
 
-use super::{Config, Model, RawConfig, Version, leaves, raw::RawModel};
+use super::{Config, Model, Place, RawConfig, Version, leaves, raw::RawModel};
 
 /// Endpoints that one line names; the rest is counted.
 const NAMED: usize = 16;
@@ -84,11 +84,14 @@ fn version(
         ));
     }
     let path = path.key("endpoints");
-    let old: BTreeSet<SocketAddr> = old.endpoints.iter().copied().collect();
-    let new: BTreeSet<SocketAddr> = new.endpoints.iter().copied().collect();
+    let old: BTreeSet<&Place> = old.endpoints.iter().collect();
+    let new: BTreeSet<&Place> = new.endpoints.iter().collect();
     for (what, endpoints) in [("added", &new - &old), ("removed", &old - &new)] {
         if !endpoints.is_empty() {
-            lines.push(format!("{path}: {what} {}", list(endpoints.iter())));
+            lines.push(format!(
+                "{path}: {what} {}",
+                list(endpoints.iter().copied())
+            ));
         }
     }
 }
@@ -127,7 +130,7 @@ fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
-fn list<'a>(endpoints: impl ExactSizeIterator<Item = &'a SocketAddr>) -> String {
+fn list<'a>(endpoints: impl ExactSizeIterator<Item = &'a Place>) -> String {
     let more = endpoints.len().saturating_sub(NAMED);
     let mut names: Vec<String> = endpoints.take(NAMED).map(ToString::to_string).collect();
     if more > 0 {

@@ -9,10 +9,10 @@ use std::{collections::BTreeMap, time::Duration};
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    Balance, Breaker, Config, Drain, HealthCheck, Limits, Listen, Model, Name, Retry, StaticAnswer,
-    Sticky, Timeouts, Upstream, Version,
+    Balance, Breaker, Config, Dns, Drain, HealthCheck, Limits, Listen, Model, Name, Retry,
+    StaticAnswer, Sticky, Timeouts, Upstream, Version,
     raw::{
-        RawBalance, RawBreaker, RawConfig, RawDrain, RawHealthCheck, RawLimits, RawListen,
+        RawBalance, RawBreaker, RawConfig, RawDns, RawDrain, RawHealthCheck, RawLimits, RawListen,
         RawModel, RawRetry, RawStaticAnswer, RawSticky, RawTimeouts, RawUpstream, RawVersion,
     },
 };
@@ -37,6 +37,7 @@ impl From<&Config> for RawConfig {
             drain: (&config.drain).into(),
             limits: (&config.limits).into(),
             upstream: (&config.upstream).into(),
+            dns: (&config.dns).into(),
             models: by_name(&config.models),
         }
     }
@@ -79,6 +80,19 @@ impl From<&Upstream> for RawUpstream {
         Self {
             max_idle_connections: u32::from(upstream.max_idle_connections).into(),
             idle_timeout_ms: millis(upstream.idle_timeout),
+        }
+    }
+}
+
+impl From<&Dns> for RawDns {
+    fn from(dns: &Dns) -> Self {
+        Self {
+            servers: dns.servers.iter().map(ToString::to_string).collect(),
+            families: dns.families,
+            lookup_timeout_ms: millis(dns.lookup_timeout),
+            min_ttl_ms: millis(dns.min_ttl),
+            max_ttl_ms: millis(dns.max_ttl),
+            forget_after: u32::from(dns.forget_after).into(),
         }
     }
 }

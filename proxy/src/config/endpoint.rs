@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use super::place::{HostName, HostNameError, Place};
+
 /// Why a text is not an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum AddressError {
@@ -13,9 +15,13 @@ pub(super) enum AddressError {
     Brackets(String),
     #[error("expected a port from 0 to 65535, got {0:?}")]
     Port(String),
-    #[error("host names are not resolved; expected an address such as 10.0.0.1:8000, got {0:?}")]
+    #[error(
+        "host names are not resolved here; expected an address such as 10.0.0.1:8000, got {0:?}"
+    )]
     HostName(String),
-    #[error("an endpoint needs a port from 1 to 65535, got 0")]
+    #[error("expected an address such as 10.0.0.1:8000 or a host name and a port, got {0:?}: {1}")]
+    BadHostName(String, #[source] HostNameError),
+    #[error("a server needs a port from 1 to 65535, got 0")]
     PortZero,
 }
 
@@ -24,13 +30,35 @@ pub(super) fn listener(text: &str) -> Result<SocketAddr, AddressError> {
     text.parse().map_err(|_| explain(text))
 }
 
-/// An address to connect to.
-pub(super) fn endpoint(text: &str) -> Result<SocketAddr, AddressError> {
-    let address = listener(text)?;
-    if address.port() == 0 {
+/// The address of a server that is asked.
+pub(super) fn server(text: &str) -> Result<SocketAddr, AddressError> {
+    match listener(text)? {
+        address if address.port() == 0 => Err(AddressError::PortZero),
+        address => Ok(address),
+    }
+}
+
+/// An address to connect to, or a name that stands for some.
+pub(super) fn endpoint(text: &str) -> Result<Place, AddressError> {
+    let (place, port) = match listener(text) {
+        Ok(address) => (Place::Address(address), address.port()),
+        Err(AddressError::HostName(_)) => named(text)?,
+        Err(other) => return Err(other),
+    };
+    if port == 0 {
         return Err(AddressError::PortZero);
     }
-    Ok(address)
+    Ok(place)
+}
+
+fn named(text: &str) -> Result<(Place, u16), AddressError> {
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    let port = port
+        .parse()
+        .map_err(|_| AddressError::Port(port.to_owned()))?;
+    let host =
+        HostName::new(host).map_err(|error| AddressError::BadHostName(text.to_owned(), error))?;
+    Ok((Place::Named { host, port }, port))
 }
 
 /// Says what is wrong with a text that does not parse.
@@ -55,12 +83,13 @@ fn explain(text: &str) -> AddressError {
 
 #[cfg(test)]
 mod tests {
-    use super::{AddressError, endpoint, listener};
+    use super::{AddressError, HostNameError, endpoint, listener};
 
     #[test]
-    fn both_families_are_taken() {
-        assert_eq!(endpoint("10.0.0.1:80").unwrap().port(), 80);
-        assert!(endpoint("[fd00::1]:80").unwrap().is_ipv6());
+    fn both_families_and_names_are_taken() {
+        for text in ["10.0.0.1:80", "[fd00::1]:80", "pods.models.svc:80"] {
+            assert_eq!(endpoint(text).unwrap().to_string(), text);
+        }
         assert_eq!(listener("0.0.0.0:0").unwrap().port(), 0);
     }
 
@@ -74,10 +103,24 @@ mod tests {
             ("::1:80", AddressError::Brackets(s("::1:80"))),
             ("10.0.0.1:x", AddressError::Port(s("x"))),
             ("10.0.0.1:70000", AddressError::Port(s("70000"))),
-            ("backend:8000", AddressError::HostName(s("backend:8000"))),
             ("10.0.0.1:0", AddressError::PortZero),
+            ("backend:0", AddressError::PortZero),
+            (
+                "10.0.0.256:80",
+                AddressError::BadHostName(s("10.0.0.256:80"), HostNameError::Number),
+            ),
+            (
+                "no such:80",
+                AddressError::BadHostName(s("no such:80"), HostNameError::Character),
+            ),
         ] {
             assert_eq!(endpoint(text), Err(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn a_listener_has_no_name() {
+        let error = AddressError::HostName("backend:8000".to_owned());
+        assert_eq!(listener("backend:8000"), Err(error));
     }
 }

@@ -1,28 +1,42 @@
 //! What decisions are taken by, from what the file says.
 
+use std::net::SocketAddr;
+
 use aegis_policy::{
     BalanceBy, BalanceConfig, BreakerConfig, BudgetConfig, ConfigError, HealthConfig, ModelConfig,
     RetryConfig, Rules, VersionConfig,
 };
 
-use super::{Balance, BalanceWord, Breaker, HealthCheck, Model, Name, Retry, Version};
+use super::{Balance, BalanceWord, Breaker, HealthCheck, Model, Name, Retry};
 
-/// Fails for no model that came out of [`parse`](super::parse): both sides
-/// state the same rules, and a test holds them together.
-impl TryFrom<&Model> for ModelConfig {
-    type Error = ConfigError;
+// === impl Model ===
 
-    fn try_from(model: &Model) -> Result<Self, ConfigError> {
-        let versions = model.versions.iter().map(version).collect();
+impl Model {
+    /// What decisions about it depend on; `endpoints` says where each version
+    /// runs at present.
+    ///
+    /// # Errors
+    /// For no model that came out of [`parse`](super::parse) and endpoints that
+    /// are each there once: both sides state the same rules, and a test holds
+    /// them together.
+    pub fn decided_by(
+        &self,
+        endpoints: impl Fn(&Name) -> Vec<SocketAddr>,
+    ) -> Result<ModelConfig, ConfigError> {
+        let versions = self.versions.iter().map(|(name, version)| VersionConfig {
+            name: name.to_arc(),
+            weight: version.weight,
+            endpoints: endpoints(name),
+        });
         let rules = Rules {
-            breaker: (&model.breaker).into(),
-            health: (&model.health_check).into(),
-            balance: (&model.balance).into(),
-            retry: (&model.retry).into(),
-            pinned_fallback: model.pinned_fallback,
-            static_answer: model.static_answer.is_some(),
+            breaker: (&self.breaker).into(),
+            health: (&self.health_check).into(),
+            balance: (&self.balance).into(),
+            retry: (&self.retry).into(),
+            pinned_fallback: self.pinned_fallback,
+            static_answer: self.static_answer.is_some(),
         };
-        Self::new(versions, &model.fallback, rules)
+        ModelConfig::new(versions.collect(), &self.fallback, rules)
     }
 }
 
@@ -84,13 +98,5 @@ impl From<&HealthCheck> for HealthConfig {
             healthy_after: check.healthy_after.get(),
             unhealthy_after: check.unhealthy_after.get(),
         }
-    }
-}
-
-fn version((name, version): (&Name, &Version)) -> VersionConfig {
-    VersionConfig {
-        name: name.to_arc(),
-        weight: version.weight,
-        endpoints: version.endpoints.clone(),
     }
 }

@@ -45,6 +45,14 @@ pub(super) const REPLAY_MEMORY_BYTES: Range = range(0, 64 * GIB);
 pub(super) const IDLE_CONNECTIONS: Range = range(1, 100_000);
 /// `upstream.idle_timeout_ms`.
 pub(super) const IDLE_TIMEOUT_MS: Range = range(10, HOUR_MS);
+/// `dns.lookup_timeout_ms`.
+pub(super) const DNS_TIMEOUT_MS: Range = range(10, 60 * SECOND_MS);
+/// `dns.min_ttl_ms`, `dns.max_ttl_ms`.
+pub(super) const TTL_MS: Range = range(10, HOUR_MS);
+/// `dns.forget_after`.
+pub(super) const FORGET_AFTER: Range = range(1, 1_000);
+/// The most of `dns.servers`.
+pub(super) const MAX_DNS_SERVERS: usize = 8;
 /// `breaker.consecutive_failures`, `health_check.*_after`.
 pub(super) const IN_A_ROW: Range = range(1, 1_000);
 /// `breaker.half_open_*`.
@@ -88,8 +96,9 @@ pub(super) const UPSTREAM_MS: Range = range(1, DAY_MS);
 pub(super) const MAX_MODELS: usize = 1_000;
 /// See [`MAX_MODELS`].
 pub(super) const MAX_VERSIONS: usize = 1_000;
-/// The most endpoints, over all versions: each is checked on its own.
-pub(super) const MAX_ENDPOINTS: usize = 10_000;
+/// The most endpoints, over all versions: each is checked on its own. Names count
+/// once in the file, and by their addresses while it runs.
+pub const MAX_ENDPOINTS: usize = 10_000;
 /// The longest fallback chain.
 pub(super) const MAX_FALLBACK: usize = 8;
 /// The longest `health_check.path`.

@@ -32,6 +32,8 @@ pub struct RawConfig {
     /// Connections to endpoints that wait for the next request. A change needs a
     /// restart.
     pub upstream: RawUpstream,
+    /// How the host names of endpoints are resolved. A change needs a restart.
+    pub dns: RawDns,
     /// What is served, by model name; all of it can change while the proxy runs.
     /// At least one. A name has 1 to 128
     /// characters of `A-Z a-z 0-9 . _ -`.

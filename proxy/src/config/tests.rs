@@ -104,14 +104,14 @@ fn weights_must_be_numbers_of_which_one_is_above_zero() {
 }
 
 #[test]
-fn endpoints_must_be_addresses_and_each_there_once() {
+fn endpoints_must_be_addresses_or_names_and_each_there_once() {
     let text = r#"
 [models.a.versions.1]
 weight = 1
 endpoints = [
   "10.0.0.1:8000",
   "10.0.0.1",
-  "backend:8000",
+  "back end:8000",
   "10.0.0.1:0",
   "10.0.0.1:8000",
   "[fd00::1]:8000",
@@ -128,7 +128,7 @@ endpoints = [
             (
                 7,
                 "models.a.versions.1.endpoints[2]",
-                "host names are not resolved",
+                "a host name has only letters",
             ),
             (
                 8,

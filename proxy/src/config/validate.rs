@@ -13,12 +13,13 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use aegis_config::{Faults, KeyPath};
 
 use super::{
-    Config, Drain, Limits, Listen, Model, Name, Upstream, endpoint,
+    Config, Dns, Drain, Limits, Listen, Model, Name, Upstream, endpoint,
     ranges::{
-        BODY_BYTES, CLIENT_TIMEOUT_MS, CONNECTIONS, DRAIN_MS, H2_STREAMS, IDLE_CONNECTIONS,
-        IDLE_TIMEOUT_MS, MAX_ENDPOINTS, MAX_MODELS, MAX_VERSIONS, REPLAY_MEMORY_BYTES,
+        BODY_BYTES, CLIENT_TIMEOUT_MS, CONNECTIONS, DNS_TIMEOUT_MS, DRAIN_MS, FORGET_AFTER,
+        H2_STREAMS, IDLE_CONNECTIONS, IDLE_TIMEOUT_MS, MAX_DNS_SERVERS, MAX_ENDPOINTS, MAX_MODELS,
+        MAX_VERSIONS, REPLAY_MEMORY_BYTES, TTL_MS,
     },
-    raw::{RawConfig, RawDrain, RawLimits, RawListen, RawModel, RawUpstream},
+    raw::{RawConfig, RawDns, RawDrain, RawLimits, RawListen, RawModel, RawUpstream},
 };
 use scope::Scope;
 
@@ -28,6 +29,7 @@ pub(super) fn config(raw: &RawConfig, faults: &mut Faults<'_>) -> Option<Config>
     let limits = limits(&raw.limits, faults);
     let drain = drain(&raw.drain, faults);
     let upstream = upstream(&raw.upstream, faults);
+    let dns = dns(&raw.dns, faults);
     let models = models(&raw.models, listen, faults);
     let listen = listen?;
     faults.is_empty().then_some(Config {
@@ -36,6 +38,7 @@ pub(super) fn config(raw: &RawConfig, faults: &mut Faults<'_>) -> Option<Config>
         drain,
         limits,
         upstream,
+        dns,
         models,
     })
 }
@@ -112,6 +115,42 @@ fn upstream(raw: &RawUpstream, faults: &mut Faults<'_>) -> Upstream {
         ),
         idle_timeout: scope.millis("idle_timeout_ms", raw.idle_timeout_ms, IDLE_TIMEOUT_MS),
     }
+}
+
+fn dns(raw: &RawDns, faults: &mut Faults<'_>) -> Dns {
+    let mut scope = Scope::new("dns", faults);
+    if raw.servers.len() > MAX_DNS_SERVERS {
+        let got = raw.servers.len();
+        let message = format!("expected at most {MAX_DNS_SERVERS} servers, got {got}");
+        scope.fault("servers", message);
+    }
+    let mut servers = Vec::with_capacity(raw.servers.len());
+    for (i, text) in raw.servers.iter().enumerate() {
+        match endpoint::server(text) {
+            Ok(server) => servers.push(server),
+            Err(error) => scope.element_fault("servers", i, error.to_string()),
+        }
+    }
+    let dns = Dns {
+        servers,
+        families: raw.families,
+        lookup_timeout: scope.millis("lookup_timeout_ms", raw.lookup_timeout_ms, DNS_TIMEOUT_MS),
+        min_ttl: scope.millis("min_ttl_ms", raw.min_ttl_ms, TTL_MS),
+        max_ttl: scope.millis("max_ttl_ms", raw.max_ttl_ms, TTL_MS),
+        forget_after: scope.count("forget_after", raw.forget_after, FORGET_AFTER),
+    };
+    if dns.max_ttl < dns.min_ttl {
+        let (least, got) = (raw.min_ttl_ms, raw.max_ttl_ms);
+        let message = format!("expected at least min_ttl_ms, {least}, got {got}");
+        scope.fault("max_ttl_ms", message);
+    }
+    dns
+}
+
+/// Whether the proxy would reach itself there, and ask itself for ever.
+pub(crate) fn is_itself(endpoint: SocketAddr, data: SocketAddr) -> bool {
+    let anywhere = data.ip().is_unspecified() && endpoint.ip().is_loopback();
+    endpoint.port() == data.port() && (anywhere || endpoint.ip() == data.ip())
 }
 
 fn models(

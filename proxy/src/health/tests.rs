@@ -14,7 +14,10 @@ use tokio::{
 use super::{
     Check, Checks, Down, Findings, HealthSink, JITTER, MAX_BODY_BYTES, Target, jittered, probe,
 };
-use crate::config::{self, Config, Name};
+use crate::{
+    config::{self, Config, Name},
+    dns::Pools,
+};
 
 /// Answers every request with the same bytes, and remembers the requests.
 struct Server {
@@ -202,7 +205,7 @@ async fn a_silent_endpoint_is_down_after_the_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let sink = Arc::new(Recorder::default());
-    let checks = Checks::start_with_seed(sink.clone(), &config(&[address], 20), 1);
+    let checks = start(sink.clone(), &config(&[address], 20));
     until("the check times out", || {
         let timeout = Check::Down(Down::Timeout {
             after: Duration::from_millis(20),
@@ -217,19 +220,27 @@ async fn a_silent_endpoint_is_down_after_the_timeout() {
     assert_eq!(finding.as_deref(), Some("no answer within 20 ms"));
 }
 
+fn start(sink: Arc<Recorder>, config: &Config) -> Checks {
+    Checks::start_with_seed(sink, config, &Pools::listed(config), 1)
+}
+
+fn follow(checks: &mut Checks, config: &Config) {
+    checks.follow(config, &Pools::listed(config));
+}
+
 #[tokio::test]
 async fn checks_follow_the_configuration_and_leave_what_stays_alone() {
     let (stays, goes, comes) = (Server::up().await, Server::up().await, Server::up().await);
     let sink = Arc::new(Recorder::default());
     let both = config(&[stays.address, goes.address], 500);
-    let mut checks = Checks::start_with_seed(sink.clone(), &both, 1);
+    let mut checks = start(sink.clone(), &both);
     until("both are checked", || {
         stays.count() >= 2 && goes.count() >= 2
     })
     .await;
     let task = checks.tasks[&target(stays.address)].handle.id();
 
-    checks.follow(&config(&[stays.address, comes.address], 500));
+    follow(&mut checks, &config(&[stays.address, comes.address], 500));
     assert_eq!(
         checks.tasks[&target(stays.address)].handle.id(),
         task,
@@ -241,7 +252,7 @@ async fn checks_follow_the_configuration_and_leave_what_stays_alone() {
     until("the others go on", || stays.count() >= others + 5).await;
     assert!(goes.count() <= at_most, "what went is still checked");
 
-    checks.follow(&config(&[stays.address], 400));
+    follow(&mut checks, &config(&[stays.address], 400));
     let restarted = checks.tasks[&target(stays.address)].handle.id();
     assert_ne!(restarted, task, "new settings take a new task");
     drop(checks);
@@ -256,14 +267,14 @@ async fn checks_follow_the_configuration_and_leave_what_stays_alone() {
 async fn findings_are_kept_for_what_is_down_and_leave_with_it() {
     let server = Server::answering("HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n").await;
     let sink = Arc::new(Recorder::default());
-    let mut checks = Checks::start_with_seed(sink, &config(&[server.address], 500), 1);
+    let mut checks = start(sink, &config(&[server.address], 500));
     let findings = checks.findings();
     let target = target(server.address);
     until("it is found down", || findings.of(&target).is_some()).await;
     assert_eq!(findings.of(&target).as_deref(), Some("answered 500"));
 
     let other = Server::up().await;
-    checks.follow(&config(&[other.address], 500));
+    follow(&mut checks, &config(&[other.address], 500));
     assert_eq!(findings.of(&target), None);
 }
 

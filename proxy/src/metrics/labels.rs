@@ -15,6 +15,20 @@ pub const RETRY_REASONS: [&str; 8] = [
     "error_5xx",
 ];
 
+/// A name that was looked up has addresses.
+pub(super) const LOOKUP_FOUND: &str = "found";
+
+/// How looking a name up can end: that, or the label of a
+/// [`LookupError`](crate::dns::LookupError).
+pub(super) const LOOKUP_RESULTS: [&str; 6] = [
+    LOOKUP_FOUND,
+    "no_such_name",
+    "no_address",
+    "timeout",
+    "refused",
+    "failed",
+];
+
 /// Whether a failed attempt was followed by another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryResult {
@@ -128,7 +142,21 @@ pub(super) fn code_index(status: u16) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{CODE_LABELS, code_index, code_label};
+    use super::{CODE_LABELS, LOOKUP_RESULTS, code_index, code_label};
+    use crate::dns::LookupError;
+
+    #[test]
+    fn every_failed_lookup_has_one_label_of_a_closed_set() {
+        for error in [
+            LookupError::NoSuchName,
+            LookupError::NoAddress,
+            LookupError::Timeout,
+            LookupError::Refused(String::new()),
+            LookupError::Failed(String::new()),
+        ] {
+            assert!(LOOKUP_RESULTS[1..].contains(&error.label()), "{error}");
+        }
+    }
 
     #[test]
     fn every_status_has_one_label_of_a_closed_set() {

@@ -1,6 +1,6 @@
 //! Which series there are: those of the configuration, and no others.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, net::SocketAddr};
 
 use aegis_policy::{BreakerState, FallbackReason, TripReason};
 use prometheus::{
@@ -13,10 +13,16 @@ use super::{
     client_side::{label, series},
     specs::{self, Spec},
 };
-use crate::config::{Config, Model, Name, Version};
+use crate::{
+    config::{Config, Model, Name, Version},
+    dns::Pools,
+};
 
 /// Gives every series of a configuration its 0.
-pub(super) fn create(metrics: &Metrics, config: &Config) {
+pub(super) fn create(metrics: &Metrics, config: &Config, pools: &Pools) {
+    for (model, version, address) in pools.endpoints() {
+        create_endpoint(metrics, model, version, address);
+    }
     for (model_name, model) in &config.models {
         for (name, version) in &model.versions {
             create_version(metrics, model_name, name, version);
@@ -45,15 +51,16 @@ fn create_version(metrics: &Metrics, model: &Name, name: &Name, version: &Versio
         .with_label_values(&labels)
         .set(version.weight);
     metrics.available.with_label_values(&labels);
-    for endpoint in &version.endpoints {
-        let endpoint = endpoint.to_string();
-        let labels = [&**model, &**name, &endpoint];
-        metrics.breaker_state.with_label_values(&labels);
-        metrics.endpoint_healthy.with_label_values(&labels);
-        for (to, reason) in moves() {
-            let labels = [&**model, &**name, &endpoint, to, reason];
-            metrics.breaker_transitions.with_label_values(&labels);
-        }
+}
+
+fn create_endpoint(metrics: &Metrics, model: &Name, version: &Name, address: SocketAddr) {
+    let endpoint = address.to_string();
+    let labels = [&**model, &**version, &endpoint];
+    metrics.breaker_state.with_label_values(&labels);
+    metrics.endpoint_healthy.with_label_values(&labels);
+    for (to, reason) in moves() {
+        let labels = [&**model, &**version, &endpoint, to, reason];
+        metrics.breaker_transitions.with_label_values(&labels);
     }
 }
 
@@ -85,9 +92,9 @@ fn moves() -> impl Iterator<Item = (&'static str, &'static str)> {
 
 /// Takes away the series of models, versions and endpoints that are not
 /// configured.
-pub(super) fn remove_stale(metrics: &Metrics, config: &Config) {
+pub(super) fn remove_stale(metrics: &Metrics, config: &Config, pools: &Pools) {
     let version = |metric: &Metric| has_version(config, metric, "model_version");
-    let endpoints = endpoints(config);
+    let endpoints = labels_of(pools);
     let endpoint = |metric: &Metric| {
         let key = ["model", "model_version", "endpoint"].map(|name| label(metric, name).to_owned());
         endpoints.contains(&key)
@@ -115,21 +122,11 @@ pub(super) fn remove_stale(metrics: &Metrics, config: &Config) {
 }
 
 /// The labels of every endpoint.
-fn endpoints(config: &Config) -> HashSet<[String; 3]> {
-    let mut endpoints = HashSet::with_capacity(config.endpoint_count());
-    for (model_name, model) in &config.models {
-        for (name, version) in &model.versions {
-            for endpoint in &version.endpoints {
-                let key = [
-                    model_name.to_string(),
-                    name.to_string(),
-                    endpoint.to_string(),
-                ];
-                endpoints.insert(key);
-            }
-        }
-    }
+fn labels_of(pools: &Pools) -> HashSet<[String; 3]> {
+    let endpoints = pools.endpoints();
     endpoints
+        .map(|(model, version, at)| [model.to_string(), version.to_string(), at.to_string()])
+        .collect()
 }
 
 fn retain<B: MetricVecBuilder>(metrics: &MetricVec<B>, spec: &Spec, keep: impl Fn(&Metric) -> bool)

@@ -91,6 +91,15 @@ specs! {
     RELOADS: Counter "aegis_proxy_config_reloads_total"
         ["result"],
         "Readings of a changed configuration file, and those that were asked for";
+    DNS_LOOKUPS: Counter "aegis_proxy_dns_lookups_total"
+        ["result"],
+        "Lookups of the names of endpoints, by how they ended";
+    DNS_FAILING: Gauge "aegis_proxy_dns_names_failing"
+        [],
+        "Names of endpoints whose last lookup failed, so that their last known addresses serve on";
+    DNS_LEFT_OUT: Gauge "aegis_proxy_dns_addresses_left_out"
+        [],
+        "Addresses of names that are not used, because there are too many";
     WAITING: Gauge "aegis_inference_queue_depth"
         ["model", "model_version", "via"],
         "Requests that have been sent to the version and have no answer yet, as seen by the proxy";

@@ -8,7 +8,10 @@ use aegis_policy::{
 use aegis_protocol::Reason;
 
 use super::{LATENCY_BUCKETS, Metrics, RetryResult, specs};
-use crate::config::{self, Config, Name};
+use crate::{
+    config::{self, Config, Name},
+    dns::Pools,
+};
 
 const TWO: &str = r#"
 [models.digits]
@@ -29,6 +32,11 @@ fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
+fn reconcile(metrics: &Metrics, text: &str, generation: u64) {
+    let config = config(text);
+    metrics.reconcile(&config, &Pools::listed(&config), generation);
+}
+
 fn scrape(metrics: &Metrics) -> String {
     String::from_utf8(metrics.render().unwrap()).unwrap()
 }
@@ -47,7 +55,7 @@ fn value(text: &str, series: &str) -> f64 {
 #[test]
 fn every_series_of_a_configuration_is_there_at_zero() {
     let metrics = Metrics::new().unwrap();
-    metrics.reconcile(&config(TWO), 3);
+    reconcile(&metrics, TWO, 3);
     let text = scrape(&metrics);
     let labels = "model=\"digits\",model_version=\"2\"";
     for series in [
@@ -83,7 +91,7 @@ fn every_series_of_a_configuration_is_there_at_zero() {
 #[test]
 fn a_request_is_counted_once_in_each_of_its_metrics() {
     let metrics = Metrics::new().unwrap();
-    metrics.reconcile(&config(TWO), 1);
+    reconcile(&metrics, TWO, 1);
     let version = metrics.version(&name("digits"), &name("2"));
     version.answered(RouteKind::Split, 200, Duration::from_millis(30));
     version.answered(RouteKind::Pinned, 200, Duration::from_millis(170));
@@ -138,7 +146,7 @@ fn a_request_is_counted_once_in_each_of_its_metrics() {
 #[test]
 fn what_goes_takes_its_series_with_it_and_what_stays_keeps_its_counts() {
     let metrics = Metrics::new().unwrap();
-    metrics.reconcile(&config(TWO), 1);
+    reconcile(&metrics, TWO, 1);
     let stays = metrics.version(&name("digits"), &name("1"));
     stays.answered(RouteKind::Split, 200, Duration::from_millis(1));
     let goes = metrics.version(&name("digits"), &name("2"));
@@ -149,7 +157,7 @@ fn what_goes_takes_its_series_with_it_and_what_stays_keeps_its_counts() {
 weight = 1
 endpoints = ["10.0.0.1:1"]
 "#;
-    metrics.reconcile(&config(smaller), 2);
+    reconcile(&metrics, smaller, 2);
     // A request that was under way when its version went.
     goes.answered(RouteKind::Split, 200, Duration::from_millis(1));
     let text = scrape(&metrics);
@@ -159,14 +167,14 @@ endpoints = ["10.0.0.1:1"]
     let series = "aegis_proxy_requests_total{code=\"200\",kind=\"split\",model=\"digits\",model_version=\"1\"}";
     assert!((value(&text, series) - 1.0).abs() < f64::EPSILON);
 
-    metrics.reconcile(&config(&TWO.replace("digits", "letters")), 3);
+    reconcile(&metrics, &TWO.replace("digits", "letters"), 3);
     assert!(!scrape(&metrics).contains("digits"));
 }
 
 #[test]
 fn events_are_counted_under_their_reasons() {
     let metrics = Metrics::new().unwrap();
-    metrics.reconcile(&config(TWO), 1);
+    reconcile(&metrics, TWO, 1);
     metrics.breaker_moved(
         "digits",
         &Transition {
@@ -202,7 +210,7 @@ fn events_are_counted_under_their_reasons() {
 #[test]
 fn names_are_declared_once_and_everything_declared_is_exported() {
     let metrics = Metrics::new().unwrap();
-    metrics.reconcile(&config(TWO), 1);
+    reconcile(&metrics, TWO, 1);
     let text = scrape(&metrics);
     let exported: BTreeSet<&str> = text
         .lines()

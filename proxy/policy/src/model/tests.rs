@@ -442,10 +442,6 @@ fn configurations_that_make_no_sense_are_refused() {
     };
     assert!(matches!(new(vec![], &[]), ConfigError::Split(_)));
     assert!(matches!(
-        new(vec![version("1", 1.0, &[])], &[]),
-        ConfigError::NoEndpoint { .. }
-    ));
-    assert!(matches!(
         new(vec![version("1", 1.0, &[1, 1])], &[]),
         ConfigError::DuplicateEndpoint { .. }
     ));

@@ -59,8 +59,9 @@ pub struct RawVersion {
     /// 0 takes only pinned requests and fallback. Must be given.
     #[schemars(range(min = 0.0, max = aegis_policy::split::MAX_WEIGHT))]
     pub weight: Option<f64>,
-    /// Addresses and ports where it runs: `10.0.0.1:8000` or `[fd00::1]:8000`.
-    /// At least one.
+    /// Where it runs: `10.0.0.1:8000`, `[fd00::1]:8000`, or a host name, which
+    /// stands for all its addresses and is resolved again and again:
+    /// `pods.models.svc:8000`. At least one.
     #[schemars(length(min = 1, max = MAX_ENDPOINTS))]
     pub endpoints: Vec<String>,
 }

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::ranges::{
-    BODY_BYTES, CLIENT_TIMEOUT_MS, CONNECTIONS, DRAIN_MS, H2_STREAMS, IDLE_CONNECTIONS,
-    IDLE_TIMEOUT_MS, REPLAY_MEMORY_BYTES,
+    BODY_BYTES, CLIENT_TIMEOUT_MS, CONNECTIONS, DNS_TIMEOUT_MS, DRAIN_MS, FORGET_AFTER, H2_STREAMS,
+    IDLE_CONNECTIONS, IDLE_TIMEOUT_MS, MAX_DNS_SERVERS, REPLAY_MEMORY_BYTES, TTL_MS,
 };
 
 /// Where the proxy listens.
@@ -89,6 +89,47 @@ pub struct RawUpstream {
     pub idle_timeout_ms: u64,
 }
 
+/// How the host names of endpoints are resolved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Dns")]
+pub struct RawDns {
+    /// Name servers by address and port; empty for those of `/etc/resolv.conf`,
+    /// with its search domains.
+    #[schemars(length(max = MAX_DNS_SERVERS))]
+    pub servers: Vec<String>,
+    /// Which addresses of a name are endpoints. Where every pod has one of each
+    /// family, choose one, or every pod is there twice.
+    pub families: AddressFamilies,
+    /// How long a name server may take, in milliseconds; it is asked twice.
+    #[schemars(range(min = DNS_TIMEOUT_MS.min, max = DNS_TIMEOUT_MS.max))]
+    pub lookup_timeout_ms: u64,
+    /// A name is asked for again when its TTL is over, but not before this, in
+    /// milliseconds, ± 10 %. After a failure too; each further one doubles it.
+    #[schemars(range(min = TTL_MS.min, max = TTL_MS.max))]
+    pub min_ttl_ms: u64,
+    /// And not later than this, in milliseconds, ± 10 %.
+    #[schemars(range(min = TTL_MS.min, max = TTL_MS.max))]
+    pub max_ttl_ms: u64,
+    /// Answers in a row without an address that take it out. More than a few where
+    /// the name server answers with a changing part of the addresses.
+    #[schemars(range(min = FORGET_AFTER.min, max = FORGET_AFTER.max))]
+    pub forget_after: u64,
+}
+
+/// Which addresses of a name are asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AddressFamilies {
+    /// All of them.
+    #[default]
+    Both,
+    /// IPv4 only.
+    Ipv4,
+    /// IPv6 only.
+    Ipv6,
+}
+
 // === impl RawListen ===
 
 impl Default for RawListen {
@@ -134,6 +175,21 @@ impl Default for RawUpstream {
         Self {
             max_idle_connections: 1_024,
             idle_timeout_ms: 30_000,
+        }
+    }
+}
+
+// === impl RawDns ===
+
+impl Default for RawDns {
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            families: AddressFamilies::default(),
+            lookup_timeout_ms: 2_000,
+            min_ttl_ms: 1_000,
+            max_ttl_ms: 60_000,
+            forget_after: 2,
         }
     }
 }

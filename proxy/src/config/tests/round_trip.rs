@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use aegis_policy::ModelConfig;
 use proptest::{collection::btree_map, prelude::*};
 
-use crate::config::{
-    RawConfig, parse,
-    raw::{RawBreaker, RawHealthCheck, RawModel, RawStaticAnswer, RawVersion},
+use crate::{
+    config::{
+        RawConfig, parse,
+        raw::{RawBreaker, RawHealthCheck, RawModel, RawStaticAnswer, RawVersion},
+    },
+    dns::Pools,
 };
 
 fn name() -> impl Strategy<Value = String> {
@@ -16,13 +18,14 @@ fn name() -> impl Strategy<Value = String> {
 
 fn version() -> impl Strategy<Value = RawVersion> {
     let weight = prop_oneof![Just(0.0), 0.0..=1e6, Just(1e6), Just(f64::MIN_POSITIVE)];
-    let endpoints = proptest::collection::btree_set((any::<[u8; 4]>(), 1..=u16::MAX), 1..4);
+    let address = (any::<[u8; 4]>(), 1..=u16::MAX)
+        .prop_map(|endpoint| std::net::SocketAddr::from(endpoint).to_string());
+    let named = ("([a-z0-9]{1,5}\\.){0,2}[a-z]{1,5}", 1..=u16::MAX)
+        .prop_map(|(host, port)| format!("{host}:{port}"));
+    let endpoints = proptest::collection::btree_set(prop_oneof![address, named], 1..4);
     (weight, endpoints).prop_map(|(weight, endpoints)| RawVersion {
         weight: Some(weight),
-        endpoints: endpoints
-            .into_iter()
-            .map(|(ip, port)| std::net::SocketAddr::from((ip, port)).to_string())
-            .collect(),
+        endpoints: endpoints.into_iter().collect(),
     })
 }
 
@@ -101,8 +104,10 @@ proptest! {
     fn whatever_is_taken_can_be_decided_by(models in valid()) {
         let raw = RawConfig { models, ..RawConfig::default() };
         let config = parse("a", &toml::to_string(&raw).unwrap()).unwrap();
-        for model in config.models.values() {
-            prop_assert!(ModelConfig::try_from(model).is_ok());
+        let pools = Pools::listed(&config);
+        for (name, model) in &config.models {
+            let decided = model.decided_by(|version| pools.addresses(name, version));
+            prop_assert!(decided.is_ok());
         }
     }
 

@@ -2,16 +2,16 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::SocketAddr,
     sync::Arc,
 };
 
 use aegis_policy::split::MAX_WEIGHT;
 use http::HeaderName;
 
-use super::{scope::Scope, static_answer};
+use super::{is_itself, scope::Scope, static_answer};
 use crate::config::{
-    Balance, Breaker, HealthCheck, Listen, Model, Name, Retry, Sticky, Timeouts, Version, endpoint,
+    Balance, Breaker, HealthCheck, Listen, Model, Name, Place, Retry, Sticky, Timeouts, Version,
+    endpoint,
     ranges::{
         BUDGET_PER_SECOND, BUDGET_RATIO, CHECK_MS, DECAY_MS, FACTOR, IN_A_ROW, IN_FLIGHT, LEASE_MS,
         MAX_FALLBACK, MAX_PATH_BYTES, OPEN_MS, PROBES, RATIO, REPLAY_BYTES, RETRIES, SLOW_MS,
@@ -114,43 +114,39 @@ fn version(raw: &RawVersion, listen: Option<Listen>, mut scope: Scope<'_, '_>) -
     }
 }
 
-fn endpoints(raw: &[String], listen: Option<Listen>, scope: &mut Scope<'_, '_>) -> Vec<SocketAddr> {
+fn endpoints(raw: &[String], listen: Option<Listen>, scope: &mut Scope<'_, '_>) -> Vec<Place> {
     if raw.is_empty() {
         scope.overall_fault(
             "endpoints",
             "expected at least one endpoint such as \"10.0.0.1:8000\"",
         );
     }
-    let mut seen: HashMap<SocketAddr, usize> = HashMap::new();
+    let mut seen: HashMap<Place, usize> = HashMap::new();
     let mut endpoints = Vec::with_capacity(raw.len());
     for (i, text) in raw.iter().enumerate() {
         match endpoint::endpoint(text) {
             Err(error) => scope.element_fault("endpoints", i, error.to_string()),
-            Ok(address) if seen.contains_key(&address) => {
-                let first = seen[&address];
+            Ok(place) if seen.contains_key(&place) => {
+                let first = seen[&place];
                 scope.element_fault(
                     "endpoints",
                     i,
-                    format!("{address} is endpoints[{first}] already"),
+                    format!("{place} is endpoints[{first}] already"),
                 );
             }
-            Ok(address) if listen.is_some_and(|listen| is_itself(address, listen.data)) => {
+            Ok(Place::Address(address))
+                if listen.is_some_and(|listen| is_itself(address, listen.data)) =>
+            {
                 let message = format!("{address} is the proxy's own data port");
                 scope.element_fault("endpoints", i, message);
             }
-            Ok(address) => {
-                seen.insert(address, i);
-                endpoints.push(address);
+            Ok(place) => {
+                seen.insert(place.clone(), i);
+                endpoints.push(place);
             }
         }
     }
     endpoints
-}
-
-/// Whether the proxy would reach itself there, and ask itself for ever.
-fn is_itself(endpoint: SocketAddr, data: SocketAddr) -> bool {
-    let anywhere = data.ip().is_unspecified() && endpoint.ip().is_loopback();
-    endpoint.port() == data.port() && (anywhere || endpoint.ip() == data.ip())
 }
 
 fn sticky(raw: &RawSticky, mut scope: Scope<'_, '_>) -> Option<Sticky> {

@@ -179,3 +179,35 @@ fn the_plain_ways_to_choose_do_what_they_say() {
     let counts = chosen(&mut world, 4_000);
     assert!(counts[&1] > 800, "latency does not count: {counts:?}");
 }
+
+#[test]
+fn a_version_that_runs_nowhere_yet_leaves_its_traffic_and_takes_it_when_it_does() {
+    let nowhere = || vec![version("1", 1.0, &[1]), version("2", 9.0, &[])];
+    let mut world = World::ready(config(nowhere(), &["1"]));
+    assert!(world.policy.can_serve());
+    for _ in 0..100 {
+        let attempt = world.start(None);
+        assert_eq!(&*attempt.version, "1");
+        world.record(attempt.permit, OK);
+    }
+    let pinned = world.ask(Some("2"));
+    let refusal = world.policy.start(pinned, world.now, &mut world.rng);
+    assert_eq!(refusal.unwrap_err(), Refusal::NoEndpoint);
+
+    let somewhere = vec![version("1", 1.0, &[1]), version("2", 9.0, &[2])];
+    world.reload(config(somewhere, &["1"]));
+    world.check("2", at(2), CheckResult::Up);
+    assert!(chosen(&mut world, 1_000)[&2] > 800);
+    world.reload(config(nowhere(), &["1"]));
+    assert_eq!(chosen(&mut world, 100)[&1], 100);
+}
+
+#[test]
+fn endpoints_that_all_go_at_once_give_way_to_those_that_come() {
+    let mut world = World::ready(config(vec![version("1", 1.0, &[1, 2])], &[]));
+    world.reload(config(vec![version("1", 1.0, &[3, 4])], &[]));
+    // None of them was checked yet, and all of them are better than none.
+    let counts = chosen(&mut world, 100);
+    assert_eq!(counts.values().sum::<usize>(), 100);
+    assert!(counts.keys().all(|port| [3, 4].contains(port)));
+}

@@ -1,0 +1,306 @@
+//! Where each version runs at present: the file's addresses, and those that its
+//! names have.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use crate::config::{Config, HostName, MAX_ENDPOINTS, Name, Place, Version, is_itself};
+
+/// The endpoints of one version, with where they come from.
+pub type Pool = BTreeMap<SocketAddr, Origin>;
+
+/// Where an endpoint comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The file lists it.
+    Listed,
+    /// It is an address of this name.
+    Named(Place),
+    /// It is there no more, and stays until this name is answered for the first time.
+    KeptFor(Place),
+}
+
+/// Every pool of a configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pools {
+    /// By model, then by version.
+    pools: BTreeMap<Name, BTreeMap<Name, Pool>>,
+    /// Addresses over the limit.
+    left_out: usize,
+}
+
+/// Builds [`Pools`] within the limit.
+struct Builder<'a> {
+    config: &'a Config,
+    room: usize,
+    left_out: usize,
+}
+
+// === impl Pools ===
+
+impl Pools {
+    /// The pools of `config` where `answered` tells the addresses of a name, none
+    /// before its first answer. `former` are the pools that run.
+    ///
+    /// Addresses that the file lists come first when there are too many.
+    #[must_use]
+    pub fn of(
+        config: &Config,
+        answered: impl Fn(&HostName) -> Option<Vec<IpAddr>>,
+        former: Option<&Self>,
+    ) -> Self {
+        let places = config.places();
+        let listed = places.filter(|place| place.host().is_none()).count();
+        let mut builder = Builder {
+            config,
+            room: MAX_ENDPOINTS.saturating_sub(listed),
+            left_out: 0,
+        };
+        let mut pools = BTreeMap::new();
+        for (name, model) in &config.models {
+            let mut versions = BTreeMap::new();
+            for (version_name, version) in &model.versions {
+                let former = former.and_then(|former| former.pool(name, version_name));
+                let pool = builder.pool(version, &answered, former);
+                versions.insert(version_name.clone(), pool);
+            }
+            pools.insert(name.clone(), versions);
+        }
+        Self {
+            pools,
+            left_out: builder.left_out,
+        }
+    }
+
+    /// The pools of a configuration of whose names nothing is known.
+    #[must_use]
+    pub fn listed(config: &Config) -> Self {
+        Self::of(config, |_| None, None)
+    }
+
+    /// The pool of a version.
+    #[must_use]
+    pub fn pool(&self, model: &str, version: &str) -> Option<&Pool> {
+        self.pools.get(model)?.get(version)
+    }
+
+    /// The addresses of a version, in order.
+    #[must_use]
+    pub fn addresses(&self, model: &str, version: &str) -> Vec<SocketAddr> {
+        let pool = self.pool(model, version);
+        pool.into_iter().flat_map(Pool::keys).copied().collect()
+    }
+
+    /// Every endpoint: model, version, address.
+    pub fn endpoints(&self) -> impl Iterator<Item = (&Name, &Name, SocketAddr)> {
+        self.versions()
+            .flat_map(|(model, version, pool)| pool.keys().map(move |at| (model, version, *at)))
+    }
+
+    /// Whether a model's pools are the same in both.
+    #[must_use]
+    pub fn same_for(&self, model: &str, other: &Self) -> bool {
+        self.pools.get(model) == other.pools.get(model)
+    }
+
+    /// Addresses that are not used because there are too many in all.
+    #[must_use]
+    pub fn left_out(&self) -> usize {
+        self.left_out
+    }
+
+    /// What changed since `old`, one line a version, for the audit log.
+    #[must_use]
+    pub fn diff(&self, old: &Self) -> Vec<String> {
+        let empty = Pool::new();
+        let mut lines = Vec::new();
+        for (model, version, pool) in self.versions() {
+            let old = old.pool(model, version).unwrap_or(&empty);
+            let added = listed(pool.keys().filter(|at| !old.contains_key(at)));
+            let removed = listed(old.keys().filter(|at| !pool.contains_key(at)));
+            let mut line = format!("models.{model}.versions.{version}:");
+            for (what, list) in [(" added ", &added), (" removed ", &removed)] {
+                if !list.is_empty() {
+                    line = [&line, what, list].concat();
+                }
+            }
+            if !(added.is_empty() && removed.is_empty()) {
+                lines.push(line);
+            }
+        }
+        lines
+    }
+
+    fn versions(&self) -> impl Iterator<Item = (&Name, &Name, &Pool)> {
+        self.pools.iter().flat_map(|(model, versions)| {
+            versions
+                .iter()
+                .map(move |(version, pool)| (model, version, pool))
+        })
+    }
+}
+
+/// Addresses that one line names; the rest is counted.
+const NAMED: usize = 16;
+
+fn listed<'a>(addresses: impl Iterator<Item = &'a SocketAddr>) -> String {
+    let mut names: Vec<String> = addresses.map(ToString::to_string).collect();
+    if names.len() > NAMED {
+        let more = names.len() - NAMED;
+        names.truncate(NAMED);
+        names.push(format!("{more} more"));
+    }
+    names.join(", ")
+}
+
+// === impl Builder ===
+
+impl Builder<'_> {
+    fn pool(
+        &mut self,
+        version: &Version,
+        answered: &impl Fn(&HostName) -> Option<Vec<IpAddr>>,
+        former: Option<&Pool>,
+    ) -> Pool {
+        let mut pool = Pool::new();
+        for place in &version.endpoints {
+            if let Place::Address(address) = place {
+                pool.insert(*address, Origin::Listed);
+            }
+        }
+        let mut unanswered = None;
+        for place in &version.endpoints {
+            let Some(host) = place.host() else { continue };
+            match answered(host) {
+                None => unanswered = unanswered.or(Some(place)),
+                Some(ips) => {
+                    for ip in ips {
+                        self.add(&mut pool, place.at(ip), Origin::Named(place.clone()));
+                    }
+                }
+            }
+        }
+        if let (Some(name), Some(former)) = (unanswered, former) {
+            for (address, origin) in former {
+                if !is_current(origin, *address, version) {
+                    self.add(&mut pool, *address, Origin::KeptFor(name.clone()));
+                }
+            }
+        }
+        pool
+    }
+
+    fn add(&mut self, pool: &mut Pool, address: SocketAddr, origin: Origin) {
+        if pool.contains_key(&address) || is_itself(address, self.config.listen.data) {
+            return;
+        }
+        if self.room == 0 {
+            self.left_out += 1;
+            return;
+        }
+        self.room -= 1;
+        pool.insert(address, origin);
+    }
+}
+
+/// Whether what an endpoint came from is in the file still: then that alone says
+/// whether it stays.
+fn is_current(origin: &Origin, address: SocketAddr, version: &Version) -> bool {
+    match origin {
+        Origin::Listed => version.endpoints.contains(&Place::Address(address)),
+        Origin::Named(place) => version.endpoints.contains(place),
+        Origin::KeptFor(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    fn config(endpoints: &str) -> Config {
+        let text = format!("[models.m.versions.1]\nweight = 1\nendpoints = [{endpoints}]\n");
+        parse("test.toml", &text).unwrap()
+    }
+
+    fn ip(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    fn named(pools: &Pools) -> Vec<String> {
+        let addresses = pools.addresses("m", "1");
+        addresses.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_name_stands_for_its_addresses_at_its_port() {
+        let config = config(r#""10.0.0.9:1", "pods:80", "pods:81""#);
+        let pools = Pools::of(&config, |_| Some(vec![ip(1), ip(2)]), None);
+        let expected = [
+            "10.0.0.1:80",
+            "10.0.0.1:81",
+            "10.0.0.2:80",
+            "10.0.0.2:81",
+            "10.0.0.9:1",
+        ];
+        assert_eq!(named(&pools), expected);
+        let pool = pools.pool("m", "1").unwrap();
+        assert_eq!(pool[&"10.0.0.9:1".parse().unwrap()], Origin::Listed);
+        let origin = &pool[&"10.0.0.2:81".parse().unwrap()];
+        assert!(matches!(origin, Origin::Named(place) if place.to_string() == "pods:81"));
+    }
+
+    #[test]
+    fn an_address_that_comes_twice_is_one_endpoint_and_the_proxy_itself_none() {
+        let config = config(r#""10.0.0.1:80", "pods:80", "self:8080""#);
+        let answered = |host: &HostName| {
+            Some(match host.as_ref() {
+                "self" => vec![IpAddr::from([127, 0, 0, 1])],
+                _ => vec![ip(1)],
+            })
+        };
+        let pools = Pools::of(&config, answered, None);
+        assert_eq!(named(&pools), ["10.0.0.1:80"]);
+    }
+
+    #[test]
+    fn what_ran_stays_until_the_name_that_replaces_it_is_answered() {
+        let old = Pools::listed(&config(r#""10.0.0.1:1", "10.0.0.2:1""#));
+        let new = config(r#""10.0.0.2:1", "pods:80""#);
+        let kept = Pools::of(&new, |_| None, Some(&old));
+        assert_eq!(named(&kept), ["10.0.0.1:1", "10.0.0.2:1"]);
+        let still = Pools::of(&new, |_| None, Some(&kept));
+        assert_eq!(still, kept, "also after the next lookup that fails");
+        let after = Pools::of(&new, |_| Some(vec![ip(3)]), Some(&still));
+        assert_eq!(named(&after), ["10.0.0.2:1", "10.0.0.3:80"]);
+        assert_eq!(
+            after.diff(&still),
+            ["models.m.versions.1: added 10.0.0.3:80 removed 10.0.0.1:1"]
+        );
+    }
+
+    #[test]
+    fn an_address_that_its_own_name_lost_is_not_kept_for_another() {
+        let config = config(r#""pods:80", "never:80""#);
+        let answer =
+            |last: u8| move |host: &HostName| (host.as_ref() == "pods").then(|| vec![ip(last)]);
+        let before = Pools::of(&config, answer(1), None);
+        let after = Pools::of(&config, answer(2), Some(&before));
+        assert_eq!(named(&after), ["10.0.0.2:80"]);
+    }
+
+    #[test]
+    fn too_many_addresses_are_left_out_and_counted() {
+        let many: Vec<IpAddr> = (0..u32::try_from(MAX_ENDPOINTS).unwrap())
+            .map(|n| IpAddr::from((0x0b00_0000 + n).to_be_bytes()))
+            .collect();
+        let config = config(r#""a:80", "10.0.0.1:80""#);
+        let pools = Pools::of(&config, |_| Some(many.clone()), None);
+        assert_eq!(pools.endpoints().count(), MAX_ENDPOINTS);
+        assert_eq!(pools.left_out(), 1);
+        let listed = "10.0.0.1:80".parse().unwrap();
+        assert!(pools.pool("m", "1").unwrap().contains_key(&listed));
+    }
+}
