@@ -1,7 +1,7 @@
 # Aegis: set up, run, test. Everything else is plain cargo, which works once `make setup` ran.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build quick run demo test bench-faults fmt lint doc deny clean
+.PHONY: help setup build quick run demo test bench-proxy bench-faults bench-memory fmt lint doc deny clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,12 +26,25 @@ test: ## Run every check and test
 	@scripts/setup.sh test
 	@scripts/test.sh
 
+bench-proxy: setup ## Measure what Aegis costs while all is well, beside its peers (CHECK=1 fails on a missed bound)
+	@scripts/setup.sh bench
+	cargo build --release -p aegis-proxy --bins --example bare
+	cargo build --profile quick -p aegis-e2e --bin aegis-bench
+	target/quick/aegis-bench proxy --bin target/release --bin target/release/examples --bin .tools/bench/bin \
+		--json target/bench-proxy.json $(if $(CHECK),--check) $(BENCH_ARGS)
+
 bench-faults: setup ## Let pods misbehave under load, before Aegis and its peers (CHECK=1 fails on a missed bound)
 	@scripts/setup.sh bench
 	cargo build --release -p aegis-proxy
 	cargo build --profile quick -p aegis-e2e --bin aegis-bench
 	target/quick/aegis-bench faults --bin target/release --bin .tools/bench/bin \
 		--json target/bench-faults.json $(if $(CHECK),--check) $(BENCH_ARGS)
+
+bench-memory: setup ## Ten minutes of faults, reloads and replays: whether memory stays flat (CHECK=1 fails where not)
+	cargo build --release -p aegis-proxy
+	cargo build --profile quick -p aegis-e2e --bin aegis-bench
+	target/quick/aegis-bench memory --bin target/release --json target/bench-memory.json \
+		$(if $(CHECK),--check) $(BENCH_ARGS)
 
 fmt: ## Format the sources
 	cargo fmt

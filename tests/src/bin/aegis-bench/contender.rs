@@ -29,6 +29,8 @@ pub(crate) struct Contender {
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
+    /// Where it answers operators, where it does.
+    pub(crate) admin: Option<SocketAddr>,
     child: Child,
     folder: TempDir,
 }
@@ -44,37 +46,43 @@ const ALL: [(&str, &str); 5] = [
 
 /// Those of `only` (or all) whose program is there.
 pub(crate) fn found(only: &[String], folders: &[PathBuf]) -> Result<Vec<Contender>> {
-    if let Some(unknown) = only
-        .iter()
-        .find(|name| ALL.iter().all(|(known, _)| known != name))
-    {
-        bail!(
-            "no contender `{unknown}`; known: {}",
-            ALL.map(|(name, _)| name).join(", ")
-        );
+    let found = find(&ALL, only, folders)?;
+    let contender = |(name, program)| Contender { name, program };
+    Ok(found.into_iter().map(contender).collect())
+}
+
+/// Of the contenders `all`, by name and program, those of `only` (or all) that are there.
+pub(crate) fn find(
+    all: &[(&'static str, &str)],
+    only: &[String],
+    folders: &[PathBuf],
+) -> Result<Vec<(&'static str, PathBuf)>> {
+    let is_known = |name: &String| all.iter().any(|(known, _)| known == name);
+    if let Some(unknown) = only.iter().find(|name| !is_known(name)) {
+        let known: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+        bail!("no contender `{unknown}`; known: {}", known.join(", "));
     }
-    let wanted = ALL
+    let wanted = all
         .iter()
         .filter(|(name, _)| only.is_empty() || only.iter().any(|o| o == name));
-    let path = std::env::var_os("PATH").unwrap_or_default();
     let mut found = Vec::new();
-    for (name, program) in wanted {
-        let system = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
-        let mut places = folders
-            .iter()
-            .cloned()
-            .chain(system)
-            .map(|folder| folder.join(program));
-        match places.find(|place| place.is_file()) {
-            Some(program) => found.push(Contender {
-                name,
-                program: fs::canonicalize(program)?,
-            }),
-            None if only.is_empty() => eprintln!("{name}: no program `{program}`, left out"),
-            None => bail!("{name}: no program `{program}` in PATH or --bin"),
+    for &(name, file) in wanted {
+        match program(file, folders) {
+            Some(program) => found.push((name, fs::canonicalize(program)?)),
+            None if only.is_empty() => eprintln!("{name}: no program `{file}`, left out"),
+            None => bail!("{name}: no program `{file}` in PATH or --bin"),
         }
     }
     Ok(found)
+}
+
+/// The program of that name, in these folders or where the system has its own.
+pub(crate) fn program(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Servers lie where only root looks.
+    let system = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    let mut places = folders.iter().cloned().chain(system);
+    places.find_map(|folder| Some(folder.join(name)).filter(|place| place.is_file()))
 }
 
 // === impl Contender ===
@@ -83,7 +91,7 @@ impl Contender {
     /// Starts it before these pods, and waits until it listens.
     pub(crate) async fn start(&self, pods: &[SocketAddr]) -> Result<Running> {
         let folder = tempfile::tempdir()?;
-        let [port, admin] = free_ports()?;
+        let (port, admin) = (free_port()?, free_port()?);
         let at = folder.path();
         let mut command = Command::new(&self.program);
         match self.name {
@@ -125,17 +133,32 @@ impl Contender {
                     .arg(file);
             }
         }
-        let log = File::create(at.join("log"))?;
+        Running::launch(self.name, command, port, folder).await
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Runs a command whose files are in this folder, and waits until it listens.
+    pub(crate) async fn launch(
+        name: &str,
+        mut command: Command,
+        port: u16,
+        folder: TempDir,
+    ) -> Result<Self> {
+        let log = File::create(folder.path().join("log"))?;
         command
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
         let child = command
             .spawn()
-            .with_context(|| format!("cannot start {}", self.name))?;
+            .with_context(|| format!("cannot start {name}"))?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let running = Running {
+        let running = Self {
             address,
+            admin: None,
             child,
             folder,
         };
@@ -146,9 +169,14 @@ impl Contender {
         };
         if tokio::time::timeout(START, listens).await.is_err() {
             let log = fs::read_to_string(running.folder.path().join("log")).unwrap_or_default();
-            bail!("{} does not listen:\n{log}", self.name);
+            bail!("{name} does not listen:\n{log}");
         }
         Ok(running)
+    }
+
+    /// The process; its children are the program's own.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 }
 
@@ -160,21 +188,16 @@ impl Drop for Running {
     }
 }
 
-fn write(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
+/// Writes a file and says where it is.
+pub(crate) fn write(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
     let file = folder.join(name);
     fs::write(&file, text)?;
     Ok(file)
 }
 
-fn free_ports() -> Result<[u16; 2]> {
-    let listeners = [
-        TcpListener::bind("127.0.0.1:0")?,
-        TcpListener::bind("127.0.0.1:0")?,
-    ];
-    Ok([
-        listeners[0].local_addr()?.port(),
-        listeners[1].local_addr()?.port(),
-    ])
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 fn aegis(port: u16, admin: u16, pods: &[SocketAddr]) -> String {

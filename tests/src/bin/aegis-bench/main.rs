@@ -1,13 +1,15 @@
 //! Side-by-side benches of the proxy against the ones that people would take instead.
 //!
-//! `make bench-faults` runs [`faults`]: fake pods that misbehave on cue, open-loop load through each
+//! `make bench-proxy` runs [`healthy`]: what each costs while all is well. `make bench-faults` runs [`faults`]: fake pods that misbehave on cue, open-loop load through each
 //! contender, and what its clients saw of it. Contenders are configured as somebody would who knows
 //! them well; their files stand in [`contender`], to be argued with.
 
 mod clock;
 mod contender;
 mod faults;
+mod healthy;
 mod load;
+mod memory;
 mod pods;
 
 use std::path::PathBuf;
@@ -27,6 +29,10 @@ struct Args {
 enum Bench {
     /// One pod of many misbehaves: what clients of each proxy see of it.
     Faults(FaultsArgs),
+    /// Nothing misbehaves: what each proxy costs.
+    Proxy(HealthyArgs),
+    /// Faults, reloads and replays for minutes: whether the proxy's memory stays flat.
+    Memory(MemoryArgs),
 }
 
 /// What to run, and with what.
@@ -55,12 +61,56 @@ struct FaultsArgs {
     check: bool,
 }
 
+/// What to run, and with what.
+#[derive(Debug, clap::Args)]
+struct HealthyArgs {
+    /// Folders in which the contenders' programs are looked for, before PATH.
+    #[arg(long)]
+    bin: Vec<PathBuf>,
+    /// The contenders; all that can be found, by default.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// How often each is run; medians are reported.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// How long each load lasts.
+    #[arg(long, default_value_t = 8)]
+    seconds: u64,
+    /// Where the figures are written as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Exit with 1, naming every bound that was missed.
+    #[arg(long)]
+    check: bool,
+}
+
+/// How long, and with what.
+#[derive(Debug, clap::Args)]
+struct MemoryArgs {
+    /// Folders in which the program is looked for, before PATH.
+    #[arg(long)]
+    bin: Vec<PathBuf>,
+    /// How long it lasts; the first reading counts after a fifth.
+    #[arg(long, default_value_t = 600)]
+    seconds: u64,
+    /// Where the readings are written as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Exit with 1 when it has grown too much.
+    #[arg(long)]
+    check: bool,
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let Args { bench } = Args::parse();
-    let Bench::Faults(args) = bench;
-    match faults::run(&args).await {
-        Ok(missed) if missed.is_empty() || !args.check => ExitCode::SUCCESS,
+    let (outcome, check) = match bench {
+        Bench::Faults(args) => (faults::run(&args).await, args.check),
+        Bench::Memory(args) => (memory::run(&args).await, args.check),
+        Bench::Proxy(args) => (healthy::run(&args).await, args.check),
+    };
+    match outcome {
+        Ok(missed) if missed.is_empty() || !check => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("aegis-bench: {error:#}");

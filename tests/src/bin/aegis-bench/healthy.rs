@@ -1,0 +1,178 @@
+//! What a proxy costs while nothing misbehaves: CPU, latency and memory, beside its peers.
+//!
+//! Each contender has one core to itself, and one worker. The load and the two upstreams share the
+//! other core, and are the same for all. A request is a POST of 3 KiB. Two loads:
+//!
+//! - closed, 64 connections that never rest (`wrk`): what the proxy can do, and the CPU time that
+//!   each request takes, read from `/proc`, which other tenants of the machine disturb least;
+//! - open, 15,000 requests/s on a fixed schedule ([`steady`]): the latencies, counted from the
+//!   instant at which a request was due.
+//!
+//! Rounds are interleaved and medians reported. A run only counts where the peers stand to each
+//! other as they did elsewhere ([`VALID`]): else the machine was measured, and not the proxies.
+//! After the last round Aegis has to show that what it is priced with took part ([`proof`]).
+
+#![expect(clippy::print_stdout, reason = "the table is what it is for")]
+
+mod bounds;
+mod idle;
+pub(crate) mod measure;
+mod peers;
+mod proof;
+mod steady;
+mod upstream;
+mod wrk;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::HealthyArgs;
+use crate::contender::Running;
+
+use self::peers::Peer;
+use self::upstream::Upstreams;
+
+/// Connections of either load.
+const CONNECTIONS: usize = 64;
+/// Bytes of a request's body.
+const BODY: usize = 3 * 1024;
+/// Requests a second of the open load.
+const RATE: u32 = 15_000;
+/// The core that the contender has, and the one that everything else shares.
+const OWN_CORE: &str = "0";
+const OTHER_CORE: &str = "1";
+
+/// What one contender did in one round, or the medians of its rounds.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+struct Figures {
+    /// Of the closed load.
+    requests_per_second: f64,
+    p50_ms: f64,
+    p99_ms: f64,
+    cpu_us_per_request: f64,
+    /// Of the open load.
+    steady_p50_ms: f64,
+    steady_p99_ms: f64,
+    /// Requests of the open load that were sent and answered with 200, of those that were due.
+    steady_answered: f64,
+    /// Resident, after both.
+    resident_mb: f64,
+    /// What each of a thousand idle connections adds.
+    kib_per_idle_connection: f64,
+    /// Requests that got no 200 in either load.
+    failed: u64,
+}
+
+type Table = BTreeMap<&'static str, Figures>;
+
+/// Runs every round, prints the table, and returns the bounds that were missed.
+pub(crate) async fn run(args: &HealthyArgs) -> Result<Vec<String>> {
+    let peers = peers::found(&args.only, &args.bin)?;
+    let wrk = wrk::Wrk::find()?;
+    let upstreams = Upstreams::start().await?;
+    let lasts = Duration::from_secs(args.seconds.max(1));
+    let mut rounds: BTreeMap<&'static str, Vec<Figures>> = BTreeMap::new();
+    for round in 1..=args.rounds.max(1) {
+        for peer in &peers {
+            let proxy = peer.start(&upstreams).await?;
+            let figures = once(&proxy, &wrk, lasts).await?;
+            println!("round {round}  {:8} {}", peer.name, figures.line());
+            rounds.entry(peer.name).or_default().push(figures);
+        }
+    }
+    let table: Table = rounds
+        .iter()
+        .map(|(name, all)| (*name, median(all)))
+        .collect();
+    print_table(&peers, &table);
+    let mut missed = bounds::missed(&table);
+    if let Some(aegis) = peers.iter().find(|peer| peer.name == "aegis") {
+        missed.extend(proof::run(aegis, upstreams).await?);
+    }
+    for miss in &missed {
+        println!("missed: {miss}");
+    }
+    if let Some(file) = &args.json {
+        std::fs::write(file, serde_json::to_vec_pretty(&table)?)?;
+    }
+    Ok(missed)
+}
+
+async fn once(proxy: &Running, wrk: &wrk::Wrk, lasts: Duration) -> Result<Figures> {
+    // Until connections stand, caches are warm and checks have passed.
+    wrk.run(proxy.address, Duration::from_secs(1)).await?;
+    let before = measure::cpu_time(proxy.pid())?;
+    let closed = wrk.run(proxy.address, lasts).await?;
+    let cpu = measure::cpu_time(proxy.pid())?.saturating_sub(before);
+    let open = steady::run(proxy.address, lasts).await?;
+    let resident = measure::resident_bytes(proxy.pid())?;
+    let per_connection = idle::bytes_per_connection(proxy).await?;
+    Ok(Figures {
+        requests_per_second: closed.requests_per_second,
+        p50_ms: closed.p50_ms,
+        p99_ms: closed.p99_ms,
+        cpu_us_per_request: cpu.as_secs_f64() * 1e6 / (closed.requests.max(1) as f64),
+        steady_p50_ms: open.p50_ms,
+        steady_p99_ms: open.p99_ms,
+        steady_answered: open.answered,
+        resident_mb: resident as f64 / 1e6,
+        kib_per_idle_connection: per_connection / 1024.0,
+        failed: closed.failed + open.failed,
+    })
+}
+
+/// The median of each figure by itself.
+fn median(rounds: &[Figures]) -> Figures {
+    let middle = |of: fn(&Figures) -> f64| {
+        let mut values: Vec<f64> = rounds.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    Figures {
+        requests_per_second: middle(|f| f.requests_per_second),
+        p50_ms: middle(|f| f.p50_ms),
+        p99_ms: middle(|f| f.p99_ms),
+        cpu_us_per_request: middle(|f| f.cpu_us_per_request),
+        steady_p50_ms: middle(|f| f.steady_p50_ms),
+        steady_p99_ms: middle(|f| f.steady_p99_ms),
+        steady_answered: middle(|f| f.steady_answered),
+        resident_mb: middle(|f| f.resident_mb),
+        kib_per_idle_connection: middle(|f| f.kib_per_idle_connection),
+        failed: rounds.iter().map(|f| f.failed).sum(),
+    }
+}
+
+fn print_table(peers: &[Peer], table: &Table) {
+    println!("medians; CPU also as a multiple of bare pingora's");
+    let floor = table.get("bare").map(|bare| bare.cpu_us_per_request);
+    for peer in peers {
+        if let Some(figures) = table.get(peer.name) {
+            let ratio = floor.map_or(String::new(), |floor| {
+                format!("  ×{:.2}", figures.cpu_us_per_request / floor)
+            });
+            println!("{:8} {}{ratio}", peer.name, figures.line());
+        }
+    }
+}
+
+// === impl Figures ===
+
+impl Figures {
+    fn line(&self) -> String {
+        format!(
+            "{:6.0}/s p50 {:.2} p99 {:.2} ms  cpu {:5.1} µs | at {RATE}/s p50 {:.2} p99 {:.2} ms | {:5.1} MB, idle {:.1} KiB | {} failed",
+            self.requests_per_second,
+            self.p50_ms,
+            self.p99_ms,
+            self.cpu_us_per_request,
+            self.steady_p50_ms,
+            self.steady_p99_ms,
+            self.resident_mb,
+            self.kib_per_idle_connection,
+            self.failed,
+        )
+    }
+}
