@@ -184,8 +184,14 @@ impl Exchange {
             Some(query) => with_query(uri, query)?,
         };
         request.set_uri(uri);
-        request.remove_header(&headers::MODEL_VERSION);
-        request.remove_header(&header::EXPECT);
+        // Each look for a header costs as much as a draw; this one is there only
+        // where it pinned the version.
+        if forward.pinned.is_some() {
+            request.remove_header(&headers::MODEL_VERSION);
+        }
+        if request.headers.contains_key(header::EXPECT) {
+            request.remove_header(&header::EXPECT);
+        }
         // The time for an answer begins when the whole request is there, so while
         // it is not, only the client's own patience is known.
         if let Some(deadline) = self.deadline.filter(|_| !self.uploading) {
@@ -193,7 +199,13 @@ impl Exchange {
             let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
             request.insert_header(headers::REQUEST_TIMEOUT_MS, HeaderValue::from(left))?;
         }
-        request.insert_header(headers::LOAD_REPORT_FORMAT, headers::LOAD_REPORT_TEXT)?;
+        if self
+            .attempt
+            .as_ref()
+            .is_some_and(|attempt| attempt.asks_load)
+        {
+            request.insert_header(headers::LOAD_REPORT_FORMAT, headers::LOAD_REPORT_TEXT)?;
+        }
         request.insert_header(headers::ATTEMPT, HeaderValue::from(self.attempts))
     }
 

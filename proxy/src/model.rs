@@ -74,6 +74,8 @@ pub struct Attempt {
     pub kind: RouteKind,
     /// How long to wait for the first byte of the answer.
     pub first_byte_within: Duration,
+    /// Whether to ask the endpoint for its load beside the answer.
+    pub asks_load: bool,
 }
 
 // === impl Model ===
@@ -321,6 +323,7 @@ impl Model {
             by: attempt.by,
             kind: attempt.kind,
             first_byte_within: attempt.first_byte_within,
+            asks_load: attempt.asks_load,
         })
     }
 

@@ -41,6 +41,10 @@ const LONGEST_PARK: Duration = Duration::from_mins(1);
 /// How long a load report is believed, and after how long no more.
 const FRESH: f64 = 1.0;
 const STALE: f64 = 2.0;
+/// From one time that it is asked for a report to the next. A report is believed
+/// for a second and brought forward by what was sent since, so asking with every
+/// request teaches nothing more, and costs each two headers.
+const ASK_EVERY: Duration = Duration::from_millis(10);
 
 pub(crate) type Endpoints = SlotMap<EndpointKey, Endpoint>;
 
@@ -68,6 +72,7 @@ pub(crate) struct Endpoint {
     /// When it began to take traffic (again); none once it takes its full share.
     warming_since: Option<Instant>,
     reported: Option<Reported>,
+    asked_at: Option<Instant>,
     pub(crate) cold: Box<Cold>,
 }
 
@@ -112,6 +117,7 @@ impl Endpoint {
             parked_until: None,
             warming_since: None,
             reported: None,
+            asked_at: None,
             cold: Box::new(Cold {
                 health: HealthTracker::default(),
                 breaker: Breaker::new(breaker),
@@ -203,9 +209,16 @@ impl Endpoint {
         self.last_failure = None;
     }
 
-    pub(crate) fn begin_attempt(&mut self) {
+    /// An attempt begins; says whether the load is to be asked for with it.
+    pub(crate) fn begin_attempt(&mut self, now: Instant) -> bool {
         self.in_flight += 1;
         self.cold.attempts += 1;
+        let lately = |at| now.saturating_duration_since(at) < ASK_EVERY;
+        let asks = !self.asked_at.is_some_and(lately);
+        if asks {
+            self.asked_at = Some(now);
+        }
+        asks
     }
 
     pub(crate) fn count_failure(&mut self, now: Instant) {

@@ -416,7 +416,7 @@ impl ModelPolicy {
         };
         let ticket = ticket.unwrap_or_else(|| endpoint.cold.breaker.acquire_in_panic());
         let is_probe = ticket.is_probe();
-        endpoint.begin_attempt();
+        let asks_load = endpoint.begin_attempt(now);
         let (address, pool) = (endpoint.address, endpoint.pool);
         self.pools[pool].count_in_flight(endpoint, true);
         let request = self
@@ -432,6 +432,7 @@ impl ModelPolicy {
             kind: route.kind,
             address,
             first_byte_within,
+            asks_load,
             transition: self.moved(key, step, is_probe, now),
             permit: Permit {
                 endpoint: key,

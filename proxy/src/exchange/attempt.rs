@@ -16,7 +16,7 @@ use std::{
 
 use aegis_policy::{Again, LoadReport, Observed, Outcome, Refusal as NoAttempt};
 use aegis_protocol::headers;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use pingora_core::{
     Error, ErrorType, Result,
     upstreams::peer::{HttpPeer, PeerOptions},
@@ -250,8 +250,11 @@ impl Exchange {
         }
         self.progress.armed = None;
         self.waiting = None;
-        let report = load_report(&response.headers);
-        response.remove_header(&headers::LOAD_REPORT);
+        let report = response.headers.get(headers::LOAD_REPORT);
+        let report = report.map(load_report);
+        if report.is_some() {
+            response.remove_header(&headers::LOAD_REPORT);
+        }
         let status = response.status.as_u16();
         let retry_after = response.headers.get(header::RETRY_AFTER);
         let refused = retry_after.is_some() || response.headers.contains_key(headers::REASON);
@@ -259,6 +262,7 @@ impl Exchange {
         let sent = self.progress.sent;
         let waited = sent.map(|sent| clock::now().saturating_duration_since(sent));
         let outcome = Outcome::of_status(status, refused, park, waited);
+        let report = report.flatten();
         let observed = Observed { outcome, report };
         let Some(failure) = Failure::of_status(status, refused) else {
             self.well(observed);
@@ -351,9 +355,8 @@ impl Exchange {
 }
 
 /// What an endpoint says of its load, as far as the policy wants to know.
-fn load_report(headers: &HeaderMap) -> Option<LoadReport> {
-    let text = headers.get(headers::LOAD_REPORT)?.to_str().ok()?;
-    let report = aegis_protocol::LoadReport::parse(text)?;
+fn load_report(value: &HeaderValue) -> Option<LoadReport> {
+    let report = aegis_protocol::LoadReport::parse(value.to_str().ok()?)?;
     let queued = report.queue_depth.unwrap_or(0.0);
     Some(LoadReport {
         in_flight: report.in_flight.unwrap_or(0.0).max(queued),

@@ -120,6 +120,8 @@ pub struct Attempt {
     pub permit: Permit,
     /// How long to wait for the first byte of the answer.
     pub first_byte_within: Duration,
+    /// Whether to ask the endpoint for its load beside the answer.
+    pub asks_load: bool,
     /// What the choice moved: an open breaker that is probed now.
     pub transition: Option<Transition>,
 }

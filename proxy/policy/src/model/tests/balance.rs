@@ -68,6 +68,19 @@ fn one_reports(report: LoadReport) -> (World, u16) {
 }
 
 #[test]
+fn an_endpoint_is_asked_for_its_load_often_and_not_with_every_request() {
+    let mut world = World::ready(config(vec![version("1", 1.0, &[1])], &[]));
+    let mut asked = 0;
+    for _ in 0..1_000 {
+        let attempt = world.start(None);
+        asked += usize::from(attempt.asks_load);
+        world.record(attempt.permit, Outcome::Success { waited: MS });
+        world.now += MS;
+    }
+    assert_eq!(asked, 100, "once in 10 ms, for a second");
+}
+
+#[test]
 fn what_others_have_sent_counts_as_long_as_it_is_fresh() {
     let (mut world, port) = one_reports(LoadReport {
         in_flight: 50.0,
