@@ -154,6 +154,17 @@ impl Body {
         }
     }
 
+    /// All of it, where it was kept and has been sent.
+    #[must_use]
+    pub fn whole(&self, session: &ServerSession) -> Option<Bytes> {
+        match self {
+            Self::Streamed => None,
+            Self::InPingora => session.get_retry_buffer(),
+            Self::Kept(kept) => Some(kept.whole.clone()),
+            Self::Begun(kept) => (!kept.followed).then(|| kept.whole.clone()),
+        }
+    }
+
     /// Makes the body ready for another attempt.
     pub fn rewind(&mut self) {
         if let Self::Kept(kept) | Self::Begun(kept) = self {

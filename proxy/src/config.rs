@@ -150,6 +150,8 @@ pub struct Model {
     pub retry: Retry,
     /// How long an answer may take.
     pub timeouts: Timeouts,
+    /// What is asked beside; none for nothing.
+    pub shadow: Option<Shadow>,
     /// What is answered when no version can; none where that is an error.
     pub static_answer: Option<Arc<StaticAnswer>>,
 }
@@ -256,6 +258,25 @@ pub struct Retry {
     pub per_try_factor: f64,
     /// Larger request bodies are sent once.
     pub replay_limit_bytes: u64,
+}
+
+/// A version that part of the inferences is asked of too, to compare the answers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shadow {
+    /// The version; one of the model's.
+    pub version: Name,
+    /// Of how many in a hundred; above 0.
+    pub percent: f64,
+    /// Longer bodies are not kept.
+    pub max_kept_bytes: u64,
+    /// Requests that are kept or out at once.
+    pub max_at_once: NonZeroU32,
+    /// How long its answer may take.
+    pub answer_timeout: Duration,
+    /// How far two numbers may be apart, in parts of the primary's.
+    pub rtol: f64,
+    /// And beside that.
+    pub atol: f64,
 }
 
 /// How long an answer may take.

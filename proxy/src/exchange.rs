@@ -28,6 +28,7 @@ use crate::{
     own,
     request::{Action, Forward, Wanted, identify, refuse_framing},
     rescue::Rescues,
+    shadow::Sample,
     state::Shared,
     sticky,
 };
@@ -35,6 +36,7 @@ use crate::{
 mod admission;
 mod attempt;
 pub mod failure;
+mod shadow;
 
 use attempt::Progress;
 use failure::Failure;
@@ -80,6 +82,8 @@ pub struct Exchange {
     forgave_stale: bool,
     /// Why the last attempt failed.
     last_failure: Option<Failure>,
+    /// What the shadow is to be asked when the client has its answer.
+    sample: Option<Sample>,
     /// How the answer came about, kept after the attempt has ended.
     route: Option<Routed>,
     refused: Option<Refusal>,
@@ -141,6 +145,7 @@ impl Exchange {
             tried: Vec::new(),
             forgave_stale: false,
             last_failure: None,
+            sample: None,
             route: None,
             refused: None,
             gave_up: None,
@@ -298,6 +303,11 @@ impl Exchange {
             (None, Some(_)) => CUT_SHORT,
         };
         self.settle(code, now);
+        if let Some(sample) = self.sample.take()
+            && error.is_none()
+        {
+            sample.send();
+        }
     }
 
     fn settle(&mut self, code: u16, now: Instant) {

@@ -26,6 +26,7 @@ pub mod reload;
 pub mod request;
 pub mod rescue;
 pub mod serve;
+pub mod shadow;
 pub mod shell;
 pub mod state;
 pub mod status;

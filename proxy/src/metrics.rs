@@ -14,6 +14,7 @@
 mod client_side;
 mod labels;
 mod series;
+mod shadow;
 pub mod specs;
 mod tracked;
 mod version;
@@ -35,6 +36,7 @@ use crate::{
 
 use labels::{LOOKUP_FOUND, LOOKUP_RESULTS};
 pub use labels::{RETRY_REASONS, ReloadResult, RetryResult, STATIC_LABEL};
+pub use shadow::ShadowMetrics;
 pub use tracked::Tracked;
 pub use version::VersionMetrics;
 
@@ -69,6 +71,10 @@ pub struct Metrics {
     lookups: IntCounterVec,
     names_failing: IntGauge,
     addresses_left_out: IntGauge,
+    shadow_requests: IntCounterVec,
+    shadow_absolute: HistogramVec,
+    shadow_relative: HistogramVec,
+    shadow_largest: IntCounterVec,
 }
 
 // === impl Metrics ===
@@ -102,6 +108,10 @@ impl Metrics {
             lookups: specs::DNS_LOOKUPS.counters(r)?,
             names_failing: specs::DNS_FAILING.gauge(r)?,
             addresses_left_out: specs::DNS_LEFT_OUT.gauge(r)?,
+            shadow_requests: specs::SHADOW_REQUESTS.counters(r)?,
+            shadow_absolute: specs::SHADOW_ABSOLUTE.histograms(r, &shadow::BUCKETS)?,
+            shadow_relative: specs::SHADOW_RELATIVE.histograms(r, &shadow::BUCKETS)?,
+            shadow_largest: specs::SHADOW_LARGEST.counters(r)?,
             registry,
         };
         for reason in Reason::ALL {
@@ -120,6 +130,12 @@ impl Metrics {
     #[must_use]
     pub fn version(&self, model: &Name, version: &Name) -> VersionMetrics {
         VersionMetrics::new(self, model, version)
+    }
+
+    /// The handles for the shadow of a model; its series exist from now on.
+    #[must_use]
+    pub fn shadow(&self, model: &Name, version: &Name) -> ShadowMetrics {
+        ShadowMetrics::new(self, &model.to_arc(), &version.to_arc())
     }
 
     /// Gives every series of a configuration and its endpoints its 0, and takes

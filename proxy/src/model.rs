@@ -24,6 +24,7 @@ use crate::{
     lease::Lease,
     metrics::{Metrics, VersionMetrics},
     request::Action,
+    shadow::Shadow,
     status::ModelStatus,
 };
 
@@ -34,6 +35,7 @@ pub struct Model {
     config: config::Model,
     wanted: ModelConfig,
     versions: Vec<Arc<Version>>,
+    shadow: Option<Arc<Shadow>>,
     metrics: Arc<Metrics>,
     decider: Arc<Mutex<Decider>>,
 }
@@ -103,11 +105,13 @@ impl Model {
                 versions: versions.clone(),
             })),
         };
+        let shadow = shadow(name, config, &versions, running, metrics);
         Ok(Self {
             name: name.to_arc(),
             config: config.clone(),
             wanted,
             versions,
+            shadow,
             metrics: Arc::clone(metrics),
             decider,
         })
@@ -157,6 +161,19 @@ impl Model {
     pub fn version(&self, name: &str) -> Option<&Arc<Version>> {
         let mut versions = self.versions.iter();
         versions.find(|version| *version.name == *name)
+    }
+
+    /// What is asked beside, if anything is.
+    #[must_use]
+    pub fn shadow(&self) -> Option<&Arc<Shadow>> {
+        self.shadow.as_ref()
+    }
+
+    /// An endpoint of a version that serves; nothing is remembered of the choice.
+    #[must_use]
+    pub fn look(&self, version: &str) -> Option<SocketAddr> {
+        let decider = self.decider.lock();
+        decider.policy.look(version, clock::now(), &mut rand::rng())
     }
 
     /// Where what happens to it is counted.
@@ -273,6 +290,7 @@ impl Model {
         drop(decider);
         let fallback = self.config.fallback.iter();
         ModelStatus {
+            shadow: self.shadow.as_ref().map(|shadow| shadow.status()),
             ready,
             fallback: fallback.map(ToString::to_string).collect(),
             versions: versions
@@ -340,6 +358,26 @@ impl Model {
         );
         self.metrics.breaker_moved(&self.name, transition);
     }
+}
+
+/// The shadow of a model: the running one, unless it is set in another way.
+fn shadow(
+    name: &config::Name,
+    config: &config::Model,
+    versions: &[Arc<Version>],
+    running: Option<&Arc<Model>>,
+    metrics: &Arc<Metrics>,
+) -> Option<Arc<Shadow>> {
+    let settings = config.shadow.as_ref()?;
+    let connect = config.timeouts.connect;
+    let same = |running: &&Arc<Shadow>| running.is_set_as(settings, connect);
+    if let Some(running) = running.and_then(|model| model.shadow()).filter(same) {
+        return Some(Arc::clone(running));
+    }
+    let mut versions = versions.iter();
+    let version = versions.find(|version| *version.name == *settings.version)?;
+    let shadow = Shadow::new(name, settings, Arc::clone(version), connect, metrics);
+    Some(Arc::new(shadow))
 }
 
 // === impl Decider ===

@@ -9,6 +9,8 @@
 //!                     the chosen version in the path, the body from its start
 //! upstream_response_filter
 //!                     what the answer taught; whether it is passed on
+//! upstream_response_body_filter
+//!                     what passes is kept, if the shadow is to be asked too
 //! response_filter     which version answered, and why
 //! fail_to_proxy       nothing answered: say so
 //! logging             count it
@@ -17,7 +19,7 @@
 //! This file asks and does not decide: choices are made by `aegis-policy`, and
 //! the state of one request is in [`Exchange`].
 
-use std::{os::fd::RawFd, sync::Arc};
+use std::{os::fd::RawFd, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -136,6 +138,17 @@ impl ProxyHttp for Shell {
         exchange: &mut Exchange,
     ) -> Result<()> {
         exchange.judge(session, response)
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _: &mut Session,
+        piece: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Duration>> {
+        exchange.answer_passes(piece.as_ref());
+        Ok(None)
     }
 
     async fn response_filter(

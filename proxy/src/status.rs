@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     dns::{HostStatus, Origin, Pool},
     reload::Report,
+    shadow::ShadowStatus,
 };
 
 /// Tells the running state.
@@ -94,6 +95,9 @@ pub struct ModelStatus {
     pub ready: bool,
     /// The versions that answer when the chosen one cannot, in order.
     pub fallback: Vec<String>,
+    /// What is asked beside, and what came of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowStatus>,
     /// Every version, by name.
     pub versions: BTreeMap<String, VersionStatus>,
 }

@@ -93,6 +93,8 @@ struct State {
     first_attempts: Option<Play>,
     queued: VecDeque<Play>,
     health: Health,
+    /// The body of a 200; none echoes what was asked.
+    answer: Option<Bytes>,
     seen: VecDeque<Seen>,
 }
 
@@ -121,6 +123,7 @@ impl Upstream {
             first_attempts: None,
             queued: VecDeque::new(),
             health: Health::Ready,
+            answer: None,
             seen: VecDeque::new(),
         };
         let script = Arc::new(Script {
@@ -161,6 +164,11 @@ impl Upstream {
     /// What its health paths say from now on.
     pub fn set_health(&self, health: Health) {
         self.script.state.lock().health = health;
+    }
+
+    /// What it answers with 200 from now on, where it would echo what it was asked.
+    pub fn set_answer(&self, json: impl Into<Bytes>) {
+        self.script.state.lock().answer = Some(json.into());
     }
 
     /// Inferences that arrived.
@@ -211,6 +219,10 @@ impl Script {
             state.seen.pop_front();
         }
         state.seen.push_back(seen);
+    }
+
+    fn answer(&self) -> Option<Bytes> {
+        self.state.lock().answer.clone()
     }
 
     fn health(&self) -> Health {

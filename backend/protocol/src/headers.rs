@@ -18,6 +18,9 @@ pub const REASON: HeaderName = HeaderName::from_static("x-aegis-reason");
 /// Counts the proxy's attempts at one request, from 1.
 pub const ATTEMPT: HeaderName = HeaderName::from_static("x-aegis-attempt");
 
+/// Marks a copy whose answer no client sees.
+pub const SHADOW: HeaderName = HeaderName::from_static("x-aegis-shadow");
+
 /// Asks a server for its load beside the answer: [`LOAD_REPORT_TEXT`].
 pub const LOAD_REPORT_FORMAT: HeaderName = HeaderName::from_static("endpoint-load-metrics-format");
 

@@ -43,6 +43,7 @@ use crate::{
 
 mod admission;
 mod learning;
+mod look;
 mod request;
 
 pub use admission::{Refused, StandIn};

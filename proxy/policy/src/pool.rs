@@ -203,6 +203,25 @@ impl Pool {
         Some(self.serving[if better { second } else { first }])
     }
 
+    /// As [`Self::pick`], with nothing to go by but the requests that are out.
+    pub(crate) fn look(
+        &self,
+        endpoints: &Endpoints,
+        wish: Wish<'_>,
+        rng: &mut (impl Rng + ?Sized),
+    ) -> Option<EndpointKey> {
+        if self.is_full(wish.balance) {
+            return None;
+        }
+        let first = self.draw(None, endpoints, wish, rng);
+        let first = first.or_else(|| self.search(endpoints, wish, rng))?;
+        let second = self
+            .draw(Some(first), endpoints, wish, rng)
+            .unwrap_or(first);
+        let keys = [first, second].map(|at| self.serving[at]);
+        keys.into_iter().min_by_key(|&key| endpoints[key].in_flight)
+    }
+
     /// Chooses one that serves although it asked to be left alone: there is no
     /// other.
     pub(crate) fn pick_parked(

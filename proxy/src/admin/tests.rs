@@ -168,6 +168,7 @@ fn running() -> Running {
     let model = ModelStatus {
         ready: true,
         fallback: vec!["1".into()],
+        shadow: None,
         versions: versions
             .iter()
             .map(|version| (version.name.to_string(), version.into()))

@@ -9,11 +9,12 @@ use std::{collections::BTreeMap, time::Duration};
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    Balance, Breaker, Config, Dns, Drain, HealthCheck, Limits, Listen, Model, Name, Retry,
+    Balance, Breaker, Config, Dns, Drain, HealthCheck, Limits, Listen, Model, Name, Retry, Shadow,
     StaticAnswer, Sticky, Timeouts, Upstream, Version,
     raw::{
         RawBalance, RawBreaker, RawConfig, RawDns, RawDrain, RawHealthCheck, RawLimits, RawListen,
-        RawModel, RawRetry, RawStaticAnswer, RawSticky, RawTimeouts, RawUpstream, RawVersion,
+        RawModel, RawRetry, RawShadow, RawStaticAnswer, RawSticky, RawTimeouts, RawUpstream,
+        RawVersion,
     },
 };
 
@@ -114,11 +115,30 @@ impl From<&Model> for RawModel {
             health_check: (&model.health_check).into(),
             retry: (&model.retry).into(),
             timeouts: (&model.timeouts).into(),
+            shadow: model
+                .shadow
+                .as_ref()
+                .map(RawShadow::from)
+                .unwrap_or_default(),
             static_answer: model
                 .static_answer
                 .as_deref()
                 .map(RawStaticAnswer::from)
                 .unwrap_or_default(),
+        }
+    }
+}
+
+impl From<&Shadow> for RawShadow {
+    fn from(shadow: &Shadow) -> Self {
+        Self {
+            version: shadow.version.to_string(),
+            percent: shadow.percent,
+            max_kept_bytes: shadow.max_kept_bytes,
+            max_at_once: u32::from(shadow.max_at_once).into(),
+            answer_timeout_ms: millis(shadow.answer_timeout),
+            rtol: shadow.rtol,
+            atol: shadow.atol,
         }
     }
 }

@@ -88,6 +88,14 @@ pub(super) const BUDGET_PER_SECOND: Fraction = fraction(0.0, 1_000_000.0);
 pub(super) const RETRIES: Range = range(0, 10);
 /// `retry.replay_limit_bytes`.
 pub(super) const REPLAY_BYTES: Range = range(0, GIB);
+/// `shadow.percent`.
+pub(super) const PERCENT: Fraction = fraction(0.001, 100.0);
+/// `shadow.max_body_bytes`.
+pub(super) const SHADOW_BYTES: Range = range(1, GIB);
+/// `shadow.max_in_flight`.
+pub(super) const SHADOW_IN_FLIGHT: Range = range(1, 10_000);
+/// `shadow.rtol`, `shadow.atol`.
+pub(super) const TOLERANCE: Fraction = fraction(0.0, 1e9);
 /// `timeouts.*_ms`.
 pub(super) const UPSTREAM_MS: Range = range(1, DAY_MS);
 

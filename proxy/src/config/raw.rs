@@ -12,9 +12,11 @@ use super::name::NAME_PATTERN;
 
 mod model;
 mod process;
+mod shadow;
 
 pub use model::*;
 pub use process::*;
+pub(super) use shadow::RawShadow;
 
 /// The whole file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -6,6 +6,7 @@
 
 mod model;
 mod scope;
+mod shadow;
 mod static_answer;
 
 use std::{collections::BTreeMap, net::SocketAddr};

@@ -266,6 +266,7 @@ impl Exchange {
         let observed = Observed { outcome, report };
         let Some(failure) = Failure::of_status(status, refused) else {
             self.well(observed);
+            self.draw_for_shadow(session, response);
             return Ok(());
         };
         self.failed_with(failure, session, observed)

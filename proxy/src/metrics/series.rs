@@ -27,6 +27,10 @@ pub(super) fn create(metrics: &Metrics, config: &Config, pools: &Pools) {
         for (name, version) in &model.versions {
             create_version(metrics, model_name, name, version);
         }
+        if let Some(shadow) = &model.shadow {
+            // Its handles are made for their side effect here.
+            let _ = metrics.shadow(model_name, &shadow.version);
+        }
         for (from, to) in fallback_pairs(model) {
             for reason in FallbackReason::LABELS {
                 let labels = [&**model_name, from, to, reason];
@@ -117,6 +121,15 @@ pub(super) fn remove_stale(metrics: &Metrics, config: &Config, pools: &Pools) {
         &specs::ENDPOINT_HEALTHY,
         endpoint,
     );
+    let shadow = |metric: &Metric| {
+        let model = config.models.get(label(metric, "model"));
+        let shadow = model.and_then(|model| model.shadow.as_ref());
+        shadow.is_some_and(|shadow| *shadow.version == *label(metric, "model_version"))
+    };
+    retain(&metrics.shadow_requests, &specs::SHADOW_REQUESTS, shadow);
+    retain(&metrics.shadow_absolute, &specs::SHADOW_ABSOLUTE, shadow);
+    retain(&metrics.shadow_relative, &specs::SHADOW_RELATIVE, shadow);
+    retain(&metrics.shadow_largest, &specs::SHADOW_LARGEST, shadow);
     retain(&metrics.fallbacks, &specs::FALLBACKS, pair);
     retain(&metrics.retries, &specs::RETRIES, model);
 }

@@ -100,6 +100,18 @@ specs! {
     DNS_LEFT_OUT: Gauge "aegis_proxy_dns_addresses_left_out"
         [],
         "Addresses of names that are not used, because there are too many";
+    SHADOW_REQUESTS: Counter "aegis_proxy_shadow_requests_total"
+        ["model", "model_version", "result"],
+        "Requests that were drawn for the shadow, by how that ended";
+    SHADOW_ABSOLUTE: Histogram "aegis_proxy_shadow_max_abs_difference"
+        ["model", "model_version", "output"],
+        "Largest absolute difference of an output between the shadow's answer and the client's";
+    SHADOW_RELATIVE: Histogram "aegis_proxy_shadow_max_rel_difference"
+        ["model", "model_version", "output"],
+        "Largest relative difference of an output between the shadow's answer and the client's";
+    SHADOW_LARGEST: Counter "aegis_proxy_shadow_argmax_total"
+        ["model", "model_version", "output", "result"],
+        "Rows of an output whose largest element is at the same place in both answers, or is not";
     WAITING: Gauge "aegis_inference_queue_depth"
         ["model", "model_version", "via"],
         "Requests that have been sent to the version and have no answer yet, as seen by the proxy";

@@ -11,6 +11,7 @@ use super::{LATENCY_BUCKETS, Metrics, RetryResult, specs};
 use crate::{
     config::{self, Config, Name},
     dns::Pools,
+    shadow::Difference,
 };
 
 const TWO: &str = r#"
@@ -210,7 +211,18 @@ fn events_are_counted_under_their_reasons() {
 #[test]
 fn names_are_declared_once_and_everything_declared_is_exported() {
     let metrics = Metrics::new().unwrap();
-    reconcile(&metrics, TWO, 1);
+    let text = format!("{TWO}\n[models.digits.shadow]\nversion = \"2\"\n");
+    reconcile(&metrics, &text, 1);
+    // The outputs of a model are known when the first two answers are compared.
+    let shadow = metrics.shadow(&name("digits"), &name("2"));
+    shadow.compared(&Difference {
+        output: "scores".into(),
+        absolute: 0.0,
+        relative: 0.0,
+        agrees: true,
+        rows: 1,
+        same_largest: 1,
+    });
     let text = scrape(&metrics);
     let exported: BTreeSet<&str> = text
         .lines()

@@ -56,13 +56,20 @@ fn report(health: Health, script: &Script) -> Answer {
 
 /// 200, with what was asked in the outputs.
 pub(super) fn echo(seen: &Seen, script: &Script) -> Answer {
+    if let Some(body) = script.answer() {
+        return signed(json_body(StatusCode::OK, body), script);
+    }
     let text = format!("{} {} {} bytes", seen.method, seen.path, seen.body.len());
     let body = json!({
         "model_name": script.model,
         "model_version": script.version,
         "outputs": [{"name": "echo", "datatype": "BYTES", "shape": [1], "data": [text]}],
     });
-    let mut answer = json_answer(StatusCode::OK, &body);
+    signed(json_answer(StatusCode::OK, &body), script)
+}
+
+/// Says which version it is.
+fn signed(mut answer: Answer, script: &Script) -> Answer {
     if let Ok(version) = script.version.parse() {
         answer.headers_mut().insert(headers::MODEL_VERSION, version);
     }
@@ -89,8 +96,11 @@ pub(super) fn refusal(reason: Reason) -> Answer {
 }
 
 fn json_answer(status: StatusCode, body: &impl serde::Serialize) -> Answer {
-    let body = serde_json::to_vec(body).unwrap_or_default();
-    let mut answer = Response::new(Full::new(body.into()));
+    json_body(status, serde_json::to_vec(body).unwrap_or_default().into())
+}
+
+fn json_body(status: StatusCode, body: Bytes) -> Answer {
+    let mut answer = Response::new(Full::new(body));
     *answer.status_mut() = status;
     let json = header::HeaderValue::from_static("application/json");
     answer.headers_mut().insert(header::CONTENT_TYPE, json);

@@ -14,6 +14,7 @@ use super::super::{
         SLOW_START_FROM, SLOW_START_MS, UPSTREAM_MS, WINDOW_MS,
     },
 };
+use super::RawShadow;
 
 /// One model and how it is served.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -46,6 +47,9 @@ pub struct RawModel {
     pub retry: RawRetry,
     /// How long an answer may take.
     pub timeouts: RawTimeouts,
+    /// Another version that a part of the inferences is asked of too, off the
+    /// clients' path, to compare the answers.
+    pub shadow: RawShadow,
     /// What is answered when neither the chosen version nor its fallbacks can.
     pub static_answer: RawStaticAnswer,
 }
@@ -286,6 +290,7 @@ impl Default for RawModel {
             health_check: RawHealthCheck::default(),
             retry: RawRetry::default(),
             timeouts: RawTimeouts::default(),
+            shadow: RawShadow::default(),
             static_answer: RawStaticAnswer::default(),
         }
     }

@@ -8,7 +8,7 @@ use std::{
 use aegis_policy::split::MAX_WEIGHT;
 use http::HeaderName;
 
-use super::{is_itself, scope::Scope, static_answer};
+use super::{is_itself, scope::Scope, shadow, static_answer};
 use crate::config::{
     Balance, Breaker, HealthCheck, Listen, Model, Name, Place, Retry, Sticky, Timeouts, Version,
     endpoint,
@@ -36,6 +36,7 @@ pub(super) fn model(raw: &RawModel, listen: Option<Listen>, mut scope: Scope<'_,
         health_check: health_check(&raw.health_check, scope.child("health_check")),
         retry: retry(&raw.retry, scope.child("retry")),
         timeouts: timeouts(&raw.timeouts, scope.child("timeouts")),
+        shadow: shadow::shadow(raw, scope.child("shadow")),
         static_answer: static_answer::static_answer(raw, &mut scope).map(Arc::new),
     }
 }
