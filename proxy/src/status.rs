@@ -241,10 +241,29 @@ impl Running {
     pub fn not_ready_because(&self) -> Vec<String> {
         let draining = self.draining.then(|| "draining".to_owned());
         let models = self.models.iter().filter(|(_, model)| !model.ready);
-        draining
+        let mut reasons: Vec<String> = draining
             .into_iter()
             .chain(models.map(|(name, model)| model.not_ready_because(name)))
-            .collect()
+            .collect();
+        // A name alone makes nothing unready; where something is, it may be why.
+        if self.models.values().any(|model| !model.ready) {
+            let names = self.dns.names.iter();
+            reasons.extend(names.filter_map(|(name, status)| status.unanswered_because(name)));
+        }
+        reasons
+    }
+}
+
+// === impl NameStatus ===
+
+impl NameStatus {
+    /// Why nothing is known of the name, where nothing ever was.
+    fn unanswered_because(&self, name: &str) -> Option<String> {
+        if self.answered_seconds_ago.is_some() {
+            return None;
+        }
+        let why = self.error.as_deref().unwrap_or("no answer yet");
+        Some(format!("name {name} was never resolved ({why})"))
     }
 }
 

@@ -162,6 +162,8 @@ async fn a_proxy_starts_without_a_name_server_and_is_ready_when_there_is_one() {
     until_looked_up(&proxy, "timeout", 1).await;
     let ready = proxy.ask_admin("/readyz").await.unwrap();
     assert_eq!(ready.status, 503, "{ready:?}");
+    let reason = "name pods.test was never resolved (no name server answered in time)";
+    assert!(ready.text().contains(reason), "{}", ready.text());
     assert_eq!(proxy.infer("{}").await.unwrap().reason(), "no_endpoint");
 
     server.set(NAME, addresses(&pods));

@@ -2,12 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+use std::fs;
 use std::time::Duration;
 
-use aegis_e2e::{CANARY, Hammer, Play, Proxy, STABLE, Scene, SceneSetup, Upstream, until};
+use aegis_e2e::digits::{self, MODEL};
+use aegis_e2e::{
+    Backend, BackendSetup, Binaries, CANARY, Hammer, Play, Proxy, ProxySetup, STABLE, Scene,
+    SceneSetup, Upstream, until, workspace_root,
+};
 use anyhow::{Result, ensure};
 use http::StatusCode;
 use serde_json::{Value, json};
+use tempfile::TempDir;
+use toml_edit::Array;
 
 const REQUESTS: &str = "aegis_proxy_shadow_requests_total";
 const BODY: &str = r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1],"data":[1]}]}"#;
@@ -233,4 +240,73 @@ async fn a_part_of_the_traffic_is_a_part_of_the_traffic() {
     })
     .await
     .unwrap();
+}
+
+/// The shipped model with its first version under the name of the second.
+fn twins() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let shipped = workspace_root().join("config/models").join(MODEL);
+    let ours = folder.path().join(MODEL);
+    fs::create_dir_all(ours.join(CANARY)).unwrap();
+    for (from, to) in [("model.toml", "model.toml"), ("1/model.pt", "2/model.pt")] {
+        fs::copy(shipped.join(from), ours.join(to)).unwrap();
+    }
+    folder
+}
+
+async fn backend(setup: BackendSetup) -> Backend {
+    let backend = setup.start(Binaries::built().unwrap()).await.unwrap();
+    backend.ready().await.unwrap();
+    backend
+}
+
+#[tokio::test]
+async fn real_models_that_are_equal_agree_and_others_differ() {
+    let twins = twins();
+    let primary = backend(BackendSetup::new(MODEL, &[STABLE])).await;
+    let twin = backend(BackendSetup::new(MODEL, &[CANARY]).repository(twins.path())).await;
+    let other = backend(BackendSetup::new(MODEL, &[CANARY])).await;
+    let setup = ProxySetup::new(MODEL)
+        .pool(STABLE, 1, &[primary.address()])
+        .pool(CANARY, 0, &[twin.address()])
+        .set_model("shadow.version", CANARY)
+        .set_model("shadow.percent", 100.0);
+    let mut proxy = setup.start(Binaries::built().unwrap()).await.unwrap();
+    let digits = digits::held_out().unwrap();
+    for digit in &digits[..50] {
+        proxy.infer(digits::request(&[*digit])).await.unwrap();
+    }
+    until_ended(&proxy, "agreed", 50).await;
+
+    let endpoints = Array::from_iter([other.address().to_string()]);
+    proxy.set_model("versions.2.endpoints", endpoints);
+    proxy.apply().await.unwrap();
+    proxy.until_available(CANARY, 1.0).await.unwrap();
+    for digit in &digits[..50] {
+        proxy.infer(digits::request(&[*digit])).await.unwrap();
+    }
+    until("all to be compared", async || {
+        let metrics = proxy.metrics().await?;
+        let ended = metrics.count(REQUESTS, &[])?;
+        ensure!(ended == 100, "{ended} are");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    // Of an image that both are sure about, the numbers are alike too.
+    let differed = ended(&proxy, "differed").await.unwrap();
+    let agreed = ended(&proxy, "agreed").await.unwrap();
+    assert!(
+        differed >= 20 && agreed + differed == 100,
+        "{differed} differ"
+    );
+    let metrics = proxy.metrics().await.unwrap();
+    let rows = |result| {
+        let labels = [("output", "probabilities"), ("result", result)];
+        metrics
+            .count("aegis_proxy_shadow_argmax_total", &labels)
+            .unwrap()
+    };
+    // Both are right about nearly all of them, with other probabilities.
+    assert!(rows("agreed") >= 90 && rows("agreed") + rows("differed") == 100);
 }

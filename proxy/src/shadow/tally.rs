@@ -73,7 +73,8 @@ pub struct ShadowStatus {
     pub worst: Option<Worst>,
 }
 
-/// The largest difference so far.
+/// The largest difference so far, by its absolute size: the relative one of numbers
+/// near 0 is mostly noise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Worst {
     /// The output.
@@ -177,7 +178,7 @@ impl Tally {
         });
         let Some(worst) = differences
             .iter()
-            .max_by(|a, b| a.relative.total_cmp(&b.relative))
+            .max_by(|a, b| a.absolute.total_cmp(&b.absolute))
         else {
             return;
         };
@@ -231,8 +232,8 @@ impl Summary {
         let known = self.worst.as_ref();
         // None is infinite, which nothing is worse than.
         let is_worse = known.is_none_or(|worst| {
-            let known = worst.relative.unwrap_or(f64::INFINITY);
-            difference.relative > known
+            let known = worst.absolute.unwrap_or(f64::INFINITY);
+            difference.absolute > known
         });
         if is_worse {
             self.worst = Some(Worst {
@@ -241,5 +242,35 @@ impl Summary {
                 relative: finite(difference.relative),
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn difference(output: &str, absolute: f64) -> Difference {
+        Difference {
+            output: output.into(),
+            absolute,
+            relative: 0.1,
+            agrees: false,
+            rows: 0,
+            same_largest: 0,
+        }
+    }
+
+    #[test]
+    fn the_worst_is_remembered_and_nothing_is_worse_than_no_number() {
+        let mut summary = Summary::default();
+        let mut worst = |output, absolute| {
+            summary.remember(&difference(output, absolute));
+            let worst = summary.worst.clone().expect("one was remembered");
+            (worst.output, worst.absolute)
+        };
+        assert_eq!(worst("a", 0.2), ("a".into(), Some(0.2)));
+        assert_eq!(worst("b", 0.1), ("a".into(), Some(0.2)));
+        assert_eq!(worst("c", f64::INFINITY), ("c".into(), None));
+        assert_eq!(worst("d", 1e9), ("c".into(), None));
     }
 }
