@@ -13,7 +13,7 @@
 //! 4. what still runs ends, or the grace period does.
 //!
 //! A connection speaks HTTP/1.1 or, when it begins with the preface of HTTP/2,
-//! that ([`h2`]).
+//! that (`accept/h2.rs`).
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 

@@ -11,7 +11,7 @@
 //! Bodies that are longer than the replay limit, that would exceed the memory
 //! for all bodies together, or whose length is not known (chunked) stream
 //! through; those may be sent again only while pingora holds all that was read
-//! of them. HTTP/2 announces no length and needs none ([`h2`]).
+//! of them. HTTP/2 announces no length and needs none (`body/h2.rs`).
 
 use std::sync::{
     Arc,
