@@ -24,7 +24,10 @@
 //! With `enforce = false` the same machine runs and is shown, and no ticket is
 //! ever refused: a dry run.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rand::Rng;
 
@@ -81,14 +84,16 @@ pub struct Ticket {
     probe: Option<u64>,
 }
 
-/// A circuit breaker over failures and slowness.
+/// A circuit breaker over failures and slowness: what a sample touches first.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Breaker {
-    config: BreakerConfig,
+    epoch: u64,
     state: State,
     /// What happened while it was closed.
     window: Window,
-    epoch: u64,
+    /// Shared: thousands of breakers have the same.
+    config: Arc<BreakerConfig>,
     /// Trips not yet forgiven: the exponent of the back-off.
     trips: u32,
     /// Why the breaker last opened; kept while it is not closed.
@@ -142,21 +147,22 @@ impl Ticket {
 impl Breaker {
     /// A closed breaker that has seen nothing.
     #[must_use]
-    pub fn new(config: BreakerConfig) -> Self {
+    pub fn new(config: impl Into<Arc<BreakerConfig>>) -> Self {
+        let config = config.into();
         Self {
-            config,
+            epoch: 0,
             state: State::closed(None),
             window: Window::new(config.span()),
-            epoch: 0,
+            config,
             trips: 0,
             tripped_by: None,
         }
     }
 
     /// Takes new settings; the state and what was counted stay.
-    pub fn reconfigure(&mut self, config: BreakerConfig) {
-        self.config = config;
-        self.window.reconfigure(config.span());
+    pub fn reconfigure(&mut self, config: impl Into<Arc<BreakerConfig>>) {
+        self.config = config.into();
+        self.window.reconfigure(self.config.span());
     }
 
     /// The state that was last decided. An open breaker stays [`BreakerState::Open`]

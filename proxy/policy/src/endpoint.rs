@@ -1,19 +1,24 @@
 //! One address of one version, and all that is known of it.
 //!
-//! What every choice reads stands together and is small; what only an answer or
-//! a person asks for lies behind a box. A choice among ten thousand endpoints
-//! then touches two cache lines of each of the two that it compares.
+//! Among ten thousand endpoints none is in a cache when it is wanted, so a
+//! decision costs what it reads of memory. An [`Endpoint`] is therefore laid out
+//! by hand, in the order of its use and from the beginning of a cache line: two
+//! lines that every choice reads, one that an attempt writes, and then what its
+//! answer touches, which the processor fetches meanwhile because it follows.
+//! `make bench-simulator` measures what that is worth.
 
 use std::{
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use slotmap::SlotMap;
+use slotmap::DenseSlotMap;
 
 use crate::{
     breaker::{Breaker, BreakerState, Threshold},
     config::{BalanceBy, BalanceConfig, BreakerConfig},
+    fetch,
     health::{Health, HealthTracker},
     latency::{Expected, Recent, Usual},
     model::EndpointKey,
@@ -46,7 +51,12 @@ const STALE: f64 = 2.0;
 /// request teaches nothing more, and costs each two headers.
 const ASK_EVERY: Duration = Duration::from_millis(10);
 
-pub(crate) type Endpoints = SlotMap<EndpointKey, Endpoint>;
+/// Lines of an endpoint that a choice and its attempt touch, and those of all of it.
+const FETCHED_FOR_CHOICE: usize = 6;
+const FETCHED: usize = size_of::<Endpoint>() / 64;
+
+/// All endpoints of a model, side by side.
+pub(crate) type Endpoints = DenseSlotMap<EndpointKey, Endpoint>;
 
 /// What an endpoint said of its own load, beside an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -59,78 +69,97 @@ pub struct LoadReport {
 
 /// One address of one version.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Endpoint {
-    /// The index of its pool; kept right when versions come and go.
-    pub(crate) pool: usize,
-    /// Where it stands in the pool's list of those that serve.
-    pub(crate) serving_at: Option<usize>,
-    pub(crate) in_flight: u32,
-    pub(crate) address: SocketAddr,
+    // The first line.
     pub(crate) expected: Expected,
     last_failure: Option<Instant>,
     parked_until: Option<Instant>,
+    pub(crate) in_flight: u32,
+    // The second.
+    /// Where it stands in the pool's list of those that serve.
+    pub(crate) serving_at: Option<usize>,
+    reported: Option<Reported>,
     /// When it began to take traffic (again); none once it takes its full share.
     warming_since: Option<Instant>,
-    reported: Option<Reported>,
+    /// The index of its pool; kept right when versions come and go.
+    pub(crate) pool: usize,
     asked_at: Option<Instant>,
-    pub(crate) cold: Box<Cold>,
+    // The third, and on.
+    pub(crate) address: SocketAddr,
+    pub(crate) cold: Cold,
 }
 
 /// What choices do not read.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Cold {
+    attempts: u64,
+    failures: u64,
+    slow: u64,
     pub(crate) health: HealthTracker,
     pub(crate) breaker: Breaker,
-    pub(crate) recent: Recent,
     /// What is usual here, as of the pool's round of that number.
     pub(crate) usual: Option<(Usual, u32)>,
+    pub(crate) recent: Recent,
     /// An operator has taken it out.
     pub(crate) drained: bool,
     /// Its breaker is not closed, but too much of the pool is out already.
     pub(crate) protected: bool,
     /// Whether the pool counts it as well.
     pub(crate) counted_well: bool,
-    attempts: u64,
-    failures: u64,
-    slow: u64,
+    /// Where it stands in the pool's list of breakers that are not closed.
+    pub(crate) tripped_at: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Reported {
     at: Instant,
     /// Requests there that others have sent.
-    others: f64,
-    expected_wait: f64,
+    others: f32,
+    /// Seconds.
+    expected_wait: f32,
 }
 
 // === impl Endpoint ===
 
 impl Endpoint {
-    pub(crate) fn new(address: SocketAddr, pool: usize, breaker: BreakerConfig) -> Self {
+    pub(crate) fn new(address: SocketAddr, pool: usize, breaker: &Arc<BreakerConfig>) -> Self {
         Self {
-            pool,
-            serving_at: None,
-            in_flight: 0,
-            address,
             expected: Expected::default(),
             last_failure: None,
             parked_until: None,
-            warming_since: None,
+            in_flight: 0,
+            serving_at: None,
             reported: None,
+            warming_since: None,
+            pool,
+            address,
             asked_at: None,
-            cold: Box::new(Cold {
-                health: HealthTracker::default(),
-                breaker: Breaker::new(breaker),
-                recent: Recent::default(),
-                usual: None,
-                drained: false,
-                protected: false,
-                counted_well: false,
+            cold: Cold {
                 attempts: 0,
                 failures: 0,
                 slow: 0,
-            }),
+                health: HealthTracker::default(),
+                breaker: Breaker::new(Arc::clone(breaker)),
+                usual: None,
+                recent: Recent::default(),
+                drained: false,
+                protected: false,
+                counted_well: false,
+                tripped_at: None,
+            },
         }
+    }
+
+    /// Asks for what a choice reads, and the attempt that may follow.
+    pub(crate) fn fetch_for_choice(&self) {
+        fetch::lines(self, 0, FETCHED_FOR_CHOICE);
+    }
+
+    /// Asks for what its answer will touch.
+    pub(crate) fn fetch_for_answer(&self) {
+        fetch::lines(self, FETCHED_FOR_CHOICE, FETCHED);
     }
 
     /// Ready by its checks, and not taken out by hand.
@@ -244,8 +273,8 @@ impl Endpoint {
         let own = f64::from(self.in_flight);
         self.reported = Some(Reported {
             at: now,
-            others: (report.in_flight - own).max(0.0),
-            expected_wait: report.expected_wait.map_or(0.0, |wait| wait.as_secs_f64()),
+            others: narrow((report.in_flight - own).max(0.0)),
+            expected_wait: report.expected_wait.map_or(0.0, |wait| wait.as_secs_f32()),
         });
     }
 
@@ -298,7 +327,7 @@ impl Endpoint {
         let measured = self.expected.seconds(usual, balance.decay, now);
         let said = self
             .reported
-            .map_or(0.0, |r| r.expected_wait * r.belief(now));
+            .map_or(0.0, |r| f64::from(r.expected_wait) * r.belief(now));
         measured.max(self.penalty(now)).max(said)
     }
 
@@ -311,8 +340,17 @@ impl Endpoint {
 
     /// Requests there that others have sent, as far as is known.
     fn others(&self, now: Instant) -> f64 {
-        self.reported.map_or(0.0, |r| r.others * r.belief(now))
+        self.reported
+            .map_or(0.0, |r| f64::from(r.others) * r.belief(now))
     }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a number of requests, of which no digit after the seventh matters"
+)]
+fn narrow(requests: f64) -> f32 {
+    requests as f32
 }
 
 // === impl Reported ===
@@ -322,5 +360,24 @@ impl Reported {
     fn belief(&self, now: Instant) -> f64 {
         let age = now.saturating_duration_since(self.at).as_secs_f64();
         ((STALE - age) / (STALE - FRESH)).clamp(0.0, 1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::mem::{offset_of, size_of};
+
+    const LINE: usize = 64;
+
+    #[test]
+    fn a_choice_reads_two_lines_and_what_follows_stands_in_the_order_of_its_use() {
+        assert_eq!(align_of::<Endpoint>(), LINE);
+        assert_eq!(offset_of!(Endpoint, serving_at), LINE);
+        assert_eq!(offset_of!(Endpoint, address), 2 * LINE);
+        let breaker = offset_of!(Endpoint, cold) + offset_of!(Cold, breaker);
+        assert_eq!(breaker, 3 * LINE);
+        assert!(FETCHED_FOR_CHOICE * LINE > breaker + LINE);
+        assert_eq!(size_of::<Endpoint>(), FETCHED * LINE);
     }
 }

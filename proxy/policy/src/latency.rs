@@ -34,11 +34,12 @@ pub(crate) struct Expected {
 
 /// The last samples of one endpoint.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(crate) struct Recent {
-    /// Seconds, in a ring.
-    samples: [f32; RECENT],
     len: usize,
     next: usize,
+    /// Seconds, in a ring.
+    samples: [f32; RECENT],
 }
 
 /// What is usual at one endpoint.

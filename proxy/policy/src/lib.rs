@@ -27,6 +27,7 @@ pub mod breaker;
 mod budget;
 pub mod config;
 mod endpoint;
+mod fetch;
 pub mod health;
 mod latency;
 pub mod model;
@@ -39,6 +40,7 @@ pub mod status;
 pub mod sticky;
 #[cfg(test)]
 mod tests;
+mod tripped;
 mod window;
 
 pub use breaker::{Breaker, BreakerState, TripReason};

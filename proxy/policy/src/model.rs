@@ -27,7 +27,7 @@ use std::{
 };
 
 use rand::{Rng, RngExt};
-use slotmap::SlotMap;
+use slotmap::DenseSlotMap;
 
 use crate::{
     breaker::Step,
@@ -35,10 +35,11 @@ use crate::{
     config::ModelConfig,
     endpoint::Endpoints,
     health::{CheckResult, Health},
-    pool::{Help, Pool},
+    pool::Pool,
     running::{Out, Running},
     status::VersionStatus,
     sticky,
+    tripped::Help,
 };
 
 mod admission;
@@ -81,7 +82,7 @@ impl ModelPolicy {
         let mut policy = Self {
             config: config.clone(),
             pools: Vec::new(),
-            endpoints: SlotMap::with_key(),
+            endpoints: DenseSlotMap::with_key(),
             running: Running::default(),
             budget: Budget::default(),
         };
@@ -94,13 +95,13 @@ impl ModelPolicy {
     /// stale.
     pub fn reconfigure(&mut self, config: ModelConfig, now: Instant) {
         let mut old = std::mem::take(&mut self.pools);
+        let breaker = Arc::new(config.rules.breaker);
         for (index, version) in config.versions.iter().enumerate() {
             let mut pool = match old.iter().position(|p| p.name == version.name) {
                 Some(at) => old.swap_remove(at),
                 None => Pool::new(Arc::clone(&version.name)),
             };
-            let breaker = config.rules.breaker;
-            pool.reconfigure(index, version, breaker, &mut self.endpoints, now);
+            pool.reconfigure(index, version, &breaker, &mut self.endpoints, now);
             self.pools.push(pool);
         }
         for mut gone in old {

@@ -36,6 +36,9 @@ pub(crate) struct Peers {
     /// Seconds, sorted.
     medians: Vec<f64>,
     tails: Vec<f64>,
+    /// The middles of both.
+    median: Option<f64>,
+    tail: Option<f64>,
     /// Numbers the comparisons: says whose figures are among them.
     round: u32,
     compared: Option<Instant>,
@@ -87,12 +90,14 @@ impl Peers {
         };
         self.medians.sort_unstable_by(f64::total_cmp);
         self.tails.sort_unstable_by(f64::total_cmp);
+        self.median = middle(&self.medians, None);
+        self.tail = middle(&self.tails, None);
         self.p99 = self.lately.p99();
     }
 
     /// What an endpoint without samples is expected to take, in seconds.
     pub(crate) fn usual(&self) -> f64 {
-        middle(&self.medians, None).unwrap_or(1e-3)
+        self.median.unwrap_or(1e-3)
     }
 
     /// What an attempt fairly gets before it is tried elsewhere; none while
@@ -112,8 +117,14 @@ impl Peers {
             .usual
             .filter(|(_, round)| *round == self.round)
             .map(|(own, _)| own);
-        let median = middle(&self.medians, own.map(|own| own.median));
-        let tail = middle(&self.tails, own.map(|own| own.p95));
+        // In a large pool most are not among those that were compared.
+        let (median, tail) = match own {
+            None => (self.median, self.tail),
+            Some(own) => (
+                middle(&self.medians, Some(own.median)),
+                middle(&self.tails, Some(own.p95)),
+            ),
+        };
         let (Some(median), Some(tail)) = (median, tail) else {
             return absolute;
         };

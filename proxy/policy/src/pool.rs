@@ -16,17 +16,23 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Instant};
 use rand::{Rng, RngExt};
 
 use crate::{
-    breaker::{BreakerState, Threshold, TripReason},
+    breaker::{BreakerState, Threshold},
     config::{BalanceBy, BalanceConfig, BreakerConfig, Rules, VersionConfig},
     endpoint::{Endpoint, Endpoints},
     health::Health,
     model::EndpointKey,
     peers::Peers,
     status::VersionStatus,
+    tripped::{Help, Tripped},
 };
 
 /// Draws that may be turned down before the pool is searched.
 const DRAWS: usize = 8;
+/// Endpoints that are searched then, from a random place on. Where none of so many
+/// can take a request, one of thousands that could is not worth a look at all.
+const SEARCHED: usize = 256;
+/// Endpoints from which on the next pair is drawn ahead.
+const FETCHED_FROM: usize = 64;
 /// How far above the mean a warming endpoint's load may be.
 const WARMING_LEAD: f64 = 1.0;
 
@@ -35,11 +41,14 @@ const WARMING_LEAD: f64 = 1.0;
 pub(crate) struct Pool {
     pub(crate) name: Arc<str>,
     pub(crate) by_address: HashMap<SocketAddr, EndpointKey>,
+    /// In the order of the configuration: a map's own would differ from one run
+    /// to the next.
+    members: Vec<EndpointKey>,
     pub(crate) peers: Peers,
     /// Those that take traffic.
     serving: Vec<EndpointKey>,
     /// Breakers that are not closed.
-    tripped: Vec<EndpointKey>,
+    tripped: Tripped,
     /// Ready, with nothing against them: those that serve, less those that are
     /// only kept because too many are out.
     well: usize,
@@ -47,22 +56,10 @@ pub(crate) struct Pool {
     unknown: usize,
     /// Requests that are out at those that serve.
     in_flight: u32,
-    /// No probe can be due before this.
-    next_probe: Option<Instant>,
     /// Whose turn it is, where they take turns.
     turn: usize,
-}
-
-/// Who can take the traffic that a pool's tripped endpoints do not get.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Help {
-    /// Another version: none of them needs to stay in use.
-    Version,
-    /// The static answer. It is better than an endpoint that fails; but it does
-    /// no work, so it is no relief for endpoints that are overloaded.
-    StaticAnswer,
-    /// Nobody.
-    None,
+    /// The places that the next choice is between, in a large pool.
+    ahead: Option<[usize; 2]>,
 }
 
 /// What a choice goes by.
@@ -80,14 +77,15 @@ impl Pool {
         Self {
             name,
             by_address: HashMap::new(),
+            members: Vec::new(),
             peers: Peers::default(),
             serving: Vec::new(),
-            tripped: Vec::new(),
+            tripped: Tripped::default(),
             well: 0,
             unknown: 0,
             in_flight: 0,
-            next_probe: None,
             turn: 0,
+            ahead: None,
         }
     }
 
@@ -96,31 +94,31 @@ impl Pool {
         &mut self,
         index: usize,
         config: &VersionConfig,
-        breaker: BreakerConfig,
+        breaker: &Arc<BreakerConfig>,
         endpoints: &mut Endpoints,
         now: Instant,
     ) {
         let mut old = std::mem::take(&mut self.by_address);
+        self.members.clear();
         for &address in &config.endpoints {
             let key = old
                 .remove(&address)
                 .unwrap_or_else(|| endpoints.insert(Endpoint::new(address, index, breaker)));
             self.by_address.insert(address, key);
+            self.members.push(key);
+            endpoints[key].pool = index;
+            endpoints[key].cold.breaker.reconfigure(Arc::clone(breaker));
         }
         for key in old.into_values() {
             endpoints.remove(key);
         }
-        for &key in self.by_address.values() {
-            endpoints[key].pool = index;
-            endpoints[key].cold.breaker.reconfigure(breaker);
-        }
-        self.rebuild(endpoints);
-        self.schedule_probe(endpoints, now);
+        self.rebuild(endpoints, now);
     }
 
     /// Drops every endpoint of the pool.
     pub(crate) fn clear(&mut self, endpoints: &mut Endpoints) {
-        for key in std::mem::take(&mut self.by_address).into_values() {
+        self.by_address.clear();
+        for key in self.members.drain(..) {
             endpoints.remove(key);
         }
     }
@@ -129,7 +127,7 @@ impl Pool {
     /// Endpoints that were never checked count on neither side, so that adding
     /// some does not look like an outage.
     pub(crate) fn available(&self) -> f64 {
-        let known = self.by_address.len() - self.unknown;
+        let known = self.members.len() - self.unknown;
         if known == 0 {
             0.0
         } else {
@@ -157,24 +155,18 @@ impl Pool {
         self.serving.len()
     }
 
-    /// An endpoint that wants a half-open probe, if one is due. One that refuses
-    /// work is not asked before it said, and in a dry run none is preferred.
+    /// An endpoint that wants a half-open probe, if one is due: the one that has
+    /// waited for longest. One that refuses work is not asked before it said, and
+    /// in a dry run none is preferred.
     pub(crate) fn probe(
         &self,
         endpoints: &Endpoints,
         balance: &BalanceConfig,
         now: Instant,
     ) -> Option<EndpointKey> {
-        if self.next_probe.is_none_or(|due| due > now) {
-            return None;
-        }
-        self.tripped.iter().copied().find(|&key| {
+        self.tripped.due(now, |key| {
             let endpoint = &endpoints[key];
-            let breaker = &endpoint.cold.breaker;
-            endpoint.is_ready()
-                && !breaker.lets_traffic_through()
-                && endpoint.has_room(balance, now)
-                && breaker.probe_due(now).is_some_and(|due| due <= now)
+            !endpoint.cold.breaker.lets_traffic_through() && endpoint.has_room(balance, now)
         })
     }
 
@@ -192,15 +184,19 @@ impl Pool {
         if wish.balance.by == BalanceBy::RoundRobin {
             return self.next_in_turn(endpoints, wish);
         }
+        if let Some(pair) = self.pair(endpoints, rng)
+            && pair.iter().all(|&at| {
+                self.is_usable(at, endpoints, wish) && self.is_keen(at, endpoints, wish, rng)
+            })
+        {
+            return Some(self.better(pair, endpoints, wish));
+        }
         let first = self.draw(None, endpoints, wish, rng);
         let first = first.or_else(|| self.search(endpoints, wish, rng))?;
         let Some(second) = self.draw(Some(first), endpoints, wish, rng) else {
             return Some(self.serving[first]);
         };
-        let usual = self.peers.usual();
-        let [one, other] = [first, second].map(|at| &endpoints[self.serving[at]]);
-        let better = other.beats(one, usual, wish.balance, wish.now);
-        Some(self.serving[if better { second } else { first }])
+        Some(self.better([first, second], endpoints, wish))
     }
 
     /// As [`Self::pick`], with nothing to go by but the requests that are out.
@@ -230,15 +226,17 @@ impl Pool {
         wish: Wish<'_>,
         rng: &mut (impl Rng + ?Sized),
     ) -> Option<EndpointKey> {
-        let all = self.serving.len();
-        let start = rng.random_range(0..all.max(1));
-        let mut keys = (0..all).map(|i| self.serving[(start + i) % all]);
+        if self.is_full(wish.balance) {
+            return None;
+        }
+        let mut keys = some_of(self.serving.len(), rng).map(|at| self.serving[at]);
         keys.find(|&key| endpoints[key].in_flight < wish.balance.max_in_flight)
     }
 
-    /// Chooses where nothing serves: the least bad one that was not tried; of
-    /// those that are ready, while there are any. Where something else can
-    /// answer, only one that was never checked is worth the try.
+    /// Chooses where nothing is well: the least bad one that was not tried; of
+    /// those that are ready, while there are any, which all have a breaker that is
+    /// not closed. Where something else can answer, only one that was never checked
+    /// is worth the try.
     pub(crate) fn pick_in_panic(
         &self,
         endpoints: &Endpoints,
@@ -246,69 +244,39 @@ impl Pool {
         only_unknown: bool,
         rng: &mut (impl Rng + ?Sized),
     ) -> Option<EndpointKey> {
-        let members = || self.by_address.values().copied();
-        let some_ready = members().any(|key| endpoints[key].is_ready());
-        let usable = members().filter(|&key| {
-            let endpoint = &endpoints[key];
-            !wish.tried.contains(&key)
-                && endpoint.in_flight < wish.balance.max_in_flight
-                && (endpoint.is_ready() || !some_ready)
-                && (!only_unknown || endpoint.is_unknown())
-        });
+        let ready = self.tripped.ready();
+        let members = if ready.is_empty() {
+            &self.members
+        } else {
+            &ready
+        };
+        let usable = some_of(members.len(), rng)
+            .map(|at| members[at])
+            .filter(|&key| {
+                let endpoint = &endpoints[key];
+                !wish.tried.contains(&key)
+                    && endpoint.in_flight < wish.balance.max_in_flight
+                    && (!only_unknown || endpoint.is_unknown())
+            });
         usable.min_by_key(|&key| (endpoints[key].panic_rank(), rng.random::<u32>()))
     }
 
     /// Takes note that an endpoint's health or breaker has changed.
     pub(crate) fn refresh(&mut self, key: EndpointKey, endpoints: &mut Endpoints, now: Instant) {
         let endpoint = &mut endpoints[key];
-        let closed = endpoint.cold.breaker.state() == BreakerState::Closed;
-        if closed {
+        if endpoint.cold.breaker.state() == BreakerState::Closed {
             endpoint.cold.protected = false;
         }
         let is_well = endpoint.is_well();
         let was_well = std::mem::replace(&mut endpoint.cold.counted_well, is_well);
         self.well = self.well + usize::from(is_well) - usize::from(was_well);
-        self.tripped.retain(|&k| k != key);
-        if !closed {
-            self.tripped.push(key);
-        }
+        self.tripped.refresh(key, endpoints, now);
         self.place(key, endpoints, now);
-        self.schedule_probe(endpoints, now);
     }
 
-    /// Keeps tripped endpoints in use where nobody else can take their traffic:
-    /// at most half of those that are ready are out, the first to trip; and
-    /// when more than half are slow they are overloaded, not ill, and taking any
-    /// of them out makes it worse.
+    /// Keeps tripped endpoints in use where nobody else can take their traffic.
     pub(crate) fn protect(&mut self, help: Help, endpoints: &mut Endpoints, now: Instant) {
-        if self.tripped.is_empty() {
-            return;
-        }
-        let mut out: Vec<EndpointKey> = Vec::new();
-        for &key in &self.tripped {
-            if endpoints[key].is_ready() && !endpoints[key].is_well() {
-                out.push(key);
-            }
-        }
-        out.sort_by_key(|&key| endpoints[key].cold.breaker.tripped_since());
-        let ready = self.well + out.len();
-        let is_slow = |key: EndpointKey| {
-            let reason = endpoints[key].cold.breaker.tripped_by();
-            reason.is_some_and(TripReason::is_slowness)
-        };
-        let overloaded = out.iter().filter(|&&key| is_slow(key)).count() * 2 > ready;
-        let mut room = (ready / 2).max(1).min(ready.saturating_sub(1));
-        let mut keep = Vec::with_capacity(out.len());
-        for &key in &out {
-            let spared = match help {
-                Help::Version => false,
-                Help::StaticAnswer => overloaded && is_slow(key),
-                Help::None => (overloaded && is_slow(key)) || room == 0,
-            };
-            room -= usize::from(!spared && room > 0);
-            keep.push((key, spared));
-        }
-        for (key, spared) in keep {
+        for (key, spared) in self.tripped.protect(help, self.well) {
             endpoints[key].cold.protected = spared;
             self.place(key, endpoints, now);
         }
@@ -347,7 +315,7 @@ impl Pool {
         rules: &Rules,
         now: Instant,
     ) -> VersionStatus {
-        let mut list: Vec<_> = self.by_address.values().map(|&k| &endpoints[k]).collect();
+        let mut list: Vec<_> = self.members.iter().map(|&k| &endpoints[k]).collect();
         list.sort_by_key(|e| e.address);
         let status =
             |e: &&Endpoint| e.status(self.threshold(e, &rules.breaker), &rules.balance, now);
@@ -367,13 +335,51 @@ impl Pool {
     }
 
     fn next_in_turn(&mut self, endpoints: &Endpoints, wish: Wish<'_>) -> Option<EndpointKey> {
-        for _ in 0..self.serving.len() {
+        for _ in 0..self.serving.len().min(SEARCHED) {
             self.turn = (self.turn + 1) % self.serving.len();
             if self.is_usable(self.turn, endpoints, wish) {
                 return Some(self.serving[self.turn]);
             }
         }
         None
+    }
+
+    /// Draws two places. In a pool that no cache holds they were drawn at the last
+    /// choice, and fetched since.
+    fn pair(&mut self, endpoints: &Endpoints, rng: &mut (impl Rng + ?Sized)) -> Option<[usize; 2]> {
+        let all = self.serving.len();
+        if all < 2 {
+            return None;
+        }
+        let mut draw = || {
+            let first = rng.random_range(0..all);
+            let second = rng.random_range(0..all - 1);
+            [first, second + usize::from(second >= first)]
+        };
+        if all < FETCHED_FROM {
+            return Some(draw());
+        }
+        let next = draw();
+        for at in next {
+            endpoints[self.serving[at]].fetch_for_choice();
+        }
+        let pair = self
+            .ahead
+            .replace(next)
+            .filter(|pair| pair.iter().all(|&at| at < all));
+        pair.or_else(|| Some(draw()))
+    }
+
+    /// The one of two where a request would wait for less.
+    fn better(&self, pair: [usize; 2], endpoints: &Endpoints, wish: Wish<'_>) -> EndpointKey {
+        let [first, second] = pair.map(|at| self.serving[at]);
+        let usual = self.peers.usual();
+        let better = endpoints[second].beats(&endpoints[first], usual, wish.balance, wish.now);
+        let chosen = if better { second } else { first };
+        if self.ahead.is_some() {
+            endpoints[chosen].fetch_for_answer();
+        }
+        chosen
     }
 
     /// Draws one that may be used and wants to be, other than `except`.
@@ -405,11 +411,7 @@ impl Pool {
         wish: Wish<'_>,
         rng: &mut (impl Rng + ?Sized),
     ) -> Option<usize> {
-        let all = self.serving.len();
-        let start = rng.random_range(0..all);
-        (0..all)
-            .map(|i| (start + i) % all)
-            .find(|&at| self.is_usable(at, endpoints, wish))
+        some_of(self.serving.len(), rng).find(|&at| self.is_usable(at, endpoints, wish))
     }
 
     fn is_usable(&self, at: usize, endpoints: &Endpoints, wish: Wish<'_>) -> bool {
@@ -463,23 +465,15 @@ impl Pool {
         }
     }
 
-    /// Those that are not ready cannot be probed, and would make one look due
-    /// for as long as they are away.
-    fn schedule_probe(&mut self, endpoints: &Endpoints, now: Instant) {
-        let ready = self.tripped.iter().filter(|&&k| endpoints[k].is_ready());
-        self.next_probe = ready
-            .filter_map(|&k| endpoints[k].cold.breaker.probe_due(now))
-            .min();
-    }
-
-    fn rebuild(&mut self, endpoints: &mut Endpoints) {
+    fn rebuild(&mut self, endpoints: &mut Endpoints, now: Instant) {
         self.serving.clear();
-        self.tripped.clear();
+        self.tripped = Tripped::default();
         (self.well, self.unknown, self.in_flight) = (0, 0, 0);
-        for &key in self.by_address.values() {
+        for &key in &self.members {
             let endpoint = &mut endpoints[key];
             endpoint.cold.counted_well = endpoint.is_well();
             endpoint.serving_at = None;
+            endpoint.cold.tripped_at = None;
             self.well += usize::from(endpoint.cold.counted_well);
             self.unknown += usize::from(endpoint.cold.health.health() == Health::Unknown);
             if endpoint.serves() {
@@ -487,9 +481,13 @@ impl Pool {
                 self.in_flight += endpoint.in_flight;
                 self.serving.push(key);
             }
-            if endpoint.cold.breaker.state() != BreakerState::Closed {
-                self.tripped.push(key);
-            }
+            self.tripped.refresh(key, endpoints, now);
         }
     }
+}
+
+/// Places in a list of so many, from a random one on; at most [`SEARCHED`].
+fn some_of<R: Rng + ?Sized>(all: usize, rng: &mut R) -> impl Iterator<Item = usize> + use<R> {
+    let start = rng.random_range(0..all.max(1));
+    (0..all.min(SEARCHED)).map(move |i| (start + i) % all)
 }

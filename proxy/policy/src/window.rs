@@ -4,13 +4,19 @@
 //! at a time. Traffic that is too thin to fill the window is judged by its last
 //! few samples instead, as far back as a longer reach: without that, an endpoint
 //! that gets one request a second and fails every other one would never trip.
+//!
+//! Among ten thousand endpoints none is in a cache, so what counts is how many
+//! cache lines a sample touches. One that is like the last one and falls into
+//! the same bucket touches two numbers that stand together: the count of the
+//! bucket that is being filled, and that of the run of equal samples. Only when
+//! a bucket ends or a run does, the rest of the window is written to.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
-/// Buckets that the window is made of.
+/// Buckets that the window is made of, the one that is being filled included.
 const BUCKETS: usize = 10;
 const BUCKETS_U32: u32 = 10;
 
@@ -44,16 +50,35 @@ pub(crate) struct Span {
     pub(crate) min_samples: u32,
 }
 
-/// Counts over a sliding window.
+/// Counts over a sliding window, in the order in which a sample touches them.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(crate) struct Window {
-    span: Span,
-    buckets: [Counts; BUCKETS],
-    /// The bucket that is being filled, and when it began.
-    newest: usize,
+    /// When the bucket that is being filled began.
     began: Option<Instant>,
-    /// The last `min_samples`, oldest first.
-    last: VecDeque<(Instant, Mark)>,
+    /// How long a bucket lasts, in nanoseconds.
+    bucket: u64,
+    filling: Counts,
+    run: Run,
+    span: Span,
+    /// The buckets before, and where the oldest of them stands.
+    before: [Counts; BUCKETS - 1],
+    oldest: usize,
+    /// The runs before, oldest first: with `run`, at least the last `min_samples`
+    /// and no run more than it takes.
+    last: VecDeque<Run>,
+    /// Samples in `last`.
+    held: u32,
+}
+
+/// Equal samples in a row, of one bucket.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    /// When the last of them came.
+    at: Option<Instant>,
+    mark: Mark,
+    /// How many; 0 before the first sample.
+    count: u32,
 }
 
 // === impl Counts ===
@@ -100,11 +125,15 @@ impl Counts {
 impl Window {
     pub(crate) fn new(span: Span) -> Self {
         Self {
-            span,
-            buckets: [Counts::default(); BUCKETS],
-            newest: 0,
             began: None,
+            bucket: bucket(span.window),
+            filling: Counts::default(),
+            run: Run::EMPTY,
+            span,
+            before: [Counts::default(); BUCKETS - 1],
+            oldest: 0,
             last: VecDeque::new(),
+            held: 0,
         }
     }
 
@@ -114,9 +143,7 @@ impl Window {
             *self = Self::new(span);
         }
         self.span = span;
-        while self.last.len() > span.min_samples as usize {
-            self.last.pop_front();
-        }
+        self.trim();
     }
 
     pub(crate) fn clear(&mut self) {
@@ -125,49 +152,77 @@ impl Window {
 
     pub(crate) fn push(&mut self, mark: Mark, now: Instant) {
         self.advance(now);
-        self.buckets[self.newest].add(mark);
-        if self.last.len() >= self.span.min_samples as usize {
-            self.last.pop_front();
+        self.filling.add(mark);
+        if mark != self.run.mark {
+            self.end_run();
         }
-        self.last.push_back((now, mark));
+        self.run = Run {
+            at: Some(now),
+            mark,
+            count: self.run.count.saturating_add(1),
+        };
     }
 
     /// Takes back the last sample that was marked so, if it is still there.
     pub(crate) fn retract(&mut self, mark: Mark, now: Instant) {
         self.advance(now);
-        let newest_first = (0..BUCKETS).map(|age| (self.newest + BUCKETS - age) % BUCKETS);
-        for bucket in newest_first {
-            if self.buckets[bucket].take(mark) {
-                break;
+        let before = &mut self.before;
+        let newest_first =
+            (1..BUCKETS).map(|age| (self.oldest + BUCKETS - 1 - age) % (BUCKETS - 1));
+        if !self.filling.take(mark) {
+            for at in newest_first {
+                if before[at].take(mark) {
+                    break;
+                }
             }
         }
-        if let Some(at) = self.last.iter().rposition(|(_, last)| *last == mark) {
-            self.last.remove(at);
+        if self.run.mark == mark && self.run.count > 0 {
+            self.run.count -= 1;
+        } else if let Some(at) = self.last.iter().rposition(|run| run.mark == mark) {
+            self.held -= 1;
+            self.last[at].count -= 1;
+            if self.last[at].count == 0 {
+                self.last.remove(at);
+            }
         }
     }
 
     /// What the window holds; where that is too little, the last samples.
     pub(crate) fn counts(&self, now: Instant) -> Counts {
         let aged = self.steps(now);
-        let recent = (aged..BUCKETS).map(|age| {
-            let age = age - aged;
-            self.buckets[(self.newest + BUCKETS - age) % BUCKETS]
-        });
-        let counts = recent.fold(Counts::default(), Counts::sum);
+        let young = (BUCKETS - 1).saturating_sub(aged);
+        let mut counts = if aged < BUCKETS {
+            self.filling
+        } else {
+            Counts::default()
+        };
+        for age in 1..=young {
+            let at = (self.oldest + BUCKETS - 1 - age) % (BUCKETS - 1);
+            counts = counts.sum(self.before[at]);
+        }
         if counts.total() >= self.span.min_samples {
             return counts;
         }
-        let mut sparse = Counts::default();
-        for (at, mark) in &self.last {
-            if now.saturating_duration_since(*at) <= self.span.reach {
-                sparse.add(*mark);
-            }
-        }
-        sparse
+        self.sparse(now)
     }
 
-    fn bucket(&self) -> Duration {
-        (self.span.window / BUCKETS_U32).max(Duration::from_millis(1))
+    /// The last `min_samples` samples, as far as the window reaches.
+    fn sparse(&self, now: Instant) -> Counts {
+        let mut counts = Counts::default();
+        let mut wanted = self.span.min_samples;
+        let newest_first = std::iter::once(&self.run).chain(self.last.iter().rev());
+        for run in newest_first {
+            let reached = run
+                .at
+                .is_some_and(|at| now.saturating_duration_since(at) <= self.span.reach);
+            if !reached {
+                continue;
+            }
+            let taken = run.count.min(wanted);
+            *counts.of(run.mark) += taken;
+            wanted -= taken;
+        }
+        counts
     }
 
     /// How many buckets have begun since the newest did, at most all of them.
@@ -175,20 +230,63 @@ impl Window {
         let Some(began) = self.began else {
             return 0;
         };
-        let passed = now.saturating_duration_since(began).as_nanos() / self.bucket().as_nanos();
-        usize::try_from(passed).unwrap_or(BUCKETS).min(BUCKETS)
+        let passed = now.saturating_duration_since(began).as_nanos();
+        let bucket = u128::from(self.bucket);
+        if passed < bucket {
+            return 0;
+        }
+        usize::try_from(passed / bucket).map_or(BUCKETS, |steps| steps.min(BUCKETS))
     }
 
     fn advance(&mut self, now: Instant) {
         let steps = self.steps(now);
-        let mut began = self.began.unwrap_or(now);
+        let Some(mut began) = self.began.filter(|_| steps > 0) else {
+            self.began.get_or_insert(now);
+            return;
+        };
         for _ in 0..steps {
-            self.newest = (self.newest + 1) % BUCKETS;
-            self.buckets[self.newest] = Counts::default();
-            began += self.bucket();
+            self.before[self.oldest] = std::mem::take(&mut self.filling);
+            self.oldest = (self.oldest + 1) % (BUCKETS - 1);
+            began += Duration::from_nanos(self.bucket);
         }
         self.began = Some(if steps < BUCKETS { began } else { now });
+        self.end_run();
     }
+
+    /// The next sample begins another run.
+    fn end_run(&mut self) {
+        if self.run.count > 0 {
+            self.held = self.held.saturating_add(self.run.count);
+            self.last.push_back(self.run);
+            self.trim();
+        }
+        self.run = Run::EMPTY;
+    }
+
+    fn trim(&mut self) {
+        while let Some(oldest) = self.last.front()
+            && self.held - oldest.count >= self.span.min_samples
+        {
+            self.held -= oldest.count;
+            self.last.pop_front();
+        }
+    }
+}
+
+/// A tenth of a window, in nanoseconds; at least a millisecond.
+fn bucket(window: Duration) -> u64 {
+    let bucket = (window / BUCKETS_U32).max(Duration::from_millis(1));
+    u64::try_from(bucket.as_nanos()).unwrap_or(u64::MAX)
+}
+
+// === impl Run ===
+
+impl Run {
+    const EMPTY: Self = Self {
+        at: None,
+        mark: Mark::Good,
+        count: 0,
+    };
 }
 
 #[cfg(test)]
@@ -247,8 +345,8 @@ mod tests {
         let now = start + Duration::from_secs(29);
         window.retract(Mark::Good, now);
         window.retract(Mark::Slow, now);
-        // Ten seconds hold nine, which is too few; so the last nineteen count.
-        assert_eq!(window.counts(now).good, 19);
+        // Ten seconds hold nine, which is too few; so the last twenty count.
+        assert_eq!(window.counts(now).good, 20);
     }
 
     proptest! {

@@ -552,3 +552,4 @@ mod admission;
 mod balance;
 mod faults;
 mod retries;
+mod scale;
