@@ -23,6 +23,7 @@
 //! changes nothing.
 
 pub mod backoff;
+mod bad_answer;
 pub mod breaker;
 mod budget;
 pub mod config;
@@ -43,6 +44,7 @@ mod tests;
 mod tripped;
 mod window;
 
+pub use bad_answer::BadAnswer;
 pub use breaker::{Breaker, BreakerState, TripReason};
 pub use budget::BudgetConfig;
 pub use config::{

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_policy::{Again, LoadReport, Observed, Outcome, Refusal as NoAttempt};
+use aegis_policy::{Again, BadAnswer, LoadReport, Observed, Outcome, Refusal as NoAttempt};
 use aegis_protocol::headers;
 use http::{HeaderValue, StatusCode, header};
 use pingora_core::{
@@ -264,12 +264,12 @@ impl Exchange {
         let outcome = Outcome::of_status(status, refused, park, waited);
         let report = report.flatten();
         let observed = Observed { outcome, report };
-        let Some(failure) = Failure::of_status(status, refused) else {
+        let Some(bad) = BadAnswer::of_status(status, refused) else {
             self.well(observed);
             self.draw_for_shadow(session, response);
             return Ok(());
         };
-        self.failed_with(failure, session, observed)
+        self.failed_with(bad, session, observed)
     }
 
     /// An answer that is passed on, and that clears up who was to blame for 500s.
@@ -290,7 +290,7 @@ impl Exchange {
 
     fn failed_with(
         &mut self,
-        failure: Failure,
+        bad: BadAnswer,
         session: &mut Session,
         observed: Observed,
     ) -> Result<()> {
@@ -298,22 +298,20 @@ impl Exchange {
             return Ok(());
         };
         self.tried.push(attempt.endpoint);
-        self.last_failure = Some(failure);
-        let suspicious = failure == Failure::Error500;
-        let wanted = !suspicious
-            || self
-                .forward
-                .as_ref()
-                .is_some_and(|forward| forward.model.config().retry.on_500);
+        self.last_failure = Some(bad.into());
+        let wanted = self
+            .forward
+            .as_ref()
+            .is_some_and(|forward| bad.is_tried_elsewhere(forward.model.config().retry.on_500));
         let lost = session.retry_buffer_truncated();
         let uploading = !session.is_body_done();
         let again = if wanted {
-            self.try_again(failure, lost, uploading)
+            self.try_again(bad.into(), lost, uploading)
         } else {
             Err(RetryResult::Exhausted)
         };
         if again.is_ok() {
-            if suspicious {
+            if bad.is_suspicious() {
                 self.suspects.push(attempt.lease.suspect());
             } else {
                 attempt.lease.judge(observed);
@@ -322,21 +320,20 @@ impl Exchange {
             error.set_retry(true);
             return Err(error);
         }
-        // The same 500 from everybody who was asked is the request's own fault. So
-        // may be one that nobody else was asked about, for a reason that lies with
-        // the request or the budget; it counts where there is nobody else.
-        let alone = self.suspects.is_empty() && again == Err(RetryResult::Exhausted);
+        let others_too = !self.suspects.is_empty();
+        let exhausted = again == Err(RetryResult::Exhausted);
+        let charged = bad.is_charged(others_too, exhausted);
         self.suspects.clear();
-        let outcome = if suspicious && !alone {
-            Outcome::Neutral
-        } else {
+        let outcome = if charged {
             observed.outcome
+        } else {
+            Outcome::Neutral
         };
         let observed = Observed {
             outcome,
             ..observed
         };
-        if wanted && (alone || !suspicious) && self.has_last_resort() {
+        if wanted && charged && self.has_last_resort() {
             attempt.lease.judge(observed);
             attempt.lease.end(false);
             // pingora drops the answer, and asks what to say instead.

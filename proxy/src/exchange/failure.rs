@@ -1,5 +1,6 @@
 //! Why an attempt failed, whose fault it was, and whether another one may help.
 
+use aegis_policy::BadAnswer;
 use aegis_protocol::Reason;
 use pingora_core::{Error, ErrorSource, ErrorType};
 use pingora_proxy::Session;
@@ -157,20 +158,6 @@ impl Failure {
         }
     }
 
-    /// Reads the status of an answer; `refused` says that it carries
-    /// `Retry-After` or a backend's refusal reason. None for those that another
-    /// endpoint would give too.
-    #[must_use]
-    pub fn of_status(status: u16, refused: bool) -> Option<Self> {
-        match status {
-            429 => Some(Self::Pushback),
-            503 if refused => Some(Self::Pushback),
-            500 => Some(Self::Error500),
-            502..=504 => Some(Self::Error5xx),
-            _ => None,
-        }
-    }
-
     /// Reads an error of the connection to the client.
     #[must_use]
     pub fn of_client(error: &Error) -> Self {
@@ -240,6 +227,16 @@ impl Failure {
             Self::ClientGone => "the client went away",
             Self::BadBody => "the request's body is not framed as HTTP says",
             Self::Internal => "the proxy failed",
+        }
+    }
+}
+
+impl From<BadAnswer> for Failure {
+    fn from(bad: BadAnswer) -> Self {
+        match bad {
+            BadAnswer::Refused => Self::Pushback,
+            BadAnswer::Error500 => Self::Error500,
+            BadAnswer::Error5xx => Self::Error5xx,
         }
     }
 }

@@ -1,0 +1,79 @@
+//! Answers that another endpoint may give better, and what they say of the one that gave them.
+//!
+//! The shell and the simulator both judge by this, so that what is tried in
+//! the one is what happens in the other.
+
+/// An answer that is not passed on while there is another endpoint to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BadAnswer {
+    /// The endpoint refused the work.
+    Refused,
+    /// A 500, which may be the request's own fault.
+    Error500,
+    /// Another 5xx that another endpoint may not give.
+    Error5xx,
+}
+
+// === impl BadAnswer ===
+
+impl BadAnswer {
+    /// Reads the status of an answer; `refused` says that it carries
+    /// `Retry-After` or a backend's refusal reason. None for those that another
+    /// endpoint would give too.
+    #[must_use]
+    pub fn of_status(status: u16, refused: bool) -> Option<Self> {
+        match status {
+            429 => Some(Self::Refused),
+            503 if refused => Some(Self::Refused),
+            500 => Some(Self::Error500),
+            502..=504 => Some(Self::Error5xx),
+            _ => None,
+        }
+    }
+
+    /// Whether another endpoint is asked at all; `on_500` says whether after a 500.
+    #[must_use]
+    pub fn is_tried_elsewhere(self, on_500: bool) -> bool {
+        self != Self::Error500 || on_500
+    }
+
+    /// Whether its endpoint is only charged once another one has answered well.
+    #[must_use]
+    pub fn is_suspicious(self) -> bool {
+        self == Self::Error500
+    }
+
+    /// Whether its endpoint is charged where nobody else is asked. The same 500 from
+    /// everybody who was (`others_too`) is the request's own fault. So may be one
+    /// that nobody else was asked about, for a reason that lies with the request or
+    /// the budget; it counts where there was nobody else (`exhausted`).
+    #[must_use]
+    pub fn is_charged(self, others_too: bool, exhausted: bool) -> bool {
+        !self.is_suspicious() || (exhausted && !others_too)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_500_counts_only_where_nobody_else_could_be_asked() {
+        let charged = |others_too, exhausted| BadAnswer::Error500.is_charged(others_too, exhausted);
+        assert!(charged(false, true));
+        assert!(!charged(true, true));
+        assert!(!charged(false, false));
+        assert!(BadAnswer::Error5xx.is_charged(true, false));
+    }
+
+    #[test]
+    fn what_every_endpoint_would_answer_is_not_bad() {
+        for status in [200, 400, 404, 501, 505] {
+            assert_eq!(BadAnswer::of_status(status, false), None);
+        }
+        assert_eq!(BadAnswer::of_status(503, true), Some(BadAnswer::Refused));
+        assert_eq!(BadAnswer::of_status(503, false), Some(BadAnswer::Error5xx));
+        assert!(!BadAnswer::Error500.is_tried_elsewhere(false));
+        assert!(BadAnswer::Refused.is_tried_elsewhere(false));
+    }
+}
