@@ -1,7 +1,7 @@
 # Aegis: set up, run, test. Everything else is plain cargo, which works once `make setup` ran.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build quick run demo test bench-proxy bench-faults bench-memory fmt lint doc deny clean
+.PHONY: help setup build quick run demo test bench-proxy bench-faults bench-memory bench-simulator fmt lint doc deny clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ bench-memory: setup ## Ten minutes of faults, reloads and replays: whether memor
 	cargo build --profile quick -p aegis-e2e --bin aegis-bench
 	target/quick/aegis-bench memory --bin target/release --json target/bench-memory.json \
 		$(if $(CHECK),--check) $(BENCH_ARGS)
+
+bench-simulator: ## Measure decisions among 10,000 endpoints, and a large simulation (CHECK=1 fails on a missed bound)
+	cargo bench -p aegis-simulator --bench decisions -- \
+		--json "$(CURDIR)/target/bench-simulator.json" $(if $(CHECK),--check) $(BENCH_ARGS)
 
 fmt: ## Format the sources
 	cargo fmt

@@ -1,4 +1,4 @@
-//! The command line: `serve`, `check`, `diff`, `schema`.
+//! The command line: `serve`, `check`, `diff`, `simulate`, `schema`.
 //!
 //! Exit codes are those of `sysexits.h`: 64 usage, 69 address taken, 78
 //! configuration.
@@ -15,6 +15,7 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 use crate::{
     config::{self, Config, Rejected},
     serve,
+    simulate::Simulate,
 };
 
 const USAGE: u8 = 64;
@@ -49,6 +50,8 @@ enum Command {
         /// The one that is to replace it.
         new: PathBuf,
     },
+    /// Try a configuration on a scenario, in virtual time: what clients would see of it.
+    Simulate(Simulate),
     /// Print the JSON Schema of the configuration file.
     Schema,
 }
@@ -86,6 +89,15 @@ impl Command {
             Self::Diff { old, new } => match (check(&old), check(&new)) {
                 (Ok(old), Ok(new)) => say(&differences(&old, &new)),
                 (Err(rejected), _) | (_, Err(rejected)) => complain(&rejected, CONFIGURATION),
+            },
+            Self::Simulate(simulate) => match simulate.run() {
+                Ok((text, true)) => say(&text),
+                Ok((text, false)) => {
+                    // Said, and not come true: that is the result either way.
+                    let _ = say(&text);
+                    ExitCode::FAILURE
+                }
+                Err(error) => complain(&error, error.exit_code()),
             },
             Self::Schema => say(config::schema().trim_end()),
         }

@@ -28,6 +28,7 @@ pub mod rescue;
 pub mod serve;
 pub mod shadow;
 pub mod shell;
+pub mod simulate;
 pub mod state;
 pub mod status;
 pub mod sticky;

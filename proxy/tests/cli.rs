@@ -135,3 +135,81 @@ fn a_wrong_command_line_is_64_and_help_is_not() {
     assert_eq!((code, err.as_str()), (Some(0), ""));
     assert!(out.contains("check") && out.contains("schema"), "{out}");
 }
+
+const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/proxy.toml");
+
+#[test]
+fn a_configuration_is_tried_on_a_scenario_and_the_seed_repeats_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (plot, json) = (path("plot.svg"), path("figures.json"));
+    let run = |seed: &str| {
+        let args = [
+            "simulate",
+            "--config",
+            SHIPPED,
+            "--scenario",
+            "slow",
+            "--seed",
+            seed,
+        ];
+        parts(&aegis_proxy(
+            &[&args[..], &["--plot", &plot, "--json", &json]].concat(),
+        ))
+    };
+    let (code, out, err) = run("1");
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    assert!(
+        out.contains("breakers    1 opened, 0 of them at healthy"),
+        "{out}"
+    );
+    let drawn = std::fs::read_to_string(&plot).unwrap();
+    assert!(drawn.starts_with("<svg") && drawn.contains("p99"));
+    let figures = std::fs::read(&json).unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&figures).unwrap();
+    assert_eq!(report["series"].as_array().unwrap().len(), 10);
+    assert_eq!(report["ejections"]["opened"], 1);
+    assert_eq!(run("1").1, out);
+    assert_eq!(std::fs::read_to_string(&plot).unwrap(), drawn);
+    assert_ne!(run("2").1, out);
+}
+
+#[test]
+fn what_is_expected_of_a_scenario_and_does_not_come_true_is_exit_code_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("hard.toml");
+    let text = "rate = 100\nseconds = 4\nwarmup_seconds = 1\n[[faults]]\nkind = \"down\"\nshare = 1\n\
+                [expect]\navailability = 0.99\n";
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let args = ["simulate", "--config", SHIPPED, "--scenario", file];
+    let (code, out, err) = parts(&aegis_proxy(&args));
+    assert_eq!((code, err.as_str()), (Some(1), ""), "{out}");
+    assert!(out.contains("missed      availability"), "{out}");
+}
+
+#[test]
+fn a_scenario_with_a_fault_or_that_does_not_fit_is_exit_code_78() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bad.toml");
+    let file = file.to_str().unwrap();
+    for (text, expected) in [
+        (
+            "rate = -1\n",
+            format!("{file}:1: rate: expected a number from 0.1"),
+        ),
+        (
+            "rate = 9\n[[faults]]\nkind = \"hung\"\nversion = \"9\"\n",
+            format!("{file}: faults[0].version: no version \"9\""),
+        ),
+    ] {
+        std::fs::write(file, text).unwrap();
+        let args = ["simulate", "--config", SHIPPED, "--scenario", file];
+        let (code, out, err) = parts(&aegis_proxy(&args));
+        assert_eq!((code, out.as_str()), (Some(78), ""), "{err}");
+        assert!(err.starts_with(&expected), "{err}");
+    }
+    let (code, out, _) = parts(&aegis_proxy(&["simulate", "--list"]));
+    assert_eq!(code, Some(0));
+    assert!(out.contains("zone-gone        One zone of three"), "{out}");
+}

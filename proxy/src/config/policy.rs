@@ -28,15 +28,20 @@ impl Model {
             weight: version.weight,
             endpoints: endpoints(name),
         });
-        let rules = Rules {
+        ModelConfig::new(versions.collect(), &self.fallback, self.rules())
+    }
+
+    /// What its endpoints are judged and chosen by.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        Rules {
             breaker: (&self.breaker).into(),
             health: (&self.health_check).into(),
             balance: (&self.balance).into(),
             retry: (&self.retry).into(),
             pinned_fallback: self.pinned_fallback,
             static_answer: self.static_answer.is_some(),
-        };
-        ModelConfig::new(versions.collect(), &self.fallback, rules)
+        }
     }
 }
 
