@@ -29,8 +29,10 @@ const RETRY_AFTER: &str = "1";
 /// A request that the proxy does not forward, and why.
 #[derive(Debug)]
 pub struct Refusal {
-    /// The reason, from the closed set; it decides the status.
+    /// The reason, from the closed set.
     pub reason: Reason,
+    /// The status; that of the reason, unless there is a better one.
+    pub status: StatusCode,
     /// What was wrong, what was expected.
     pub message: String,
     /// The methods that would be answered, for a 405.
@@ -52,18 +54,30 @@ impl Refusal {
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self {
             reason,
+            status: reason.status(),
             message: message.into(),
             allow: None,
+        }
+    }
+
+    /// Refuses for want of room, whatever ran out: the client is to come back.
+    pub fn overload(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            ..Self::new(reason, message)
         }
     }
 
     /// The refusal as it goes out.
     #[must_use]
     pub fn answer(&self) -> Answer {
-        let mut answer = Answer::json(self.reason.status(), &ErrorBody::new(&self.message));
+        let mut answer = Answer::json(self.status, &ErrorBody::new(&self.message));
         let mut add = |name, value| answer.headers.push((name, HeaderValue::from_static(value)));
         add(headers::REASON, self.reason.name());
-        if self.reason.is_pushback() {
+        if matches!(
+            self.status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        ) {
             add(header::RETRY_AFTER, RETRY_AFTER);
         }
         if let Some(allow) = self.allow {

@@ -33,7 +33,9 @@ const PINGORA_KEEPS: u64 = 64 * 1024;
 const FIRST_ROOM: usize = 256 * 1024;
 
 /// The memory that bodies of over 64 KiB may take, over all requests. Shorter
-/// ones lie in pingora's buffers, which the number of connections bounds.
+/// ones lie in pingora's buffers, one a request, also while the request waits in a
+/// queue: 64 KiB times `limits.max_connections` at the most, and on connections of
+/// HTTP/2 times `limits.max_h2_streams`.
 #[derive(Debug)]
 pub struct ReplayMemory {
     free: AtomicU64,

@@ -146,6 +146,8 @@ pub struct Model {
     pub balance: Balance,
     /// How endpoints are asked whether they are ready.
     pub health_check: HealthCheck,
+    /// What happens when every endpoint is full.
+    pub admission: Admission,
     /// What happens when an attempt fails.
     pub retry: Retry,
     /// How long an answer may take.
@@ -239,6 +241,13 @@ pub struct HealthCheck {
     pub healthy_after: NonZeroU32,
     /// Failing checks in a row that make it not ready.
     pub unhealthy_after: NonZeroU32,
+}
+
+/// What happens when every endpoint that could answer is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// Requests that may wait; 0 lets none.
+    pub max_queued: u32,
 }
 
 /// What happens when an attempt fails.

@@ -162,7 +162,7 @@ impl Exchange {
     pub async fn begin(&mut self, session: &mut Session, shared: &Shared) -> Result<bool> {
         let answer = match self.admit(session, shared) {
             Ok(Next::Forward) => match self.receive(session, shared).await? {
-                None => match self.place(session, shared) {
+                None => match self.enter(session, shared).await? {
                     None => return Ok(false),
                     Some(answer) => answer,
                 },

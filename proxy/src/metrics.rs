@@ -25,7 +25,8 @@ mod tests;
 use aegis_policy::FallbackReason;
 use aegis_protocol::Reason;
 use prometheus::{
-    Encoder, GaugeVec, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
+    Encoder, GaugeVec, Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    TextEncoder,
 };
 
 use crate::{
@@ -63,6 +64,8 @@ pub struct Metrics {
     weight: GaugeVec,
     fallbacks: IntCounterVec,
     retries: IntCounterVec,
+    queued: IntGaugeVec,
+    queue_seconds: HistogramVec,
     rejected: IntCounterVec,
     in_flight: IntGauge,
     connections: IntGauge,
@@ -100,6 +103,8 @@ impl Metrics {
             weight: specs::WEIGHT.float_gauges(r)?,
             fallbacks: specs::FALLBACKS.counters(r)?,
             retries: specs::RETRIES.counters(r)?,
+            queued: specs::QUEUED.gauges(r)?,
+            queue_seconds: specs::QUEUE_SECONDS.histograms(r, &LATENCY_BUCKETS)?,
             rejected: specs::REJECTED.counters(r)?,
             in_flight: specs::IN_FLIGHT.gauge(r)?,
             connections: specs::CONNECTIONS.gauge(r)?,
@@ -130,6 +135,12 @@ impl Metrics {
     #[must_use]
     pub fn version(&self, model: &Name, version: &Name) -> VersionMetrics {
         VersionMetrics::new(self, model, version)
+    }
+
+    /// Where the times are counted that requests to a model wait for a slot.
+    #[must_use]
+    pub fn queue_seconds(&self, model: &str) -> Histogram {
+        self.queue_seconds.with_label_values(&[model])
     }
 
     /// The handles for the shadow of a model; its series exist from now on.
@@ -216,6 +227,8 @@ impl Metrics {
         self.addresses_left_out
             .set(to_gauge(running.dns.addresses_left_out));
         for (model, status) in &running.models {
+            let queued = i64::try_from(status.queued).unwrap_or(i64::MAX);
+            self.queued.with_label_values(&[model]).set(queued);
             for (version, status) in &status.versions {
                 self.available
                     .with_label_values(&[model, version])

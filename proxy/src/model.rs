@@ -11,12 +11,14 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use aegis_policy::{
-    Again, Ask, CheckResult, ChosenBy, ConfigError, EndpointKey, ModelConfig, ModelPolicy,
-    Observed, Permit, Purpose, Refusal, Refused, RouteKind, StandIn, Suspect, Transition,
+    Admitted, Again, Ask, CheckResult, ChosenBy, ConfigError, EndpointKey, ModelConfig,
+    ModelPolicy, Observed, Permit, Purpose, Refusal, Refused, RouteKind, StandIn, Suspect,
+    Transition,
 };
 use aegis_protocol::path;
 use http::{HeaderValue, Uri};
 use parking_lot::Mutex;
+use prometheus::Histogram;
 
 use crate::{
     clock, config,
@@ -28,6 +30,11 @@ use crate::{
     status::ModelStatus,
 };
 
+mod queue;
+
+pub use queue::Place;
+use queue::Waiters;
+
 /// A model in one generation of the configuration.
 #[derive(Debug)]
 pub struct Model {
@@ -37,6 +44,7 @@ pub struct Model {
     versions: Vec<Arc<Version>>,
     shadow: Option<Arc<Shadow>>,
     metrics: Arc<Metrics>,
+    queue_seconds: Histogram,
     decider: Arc<Mutex<Decider>>,
 }
 
@@ -45,6 +53,7 @@ pub struct Model {
 struct Decider {
     policy: ModelPolicy,
     versions: Vec<Arc<Version>>,
+    waiters: Waiters,
 }
 
 /// A version, with what its requests need.
@@ -55,6 +64,15 @@ pub struct Version {
     infer: Uri,
     metadata: Uri,
     metrics: VersionMetrics,
+}
+
+/// What becomes of a request that is not refused.
+#[derive(Debug)]
+pub enum Entry {
+    /// It is tried now.
+    Go(Attempt),
+    /// It waits for a slot.
+    Wait(Place),
 }
 
 /// One attempt at a request.
@@ -103,6 +121,7 @@ impl Model {
             None => Arc::new(Mutex::new(Decider {
                 policy: ModelPolicy::new(wanted.clone(), clock::now()),
                 versions: versions.clone(),
+                waiters: Waiters::default(),
             })),
         };
         let shadow = shadow(name, config, &versions, running, metrics);
@@ -113,6 +132,7 @@ impl Model {
             versions,
             shadow,
             metrics: Arc::clone(metrics),
+            queue_seconds: metrics.queue_seconds(name),
             decider,
         })
     }
@@ -124,6 +144,7 @@ impl Model {
             .policy
             .reconfigure(self.wanted.clone(), clock::now());
         decider.versions.clone_from(&self.versions);
+        decider.serve_queue();
     }
 
     /// Tells the shared policy where this generation's versions run now.
@@ -186,8 +207,19 @@ impl Model {
     ///
     /// # Errors
     /// As [`ModelPolicy::admit`].
-    pub fn admit(self: &Arc<Self>, ask: Ask<'_>) -> Result<Attempt, Refused> {
-        self.decide(|policy| policy.admit(ask, clock::now(), &mut rand::rng()))
+    pub fn admit(self: &Arc<Self>, ask: Ask<'_>) -> Result<Entry, Refused> {
+        let now = clock::now();
+        let mut decider = self.decider.lock();
+        match decider.policy.admit(ask, now, &mut rand::rng())? {
+            Admitted::Now(attempt) => {
+                let version = decider.version(&attempt.version);
+                drop(decider);
+                self.begin(attempt, version).map(Entry::Go)
+            }
+            Admitted::Queued(waiter) => {
+                Ok(Entry::Wait(Place::new(self, &mut decider, waiter, now)))
+            }
+        }
     }
 
     /// Chooses again, elsewhere.
@@ -228,7 +260,10 @@ impl Model {
     #[must_use]
     pub fn suspect(&self, permit: Permit) -> Option<Suspect> {
         let now = clock::now();
-        self.decider.lock().policy.suspect(permit, now)
+        let mut decider = self.decider.lock();
+        let suspect = decider.policy.suspect(permit, now);
+        decider.serve_queue();
+        suspect
     }
 
     /// Takes the verdict.
@@ -248,6 +283,7 @@ impl Model {
         let now = clock::now();
         let mut decider = self.decider.lock();
         let (changed, moved) = decider.policy.check(version, address, result, now);
+        decider.serve_queue();
         drop(decider);
         if let Some(transition) = moved {
             self.moved(&transition);
@@ -262,6 +298,7 @@ impl Model {
         let now = clock::now();
         let mut decider = self.decider.lock();
         let known = decider.policy.set_drained(version, address, drained, now);
+        decider.serve_queue();
         drop(decider);
         if known {
             tracing::info!(model = %self.name, version, endpoint = %address, drained, "an operator decided");
@@ -286,12 +323,16 @@ impl Model {
     pub fn status(&self) -> ModelStatus {
         let decider = self.decider.lock();
         let ready = decider.policy.can_serve();
+        let queued = decider.policy.queued();
         let versions = decider.policy.status(clock::now());
         drop(decider);
         let fallback = self.config.fallback.iter();
         ModelStatus {
             shadow: self.shadow.as_ref().map(|shadow| shadow.status()),
             ready,
+            queued,
+            max_queued: self.config.admission.max_queued as usize,
+            static_answer: self.config.static_answer.is_some(),
             fallback: fallback.map(ToString::to_string).collect(),
             versions: versions
                 .iter()
@@ -313,6 +354,7 @@ impl Model {
     fn learn<M: IntoIterator<Item = Transition>>(&self, tell: impl FnOnce(&mut ModelPolicy) -> M) {
         let mut decider = self.decider.lock();
         let moved = tell(&mut decider.policy);
+        decider.serve_queue();
         drop(decider);
         for transition in moved {
             self.moved(&transition);
@@ -327,6 +369,15 @@ impl Model {
         let attempt = choose(&mut decider.policy)?;
         let version = decider.version(&attempt.version);
         drop(decider);
+        self.begin(attempt, version)
+    }
+
+    /// Takes charge of an attempt that the policy has decided on.
+    fn begin<E: From<Refusal>>(
+        self: &Arc<Self>,
+        attempt: aegis_policy::Attempt,
+        version: Option<Arc<Version>>,
+    ) -> Result<Attempt, E> {
         if let Some(transition) = &attempt.transition {
             self.moved(transition);
         }

@@ -95,6 +95,15 @@ pub struct ModelStatus {
     pub ready: bool,
     /// The versions that answer when the chosen one cannot, in order.
     pub fallback: Vec<String>,
+    /// Whether there is a static answer behind them.
+    #[serde(default)]
+    pub static_answer: bool,
+    /// Requests that wait because every endpoint is full.
+    #[serde(default)]
+    pub queued: usize,
+    /// How many may.
+    #[serde(default)]
+    pub max_queued: usize,
     /// What is asked beside, and what came of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow: Option<ShadowStatus>,

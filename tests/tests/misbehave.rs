@@ -281,7 +281,11 @@ async fn a_version_that_hangs_alone_is_given_up_at_the_deadline() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_than_an_endpoint_may_hold_is_refused_and_counted() {
     let setup = SceneSetup::new(1, 0).await.unwrap();
-    let setup = setup.with(|proxy| proxy.set_model("balance.max_in_flight", 1));
+    let setup = setup.with(|proxy| {
+        proxy
+            .set_model("balance.max_in_flight", 1)
+            .set_model("admission.max_queued", 0)
+    });
     let scene = setup.start().await.unwrap();
     scene.stable[0].play(Play::Hang);
     let (data, path) = (scene.proxy.data(), scene.proxy.infer_path());

@@ -103,6 +103,8 @@ pub struct Rules {
     pub balance: BalanceConfig,
     /// What follows a failed attempt.
     pub retry: RetryConfig,
+    /// How many requests may wait while every endpoint is full; 0 lets none wait.
+    pub max_queued: usize,
     /// Whether a request that names its version may be answered by another.
     pub pinned_fallback: bool,
     /// Whether a static answer stands at the end of the fallback chain.

@@ -84,7 +84,6 @@ pub(crate) struct Endpoint {
     warming_since: Option<Instant>,
     /// The index of its pool; kept right when versions come and go.
     pub(crate) pool: usize,
-    asked_at: Option<Instant>,
     // The third, and on.
     pub(crate) address: SocketAddr,
     pub(crate) cold: Cold,
@@ -110,6 +109,8 @@ pub(crate) struct Cold {
     pub(crate) counted_well: bool,
     /// Where it stands in the pool's list of breakers that are not closed.
     pub(crate) tripped_at: Option<usize>,
+    /// When it was last asked for its load.
+    asked_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -135,8 +136,8 @@ impl Endpoint {
             warming_since: None,
             pool,
             address,
-            asked_at: None,
             cold: Cold {
+                asked_at: None,
                 attempts: 0,
                 failures: 0,
                 slow: 0,
@@ -243,9 +244,9 @@ impl Endpoint {
         self.in_flight += 1;
         self.cold.attempts += 1;
         let lately = |at| now.saturating_duration_since(at) < ASK_EVERY;
-        let asks = !self.asked_at.is_some_and(lately);
+        let asks = !self.cold.asked_at.is_some_and(lately);
         if asks {
-            self.asked_at = Some(now);
+            self.cold.asked_at = Some(now);
         }
         asks
     }

@@ -35,6 +35,7 @@ pub mod model;
 pub mod outcome;
 mod peers;
 mod pool;
+mod queue;
 mod running;
 pub mod split;
 pub mod status;
@@ -54,8 +55,9 @@ pub use config::{
 pub use endpoint::LoadReport;
 pub use health::{CheckResult, Health};
 pub use model::{
-    Again, Ask, Attempt, ChosenBy, EndpointKey, FallbackReason, ModelPolicy, Observed, Permit,
-    Purpose, Refusal, Refused, RouteKind, StandIn, Suspect, Transition,
+    Admitted, Again, Ask, Attempt, ChosenBy, EndpointKey, FallbackReason, ModelPolicy, Observed,
+    Permit, Purpose, Refusal, Refused, RouteKind, StandIn, Suspect, Transition,
 };
 pub use outcome::Outcome;
+pub use queue::Waiter;
 pub use window::Counts;

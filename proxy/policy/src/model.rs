@@ -17,7 +17,8 @@
 //! The life of a permit: [`ModelPolicy::start`] gives it; [`ModelPolicy::sent`]
 //! says when the request had gone out, for those that were still being uploaded;
 //! [`ModelPolicy::judge`] takes what the answer's head, or its absence, taught;
-//! [`ModelPolicy::release`] frees the slot. [`ModelPolicy::tick`] looks in between
+//! [`ModelPolicy::release`] frees the slot, and [`ModelPolicy::serve`] says which
+//! of those that wait gets it. [`ModelPolicy::tick`] looks in between
 //! at those that have been out for too long.
 
 use std::{
@@ -35,7 +36,8 @@ use crate::{
     config::ModelConfig,
     endpoint::Endpoints,
     health::{CheckResult, Health},
-    pool::Pool,
+    pool::{Help, Pool},
+    queue::Queue,
     running::{Out, Running},
     status::VersionStatus,
     sticky,
@@ -47,7 +49,8 @@ mod learning;
 mod look;
 mod request;
 
-pub use admission::{Refused, StandIn};
+use admission::Waits;
+pub use admission::{Admitted, Refused, StandIn};
 pub use request::{
     Again, Ask, Attempt, ChosenBy, FallbackReason, Observed, Permit, Purpose, Refusal, RouteKind,
     Suspect, Transition,
@@ -71,6 +74,8 @@ pub struct ModelPolicy {
     endpoints: Endpoints,
     running: Running,
     budget: Budget,
+    /// Requests that wait for a slot.
+    queue: Queue<Waits>,
 }
 
 // === impl ModelPolicy ===
@@ -85,6 +90,7 @@ impl ModelPolicy {
             endpoints: DenseSlotMap::with_key(),
             running: Running::default(),
             budget: Budget::default(),
+            queue: Queue::default(),
         };
         policy.reconfigure(config, now);
         policy
@@ -109,6 +115,7 @@ impl ModelPolicy {
         }
         self.running.retain(|key| self.endpoints.contains_key(key));
         self.config = config;
+        self.queue.forget_paces();
         self.protect(now);
     }
 

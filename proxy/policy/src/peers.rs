@@ -100,6 +100,11 @@ impl Peers {
         self.median.unwrap_or(1e-3)
     }
 
+    /// What an endpoint takes; none while too little is known.
+    pub(crate) fn median(&self) -> Option<Duration> {
+        middle(&self.medians, None).and_then(|s| Duration::try_from_secs_f64(s).ok())
+    }
+
     /// What an attempt fairly gets before it is tried elsewhere; none while
     /// too little is known.
     pub(crate) fn fair(&self, retry: &RetryConfig) -> Option<Duration> {

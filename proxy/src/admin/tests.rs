@@ -166,6 +166,9 @@ fn running() -> Running {
         version("2", 10.0, 0.1, 0.0, tripped),
     ];
     let model = ModelStatus {
+        static_answer: true,
+        queued: 3,
+        max_queued: 7,
         ready: true,
         fallback: vec!["1".into()],
         shadow: None,

@@ -9,12 +9,12 @@ use std::{collections::BTreeMap, time::Duration};
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    Balance, Breaker, Config, Dns, Drain, HealthCheck, Limits, Listen, Model, Name, Retry, Shadow,
-    StaticAnswer, Sticky, Timeouts, Upstream, Version,
+    Admission, Balance, Breaker, Config, Dns, Drain, HealthCheck, Limits, Listen, Model, Name,
+    Retry, Shadow, StaticAnswer, Sticky, Timeouts, Upstream, Version,
     raw::{
-        RawBalance, RawBreaker, RawConfig, RawDns, RawDrain, RawHealthCheck, RawLimits, RawListen,
-        RawModel, RawRetry, RawShadow, RawStaticAnswer, RawSticky, RawTimeouts, RawUpstream,
-        RawVersion,
+        RawAdmission, RawBalance, RawBreaker, RawConfig, RawDns, RawDrain, RawHealthCheck,
+        RawLimits, RawListen, RawModel, RawRetry, RawShadow, RawStaticAnswer, RawSticky,
+        RawTimeouts, RawUpstream, RawVersion,
     },
 };
 
@@ -113,6 +113,7 @@ impl From<&Model> for RawModel {
             breaker: (&model.breaker).into(),
             balance: (&model.balance).into(),
             health_check: (&model.health_check).into(),
+            admission: (&model.admission).into(),
             retry: (&model.retry).into(),
             timeouts: (&model.timeouts).into(),
             shadow: model
@@ -210,6 +211,14 @@ impl From<&HealthCheck> for RawHealthCheck {
             timeout_ms: millis(check.timeout),
             healthy_after: u32::from(check.healthy_after).into(),
             unhealthy_after: u32::from(check.unhealthy_after).into(),
+        }
+    }
+}
+
+impl From<&Admission> for RawAdmission {
+    fn from(admission: &Admission) -> Self {
+        Self {
+            max_queued: admission.max_queued.into(),
         }
     }
 }

@@ -40,6 +40,7 @@ impl Model {
             balance: (&self.balance).into(),
             retry: (&self.retry).into(),
             pinned_fallback: self.pinned_fallback,
+            max_queued: self.admission.max_queued as usize,
             static_answer: self.static_answer.is_some(),
         }
     }

@@ -80,6 +80,8 @@ pub(super) const IN_FLIGHT: Range = range(1, 1_000_000);
 pub(super) const SLOW_START_MS: Range = range(0, HOUR_MS);
 /// `balance.slow_start_from`.
 pub(super) const SLOW_START_FROM: Fraction = fraction(0.01, 1.0);
+/// `admission.max_queued`.
+pub(super) const QUEUED: Range = range(0, 100_000);
 /// `retry.budget_ratio`.
 pub(super) const BUDGET_RATIO: Fraction = fraction(0.0, 10.0);
 /// `retry.budget_per_second`.

@@ -12,20 +12,32 @@ use std::{
 
 use aegis_policy::{Ask, Refusal as NoAttempt, Refused, RouteKind, StandIn};
 use aegis_protocol::Reason;
+use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::{Exchange, Routed, failure::Failure, refuse};
 use crate::{
     answer::{Answer, Refusal},
     clock,
+    model::{Attempt, Entry, Place},
     request::Forward,
     state::Shared,
 };
 
 impl Exchange {
-    /// Chooses the first attempt, or what is answered in its place.
-    pub(super) fn place(&mut self, session: &mut Session, shared: &Shared) -> Option<Answer> {
-        let forward = self.forward.as_ref()?;
+    /// Chooses the first attempt, or what is answered in its place. Where every
+    /// endpoint is full, the request waits here for its turn.
+    ///
+    /// # Errors
+    /// The client's: it left while it waited.
+    pub(super) async fn enter(
+        &mut self,
+        session: &mut Session,
+        shared: &Shared,
+    ) -> Result<Option<Answer>> {
+        let Some(forward) = &self.forward else {
+            return Ok(None);
+        };
         self.uploading = !session.is_body_done();
         let config = forward.model.config();
         let deadline = self.deadline_from(clock::now(), config.timeouts.request);
@@ -38,15 +50,19 @@ impl Exchange {
             purpose: forward.action.purpose(),
             deadline,
         };
-        let admitted = forward.model.admit(ask);
+        let entry = match forward.model.admit(ask) {
+            Ok(Entry::Go(attempt)) => Ok(attempt),
+            Ok(Entry::Wait(place)) => wait(place, deadline, session).await?,
+            Err(refused) => Err(refused),
+        };
         self.deadline = Some(deadline);
-        match admitted {
+        Ok(match entry {
             Ok(attempt) => {
                 self.next = Some(attempt);
                 None
             }
             Err(refused) => Some(self.turn_away(refused, shared)),
-        }
+        })
     }
 
     /// What a request is answered that no endpoint can take.
@@ -105,13 +121,43 @@ impl Exchange {
     }
 }
 
+/// Waits for a slot. Nothing else looks at the connection meanwhile, so a client
+/// that leaves is noticed here; what it sends ahead of its next request is kept
+/// for that (pingora does so, since pipelining is on). While a body still comes
+/// in, there is no telling its bytes from the end, and only the deadline counts.
+async fn wait(
+    mut place: Place,
+    deadline: Instant,
+    session: &mut Session,
+) -> Result<Result<Attempt, Refused>> {
+    if !session.is_body_done() {
+        return Ok(place.turn(deadline).await);
+    }
+    let client = session.as_downstream_mut().read_body_or_idle(true);
+    tokio::select! {
+        biased;
+        turn = place.turn(deadline) => Ok(turn),
+        left = client => {
+            let context = "the client left while its request waited for an endpoint";
+            let error = Error::explain(ErrorType::ConnectionClosed, context).into_down();
+            Err(match left {
+                Ok(_) => error,
+                Err(cause) => error.more_context(cause.to_string()),
+            })
+        }
+    }
+}
+
 /// What a client is told whom no endpoint can take.
 fn nowhere(refusal: NoAttempt) -> Refusal {
-    let reason = match refusal {
-        NoAttempt::UnknownVersion => Reason::UnknownVersion,
-        NoAttempt::NoEndpoint | NoAttempt::NoBudget => Reason::NoEndpoint,
-        NoAttempt::NoRoom => Reason::QueueFull,
-        NoAttempt::NoTime => Reason::Deadline,
-    };
-    Refusal::new(reason, refusal.to_string())
+    let text = refusal.to_string();
+    match refusal {
+        NoAttempt::UnknownVersion => Refusal::new(Reason::UnknownVersion, text),
+        NoAttempt::NoEndpoint | NoAttempt::NoBudget => Refusal::new(Reason::NoEndpoint, text),
+        NoAttempt::NoTime => Refusal::new(Reason::Deadline, text),
+        NoAttempt::NoRoom | NoAttempt::QueueFull => Refusal::overload(Reason::QueueFull, text),
+        NoAttempt::WaitTooLong | NoAttempt::WaitedInVain => {
+            Refusal::overload(Reason::Deadline, text)
+        }
+    }
 }

@@ -213,9 +213,12 @@ impl Exchange {
         forward.model.again(again).map_err(|refusal| match refusal {
             NoAttempt::NoBudget => RetryResult::NoBudget,
             NoAttempt::NoTime => RetryResult::NoTime,
-            NoAttempt::UnknownVersion | NoAttempt::NoEndpoint | NoAttempt::NoRoom => {
-                RetryResult::Exhausted
-            }
+            NoAttempt::UnknownVersion
+            | NoAttempt::NoEndpoint
+            | NoAttempt::NoRoom
+            | NoAttempt::QueueFull
+            | NoAttempt::WaitTooLong
+            | NoAttempt::WaitedInVain => RetryResult::Exhausted,
         })
     }
 

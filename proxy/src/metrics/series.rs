@@ -24,6 +24,8 @@ pub(super) fn create(metrics: &Metrics, config: &Config, pools: &Pools) {
         create_endpoint(metrics, model, version, address);
     }
     for (model_name, model) in &config.models {
+        metrics.queued.with_label_values(&[model_name]);
+        metrics.queue_seconds.with_label_values(&[model_name]);
         for (name, version) in &model.versions {
             create_version(metrics, model_name, name, version);
         }
@@ -105,6 +107,8 @@ pub(super) fn remove_stale(metrics: &Metrics, config: &Config, pools: &Pools) {
     };
     let pair = |metric: &Metric| has_version(config, metric, "from") && has_target(config, metric);
     let model = |metric: &Metric| config.models.contains_key(label(metric, "model"));
+    retain(&metrics.queued, &specs::QUEUED, model);
+    retain(&metrics.queue_seconds, &specs::QUEUE_SECONDS, model);
     retain(&metrics.requests, &specs::REQUESTS, version);
     retain(&metrics.duration, &specs::DURATION, version);
     retain(&metrics.waiting, &specs::WAITING, version);

@@ -76,6 +76,12 @@ specs! {
     RETRIES: Counter "aegis_proxy_retries_total"
         ["model", "reason", "result"],
         "Attempts that failed before a byte of the answer had gone out, by why, and by whether another attempt was made";
+    QUEUED: Gauge "aegis_proxy_queued"
+        ["model"],
+        "Requests that wait for a slot, because every endpoint of their version and its fallbacks is full";
+    QUEUE_SECONDS: Histogram "aegis_proxy_queue_seconds"
+        ["model"],
+        "Time that requests waited for a slot, whatever came of it, in seconds";
     REJECTED: Counter "aegis_proxy_rejected_total"
         ["reason"],
         "Requests that the proxy answered with an error of its own";

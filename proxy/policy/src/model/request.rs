@@ -177,6 +177,17 @@ pub enum Refusal {
     /// Every endpoint that could answer has as many requests as it may.
     #[error("every endpoint has as many requests as it may (max_in_flight)")]
     NoRoom,
+    /// They have, and no more requests may wait for them.
+    #[error("every endpoint has as many requests as it may, and so has the queue (max_queued)")]
+    QueueFull,
+    /// They have, and by all that is known the deadline comes before a slot.
+    #[error(
+        "every endpoint has as many requests as it may, and the wait would outlast the deadline"
+    )]
+    WaitTooLong,
+    /// The request waited for a slot in vain.
+    #[error("every endpoint had as many requests as it may until the deadline")]
+    WaitedInVain,
     /// Too many attempts were retries lately.
     #[error("the retry budget is spent")]
     NoBudget,

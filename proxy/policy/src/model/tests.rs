@@ -551,5 +551,7 @@ proptest! {
 mod admission;
 mod balance;
 mod faults;
+mod queueing;
 mod retries;
 mod scale;
+mod spill;

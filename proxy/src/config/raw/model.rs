@@ -10,8 +10,8 @@ use super::super::{
     ranges::{
         BUDGET_PER_SECOND, BUDGET_RATIO, CHECK_MS, DECAY_MS, FACTOR, IN_A_ROW, IN_FLIGHT, LEASE_MS,
         MAX_ANSWER_BYTES, MAX_ANSWER_HEADERS, MAX_ANSWER_STATUS, MAX_ENDPOINTS, MAX_FALLBACK,
-        MAX_PATH_BYTES, MIN_ANSWER_STATUS, OPEN_MS, PROBES, RATIO, REPLAY_BYTES, RETRIES, SLOW_MS,
-        SLOW_START_FROM, SLOW_START_MS, UPSTREAM_MS, WINDOW_MS,
+        MAX_PATH_BYTES, MIN_ANSWER_STATUS, OPEN_MS, PROBES, QUEUED, RATIO, REPLAY_BYTES, RETRIES,
+        SLOW_MS, SLOW_START_FROM, SLOW_START_MS, UPSTREAM_MS, WINDOW_MS,
     },
 };
 use super::RawShadow;
@@ -43,6 +43,8 @@ pub struct RawModel {
     pub balance: RawBalance,
     /// How endpoints are asked whether they are ready.
     pub health_check: RawHealthCheck,
+    /// What happens when every endpoint is full.
+    pub admission: RawAdmission,
     /// What happens when an attempt fails.
     pub retry: RawRetry,
     /// How long an answer may take.
@@ -93,8 +95,8 @@ pub struct RawBalance {
     /// In how long the memory of a slow answer falls to 1/e, in milliseconds.
     #[schemars(range(min = DECAY_MS.min, max = DECAY_MS.max))]
     pub decay_ms: u64,
-    /// Requests that may be out at one endpoint; when all are full the answer is
-    /// 429. At least four times what it batches, or batching starves.
+    /// Requests that may be out at one endpoint; when all are full, requests wait
+    /// (`admission`). At least four times what it batches, or batching starves.
     #[schemars(range(min = IN_FLIGHT.min, max = IN_FLIGHT.max))]
     pub max_in_flight: u64,
     /// How long an endpoint takes to its full share once it is ready, and after
@@ -201,6 +203,18 @@ pub struct RawHealthCheck {
     pub unhealthy_after: u64,
 }
 
+/// What happens when every endpoint that could answer is full.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Admission")]
+pub struct RawAdmission {
+    /// Requests that may wait for an endpoint, the earliest deadline first; beyond,
+    /// and where the deadline could not be met, the answer is 429 at once. 0 lets
+    /// none wait.
+    #[schemars(range(min = QUEUED.min, max = QUEUED.max))]
+    pub max_queued: u64,
+}
+
 /// What happens when an attempt fails.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -288,6 +302,7 @@ impl Default for RawModel {
             breaker: RawBreaker::default(),
             balance: RawBalance::default(),
             health_check: RawHealthCheck::default(),
+            admission: RawAdmission::default(),
             retry: RawRetry::default(),
             timeouts: RawTimeouts::default(),
             shadow: RawShadow::default(),
@@ -346,6 +361,14 @@ impl Default for RawHealthCheck {
             healthy_after: 2,
             unhealthy_after: 2,
         }
+    }
+}
+
+// === impl RawAdmission ===
+
+impl Default for RawAdmission {
+    fn default() -> Self {
+        Self { max_queued: 1_024 }
     }
 }
 

@@ -10,16 +10,16 @@ use http::HeaderName;
 
 use super::{is_itself, scope::Scope, shadow, static_answer};
 use crate::config::{
-    Balance, Breaker, HealthCheck, Listen, Model, Name, Place, Retry, Sticky, Timeouts, Version,
-    endpoint,
+    Admission, Balance, Breaker, HealthCheck, Listen, Model, Name, Place, Retry, Sticky, Timeouts,
+    Version, endpoint,
     ranges::{
         BUDGET_PER_SECOND, BUDGET_RATIO, CHECK_MS, DECAY_MS, FACTOR, IN_A_ROW, IN_FLIGHT, LEASE_MS,
-        MAX_FALLBACK, MAX_PATH_BYTES, OPEN_MS, PROBES, RATIO, REPLAY_BYTES, RETRIES, SLOW_MS,
-        SLOW_START_FROM, SLOW_START_MS, UPSTREAM_MS, WINDOW_MS,
+        MAX_FALLBACK, MAX_PATH_BYTES, OPEN_MS, PROBES, QUEUED, RATIO, REPLAY_BYTES, RETRIES,
+        SLOW_MS, SLOW_START_FROM, SLOW_START_MS, UPSTREAM_MS, WINDOW_MS,
     },
     raw::{
-        RawBalance, RawBreaker, RawHealthCheck, RawModel, RawRetry, RawSticky, RawTimeouts,
-        RawVersion,
+        RawAdmission, RawBalance, RawBreaker, RawHealthCheck, RawModel, RawRetry, RawSticky,
+        RawTimeouts, RawVersion,
     },
 };
 
@@ -34,6 +34,7 @@ pub(super) fn model(raw: &RawModel, listen: Option<Listen>, mut scope: Scope<'_,
         breaker: breaker(&raw.breaker, scope.child("breaker")),
         balance: balance(&raw.balance, scope.child("balance")),
         health_check: health_check(&raw.health_check, scope.child("health_check")),
+        admission: admission(&raw.admission, scope.child("admission")),
         retry: retry(&raw.retry, scope.child("retry")),
         timeouts: timeouts(&raw.timeouts, scope.child("timeouts")),
         shadow: shadow::shadow(raw, scope.child("shadow")),
@@ -263,6 +264,13 @@ fn check_path(path: &str) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+fn admission(raw: &RawAdmission, mut scope: Scope<'_, '_>) -> Admission {
+    let max_queued = scope.number("max_queued", raw.max_queued, QUEUED);
+    Admission {
+        max_queued: u32::try_from(max_queued).unwrap_or(u32::MAX),
+    }
 }
 
 fn retry(raw: &RawRetry, mut scope: Scope<'_, '_>) -> Retry {

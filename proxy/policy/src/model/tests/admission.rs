@@ -16,7 +16,14 @@ fn answered(chain: &[&str], pinned_fallback: bool) -> World {
 
 fn admit(world: &mut World, version: Option<&str>) -> Result<Attempt, Refused> {
     let ask = world.ask(version);
-    world.policy.admit(ask, world.now, &mut world.rng)
+    admit_as(world, ask)
+}
+
+fn admit_as(world: &mut World, ask: Ask<'_>) -> Result<Attempt, Refused> {
+    match world.policy.admit(ask, world.now, &mut world.rng)? {
+        Admitted::Now(attempt) => Ok(attempt),
+        Admitted::Queued(waiter) => panic!("{waiter:?} waits"),
+    }
 }
 
 fn take_out(world: &mut World, version: &str, ports: &[u16]) {
@@ -85,7 +92,7 @@ fn what_is_not_inference_never_gets_it() {
         purpose: Purpose::Other,
         ..world.ask(None)
     };
-    let attempt = world.policy.admit(ask, world.now, &mut world.rng).unwrap();
+    let attempt = admit_as(&mut world, ask).unwrap();
     world.record(attempt.permit, Outcome::Neutral);
     let one: Arc<str> = "1".into();
     let gives_up = |purpose| world.policy.give_up(&one, ChosenBy::Split, purpose);
@@ -103,10 +110,7 @@ fn a_deadline_that_has_passed_and_a_version_that_is_not_there_are_refused_as_eve
         deadline: world.now,
         ..world.ask(None)
     };
-    let refused = world
-        .policy
-        .admit(ask, world.now, &mut world.rng)
-        .unwrap_err();
+    let refused = admit_as(&mut world, ask).unwrap_err();
     assert_eq!(refused, Refusal::NoTime.into());
 }
 
@@ -123,14 +127,7 @@ fn without_one_a_refusal_is_a_refusal() {
         deadline: world.now,
         ..world.ask(None)
     };
-    assert_eq!(
-        world
-            .policy
-            .admit(ask, world.now, &mut world.rng)
-            .unwrap_err()
-            .stand_in,
-        None
-    );
+    assert_eq!(admit_as(&mut world, ask).unwrap_err().stand_in, None);
 }
 
 #[test]
