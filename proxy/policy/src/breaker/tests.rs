@@ -413,3 +413,5 @@ proptest! {
         prop_assert!(f.ticket().is_some(), "wedged in {:?}", f.breaker.state());
     }
 }
+
+mod proofs;

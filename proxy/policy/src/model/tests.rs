@@ -551,6 +551,7 @@ proptest! {
 mod admission;
 mod balance;
 mod faults;
+mod proofs;
 mod queueing;
 mod retries;
 mod scale;
