@@ -67,6 +67,8 @@ pub struct Exchange {
     deadline: Option<Instant>,
     /// The client was still sending when the first attempt was chosen.
     uploading: bool,
+    /// When the whole request was there.
+    received: Option<Instant>,
     /// Stands for the client, where it stays with one version.
     sticky: Option<u64>,
     /// The running attempt.
@@ -136,6 +138,7 @@ impl Exchange {
             patience: None,
             deadline: None,
             uploading: false,
+            received: None,
             sticky: None,
             attempt: None,
             progress: Progress::default(),
@@ -333,7 +336,14 @@ impl Exchange {
             model.metrics().fell_back(model.name(), from, to, reason);
         }
         let took = now.saturating_duration_since(self.began);
-        routed.version.metrics().answered(routed.kind, code, took);
+        let metrics = routed.version.metrics();
+        metrics.answered(routed.kind, code, took, self.first_byte_after());
+    }
+
+    /// From the request's last byte to the answer's first.
+    fn first_byte_after(&self) -> Option<Duration> {
+        let (begun, received) = (self.progress.first_byte?, self.received?);
+        Some(begun.saturating_duration_since(received))
     }
 
     fn admit(&mut self, session: &Session, shared: &Shared) -> Result<Next, Refusal> {

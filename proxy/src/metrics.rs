@@ -56,6 +56,7 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     duration: HistogramVec,
+    first_byte: HistogramVec,
     waiting: IntGaugeVec,
     breaker_state: IntGaugeVec,
     breaker_transitions: IntCounterVec,
@@ -95,6 +96,7 @@ impl Metrics {
         let metrics = Self {
             requests: specs::REQUESTS.counters(r)?,
             duration: specs::DURATION.histograms(r, &LATENCY_BUCKETS)?,
+            first_byte: specs::FIRST_BYTE.histograms(r, &LATENCY_BUCKETS)?,
             waiting: specs::WAITING.gauges(r)?,
             breaker_state: specs::BREAKER_STATE.gauges(r)?,
             breaker_transitions: specs::BREAKER_TRANSITIONS.counters(r)?,

@@ -40,7 +40,9 @@ impl Exchange {
         };
         self.uploading = !session.is_body_done();
         let config = forward.model.config();
-        let deadline = self.deadline_from(clock::now(), config.timeouts.request);
+        let now = clock::now();
+        self.received = (!self.uploading).then_some(now);
+        let deadline = self.deadline_from(now, config.timeouts.request);
         let ask = Ask {
             version: forward.pinned.as_deref(),
             sticky: self.sticky,

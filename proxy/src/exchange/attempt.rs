@@ -59,6 +59,8 @@ pub(super) struct Progress {
     pub(super) within: Option<Duration>,
     /// Its answer has begun.
     pub(super) answered: bool,
+    /// When the head of its answer came.
+    pub(super) first_byte: Option<Instant>,
 }
 
 impl Exchange {
@@ -229,6 +231,7 @@ impl Exchange {
         let now = clock::now();
         if let (true, Some(forward)) = (self.uploading, &self.forward) {
             self.deadline = Some(self.deadline_from(now, forward.model.config().timeouts.request));
+            self.received.get_or_insert(now);
         }
         // Connecting has taken some of the time.
         let until = now + attempt.first_byte_within;
@@ -262,8 +265,10 @@ impl Exchange {
         let retry_after = response.headers.get(header::RETRY_AFTER);
         let refused = retry_after.is_some() || response.headers.contains_key(headers::REASON);
         let park = retry_after.and_then(seconds);
+        let now = clock::now();
+        self.progress.first_byte = Some(now);
         let sent = self.progress.sent;
-        let waited = sent.map(|sent| clock::now().saturating_duration_since(sent));
+        let waited = sent.map(|sent| now.saturating_duration_since(sent));
         let outcome = Outcome::of_status(status, refused, park, waited);
         let report = report.flatten();
         let observed = Observed { outcome, report };

@@ -111,6 +111,7 @@ pub(super) fn remove_stale(metrics: &Metrics, config: &Config, pools: &Pools) {
     retain(&metrics.queue_seconds, &specs::QUEUE_SECONDS, model);
     retain(&metrics.requests, &specs::REQUESTS, version);
     retain(&metrics.duration, &specs::DURATION, version);
+    retain(&metrics.first_byte, &specs::FIRST_BYTE, version);
     retain(&metrics.waiting, &specs::WAITING, version);
     retain(&metrics.available, &specs::AVAILABLE, version);
     retain(&metrics.weight, &specs::WEIGHT, version);

@@ -55,6 +55,9 @@ specs! {
     DURATION: Histogram "aegis_proxy_request_duration_seconds"
         ["model", "model_version"],
         "From the request's first byte to the answer's last, in seconds";
+    FIRST_BYTE: Histogram "aegis_proxy_time_to_first_byte_seconds"
+        ["model", "model_version"],
+        "From the request's last byte to the answer's first, over all attempts, in seconds";
     BREAKER_STATE: Gauge "aegis_proxy_breaker_state"
         ["model", "model_version", "endpoint"],
         "State of the endpoint's circuit breaker: 0 closed, 1 half-open, 2 open";

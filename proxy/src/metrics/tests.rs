@@ -62,6 +62,7 @@ fn every_series_of_a_configuration_is_there_at_zero() {
     for series in [
         format!("aegis_proxy_requests_total{{code=\"503\",kind=\"fallback\",{labels}}}"),
         format!("aegis_proxy_request_duration_seconds_count{{{labels}}}"),
+        format!("aegis_proxy_time_to_first_byte_seconds_count{{{labels}}}"),
         format!("aegis_proxy_breaker_state{{endpoint=\"10.0.0.3:1\",{labels}}}"),
         format!(
             "aegis_proxy_breaker_transitions_total{{endpoint=\"10.0.0.3:1\",{labels},reason=\"time_up\",to=\"half_open\"}}"
@@ -94,12 +95,18 @@ fn a_request_is_counted_once_in_each_of_its_metrics() {
     let metrics = Metrics::new().unwrap();
     reconcile(&metrics, TWO, 1);
     let version = metrics.version(&name("digits"), &name("2"));
-    version.answered(RouteKind::Split, 200, Duration::from_millis(30));
-    version.answered(RouteKind::Pinned, 200, Duration::from_millis(170));
+    version.answered(
+        RouteKind::Split,
+        200,
+        Duration::from_millis(30),
+        Some(Duration::from_millis(20)),
+    );
+    version.answered(RouteKind::Pinned, 200, Duration::from_millis(170), None);
     version.answered(
         RouteKind::Fallback(FallbackReason::Spill),
         418,
         Duration::from_secs(9),
+        Some(Duration::from_secs(4)),
     );
     let waiting = version.waiting();
     let text = scrape(&metrics);
@@ -137,6 +144,8 @@ fn a_request_is_counted_once_in_each_of_its_metrics() {
         3.0,
     );
     is("aegis_proxy_request_duration_seconds_sum{@}", 9.2);
+    is("aegis_proxy_time_to_first_byte_seconds_sum{@}", 4.02);
+    is("aegis_proxy_time_to_first_byte_seconds_count{@}", 2.0);
     is("aegis_inference_queue_depth{@,via=\"proxy\"}", 1.0);
     drop(waiting);
     let text = scrape(&metrics);
@@ -149,7 +158,7 @@ fn what_goes_takes_its_series_with_it_and_what_stays_keeps_its_counts() {
     let metrics = Metrics::new().unwrap();
     reconcile(&metrics, TWO, 1);
     let stays = metrics.version(&name("digits"), &name("1"));
-    stays.answered(RouteKind::Split, 200, Duration::from_millis(1));
+    stays.answered(RouteKind::Split, 200, Duration::from_millis(1), None);
     let goes = metrics.version(&name("digits"), &name("2"));
     metrics.fell_back("digits", "2", "1", FallbackReason::Unavailable);
 
@@ -160,7 +169,7 @@ endpoints = ["10.0.0.1:1"]
 "#;
     reconcile(&metrics, smaller, 2);
     // A request that was under way when its version went.
-    goes.answered(RouteKind::Split, 200, Duration::from_millis(1));
+    goes.answered(RouteKind::Split, 200, Duration::from_millis(1), None);
     let text = scrape(&metrics);
     assert!(!text.contains("model_version=\"2\""), "{text}");
     assert!(!text.contains("10.0.0.2:1"), "{text}");

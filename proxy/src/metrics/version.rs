@@ -24,6 +24,7 @@ struct Handles {
     /// By kind, then by status.
     requests: [[IntCounter; CODE_LABELS]; KINDS],
     duration: Histogram,
+    first_byte: Histogram,
     waiting: IntGauge,
 }
 
@@ -38,13 +39,21 @@ impl VersionMetrics {
         Self(Arc::new(Handles {
             requests: array::from_fn(|kind| array::from_fn(|code| counter(kind, code))),
             duration: metrics.duration.with_label_values(&[model, version]),
+            first_byte: metrics.first_byte.with_label_values(&[model, version]),
             waiting: metrics.waiting.with_label_values(&[model, version, VIA]),
         }))
     }
 
     /// A request has ended: how it came to this version, the status that its
-    /// client got, and how long it took in all.
-    pub fn answered(&self, kind: RouteKind, status: u16, took: Duration) {
+    /// client got, and how long it took, in all and to the answer's first byte;
+    /// none where no answer came, or one that did not wait for the request's end.
+    pub fn answered(
+        &self,
+        kind: RouteKind,
+        status: u16,
+        took: Duration,
+        first_byte: Option<Duration>,
+    ) {
         let kind = match kind {
             RouteKind::Split => 0,
             RouteKind::Pinned => 1,
@@ -54,8 +63,12 @@ impl VersionMetrics {
         };
         self.0.requests[kind][code_index(status)].inc();
         // A canned answer says nothing of how long the version takes.
-        if kind != STATIC {
-            self.0.duration.observe(took.as_secs_f64());
+        if kind == STATIC {
+            return;
+        }
+        self.0.duration.observe(took.as_secs_f64());
+        if let Some(first_byte) = first_byte {
+            self.0.first_byte.observe(first_byte.as_secs_f64());
         }
     }
 
