@@ -15,12 +15,16 @@
 //! A connection speaks HTTP/1.1 or, when it begins with the preface of HTTP/2,
 //! that (`accept/h2.rs`).
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, os::fd::AsRawFd, sync::Arc, time::Duration};
 
 use aegis_listener::LastCall;
 use pingora_core::{
     apps::HttpServerApp,
-    protocols::{self, http::ServerSession, l4::stream::Stream},
+    protocols::{
+        self, GetSocketDigest, SocketDigest,
+        http::ServerSession,
+        l4::{socket::SocketAddr, stream::Stream},
+    },
 };
 use pingora_proxy::{HttpProxy, ProxyHttp};
 use tokio::{
@@ -186,7 +190,7 @@ where
             if spoke == 0 {
                 // It closed, or never said a word.
             } else if !h2::may_begin(&start[..spoke]) {
-                serve_http1(&proxy, Box::new(Stream::from(tcp)), limits, &closing).await;
+                serve_http1(&proxy, Box::new(with_peer(tcp)), limits, &closing).await;
             } else if let Some(start) = h2::read_start(tcp, limits.read_timeout).await {
                 match start {
                     h2::Start::Http1(stream) => serve_http1(&proxy, stream, limits, &closing).await,
@@ -198,6 +202,18 @@ where
             drop((open, room));
         });
     }
+}
+
+/// A connection that knows who is on its other end. pingora would ask the system
+/// when somebody wants to know, and by then the descriptor may be another's.
+fn with_peer(tcp: TcpStream) -> Stream {
+    let digest = SocketDigest::from_raw_fd(tcp.as_raw_fd());
+    let peer = tcp.peer_addr().ok().map(SocketAddr::Inet);
+    // It was made a moment ago, and holds nothing yet.
+    let _ = digest.peer_addr.set(peer);
+    let mut stream = Stream::from(tcp);
+    stream.set_socket_digest(digest);
+    stream
 }
 
 /// Serves one HTTP/1.1 connection to its end.

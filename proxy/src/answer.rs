@@ -117,6 +117,13 @@ impl Answer {
         }
     }
 
+    /// Adds a header.
+    #[must_use]
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
     /// Its status.
     #[must_use]
     pub fn status(&self) -> StatusCode {

@@ -17,6 +17,7 @@ mod endpoint;
 mod fixed;
 mod leaves;
 mod name;
+mod observe;
 mod place;
 mod policy;
 mod ranges;
@@ -38,6 +39,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 pub use aegis_config::Rejected;
 pub use name::{MAX_NAME_BYTES, Name, NameError};
+pub use observe::{AccessLog, LogTarget};
 pub use place::{HostName, HostNameError, Place};
 pub use ranges::MAX_ENDPOINTS;
 pub use raw::{AddressFamilies, BalanceWord, LogFormat, RawConfig};
@@ -50,6 +52,8 @@ pub struct Config {
     pub listen: Listen,
     /// How log lines are written.
     pub log_format: LogFormat,
+    /// One line for every request.
+    pub access_log: AccessLog,
     /// How the proxy goes away.
     pub drain: Drain,
     /// What one client, or all of them, can take.

@@ -6,6 +6,7 @@
 //! without a word when a client leaves.
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -36,10 +37,12 @@ use crate::{
 mod admission;
 mod attempt;
 pub mod failure;
+mod note;
 mod shadow;
 
 use attempt::Progress;
 use failure::Failure;
+use note::{Ending, Note};
 
 /// A client that left before its answer, in metrics (nginx's code for it).
 const CLIENT_GONE: u16 = 499;
@@ -50,6 +53,8 @@ const CUT_SHORT: u16 = 502;
 #[derive(Debug)]
 pub struct Exchange {
     began: Instant,
+    /// What its line in the log says; none before its header was looked at.
+    note: Option<Note>,
     /// What is forwarded; none while unknown, or when the proxy answers itself.
     forward: Option<Forward>,
     body: Body,
@@ -104,6 +109,8 @@ struct Routed {
     chosen: Arc<str>,
     by: ChosenBy,
     kind: RouteKind,
+    /// Where the last attempt went; none where none was made.
+    endpoint: Option<SocketAddr>,
 }
 
 /// What [`Exchange::admit`] found.
@@ -117,8 +124,8 @@ enum Next {
 impl Drop for Exchange {
     /// pingora drops a request without a word when its client leaves.
     fn drop(&mut self) {
-        if self.route.is_some() {
-            self.settle(CLIENT_GONE, clock::now());
+        if self.route.is_some() || self.is_logged() {
+            self.settle(&Ending::unseen(CLIENT_GONE, clock::now()));
         }
     }
 }
@@ -129,6 +136,7 @@ impl Exchange {
     pub fn new(now: Instant) -> Self {
         Self {
             began: now,
+            note: None,
             forward: None,
             body: Body::default(),
             streamed: 0,
@@ -163,19 +171,37 @@ impl Exchange {
     /// # Errors
     /// The client's: it went away or stopped sending.
     pub async fn begin(&mut self, session: &mut Session, shared: &Shared) -> Result<bool> {
+        self.note = Some(Note::of(session, shared));
         let answer = match self.admit(session, shared) {
             Ok(Next::Forward) => match self.receive(session, shared).await? {
                 None => match self.enter(session, shared).await? {
                     None => return Ok(false),
                     Some(answer) => answer,
                 },
-                Some(refusal) => refuse(&refusal, shared),
+                Some(refusal) => self.refuse(&refusal, shared),
             },
             Ok(Next::Answer(answer)) => answer,
-            Err(refusal) => refuse(&refusal, shared),
+            Err(refusal) => self.refuse(&refusal, shared),
         };
-        answer.send(session).await?;
+        self.named(answer).send(session).await?;
         Ok(true)
+    }
+
+    /// Counts a refusal, and makes its answer.
+    fn refuse(&mut self, refusal: &Refusal, shared: &Shared) -> Answer {
+        shared.metrics().rejected(refusal.reason);
+        if let Some(note) = &mut self.note {
+            note.refused = true;
+        }
+        refusal.answer()
+    }
+
+    /// An answer of our own, with the request's name.
+    fn named(&self, answer: Answer) -> Answer {
+        match &self.note {
+            Some(note) => answer.with(headers::REQUEST_ID, note.id.value().clone()),
+            None => answer,
+        }
     }
 
     /// Writes the version that was chosen into the request that goes upstream.
@@ -206,6 +232,9 @@ impl Exchange {
             let left = deadline.saturating_duration_since(clock::now());
             let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
             request.insert_header(headers::REQUEST_TIMEOUT_MS, HeaderValue::from(left))?;
+        }
+        if let Some(note) = &self.note {
+            note.id.write(request)?;
         }
         if self
             .attempt
@@ -250,11 +279,15 @@ impl Exchange {
         Ok(())
     }
 
-    /// Says on the answer which version gave it, and how that came about.
+    /// Says on the answer what its request is called, which version gave it, and how
+    /// that came about.
     ///
     /// # Errors
     /// Never in practice: the values were checked when they were made.
     pub fn sign_answer(&self, response: &mut ResponseHeader) -> Result<()> {
+        if let Some(note) = &self.note {
+            note.id.sign(response)?;
+        }
         let Some(routed) = &self.route else {
             return Ok(());
         };
@@ -279,11 +312,14 @@ impl Exchange {
         if answered || gone {
             return 0;
         }
-        let answer = self.last_resort(failure).unwrap_or_else(|| {
+        let answer = if let Some(answer) = self.last_resort(failure) {
+            answer
+        } else {
             let refusal = self.refused.take();
             let refusal = refusal.unwrap_or_else(|| failure::refusal(failure, self.attempts));
-            refuse(&refusal, shared)
-        });
+            self.refuse(&refusal, shared)
+        };
+        let answer = self.named(answer);
         let status = answer.status().as_u16();
         // The request may be half read and the attempt half made.
         session.set_keepalive(None);
@@ -305,7 +341,8 @@ impl Exchange {
             (None, Some(ErrorSource::Downstream)) => CLIENT_GONE,
             (None, Some(_)) => CUT_SHORT,
         };
-        self.settle(code, now);
+        let ending = Ending::seen(code, now, session, self.is_logged());
+        self.settle(&ending);
         if let Some(sample) = self.sample.take()
             && error.is_none()
         {
@@ -313,13 +350,21 @@ impl Exchange {
         }
     }
 
-    fn settle(&mut self, code: u16, now: Instant) {
+    fn settle(&mut self, ending: &Ending) {
         self.progress.armed = None;
         self.next = None;
         if let Some(attempt) = self.attempt.take() {
             attempt.lease.end(false);
         }
-        let (Some(forward), Some(routed)) = (&self.forward, self.route.take()) else {
+        let routed = self.route.take();
+        self.log(routed.as_ref(), ending);
+        if let Some(routed) = &routed {
+            self.count(routed, ending);
+        }
+    }
+
+    fn count(&self, routed: &Routed, ending: &Ending) {
+        let Some(forward) = &self.forward else {
             return;
         };
         if forward.action != Action::Infer {
@@ -335,9 +380,9 @@ impl Exchange {
             let from = &routed.chosen;
             model.metrics().fell_back(model.name(), from, to, reason);
         }
-        let took = now.saturating_duration_since(self.began);
+        let took = ending.now.saturating_duration_since(self.began);
         let metrics = routed.version.metrics();
-        metrics.answered(routed.kind, code, took, self.first_byte_after());
+        metrics.answered(routed.kind, ending.code, took, self.first_byte_after());
     }
 
     /// From the request's last byte to the answer's first.
@@ -421,11 +466,6 @@ impl Exchange {
 fn with_query(uri: &Uri, query: &str) -> Result<Uri> {
     Uri::try_from(format!("{}?{query}", uri.path()))
         .or_err(ErrorType::InvalidHTTPHeader, "the query makes no URI")
-}
-
-fn refuse(refusal: &Refusal, shared: &Shared) -> Answer {
-    shared.metrics().rejected(refusal.reason);
-    refusal.answer()
 }
 
 fn too_large(limit: u64) -> Refusal {

@@ -7,6 +7,7 @@
 //! [`config`], [`reload`], [`metrics`] and [`status`] face the operator.
 
 pub mod accept;
+pub mod access_log;
 pub mod admin;
 pub mod answer;
 pub mod body;
@@ -24,6 +25,7 @@ pub mod model;
 pub mod own;
 pub mod reload;
 pub mod request;
+pub mod request_id;
 pub mod rescue;
 pub mod serve;
 pub mod shadow;

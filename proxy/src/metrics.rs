@@ -30,6 +30,7 @@ use prometheus::{
 };
 
 use crate::{
+    access_log::Lost,
     config::{Config, Name},
     dns::{LookupError, Pools},
     status::{HealthWord, Running},
@@ -70,6 +71,7 @@ pub struct Metrics {
     rejected: IntCounterVec,
     in_flight: IntGauge,
     connections: IntGauge,
+    log_dropped: IntCounterVec,
     generation: IntGauge,
     reloads: IntCounterVec,
     lookups: IntCounterVec,
@@ -110,6 +112,7 @@ impl Metrics {
             rejected: specs::REJECTED.counters(r)?,
             in_flight: specs::IN_FLIGHT.gauge(r)?,
             connections: specs::CONNECTIONS.gauge(r)?,
+            log_dropped: specs::LOG_DROPPED.counters(r)?,
             generation: specs::GENERATION.gauge(r)?,
             reloads: specs::RELOADS.counters(r)?,
             lookups: specs::DNS_LOOKUPS.counters(r)?,
@@ -124,6 +127,7 @@ impl Metrics {
         for reason in Reason::ALL {
             metrics.rejected.with_label_values(&[reason.name()]);
         }
+        let _ = metrics.lost_lines();
         for result in ReloadResult::ALL {
             metrics.reloads.with_label_values(&[result.label()]);
         }
@@ -187,6 +191,15 @@ impl Metrics {
     /// The proxy refused a request by itself.
     pub fn rejected(&self, reason: Reason) {
         self.rejected.with_label_values(&[reason.name()]).inc();
+    }
+
+    /// What counts the lines that the access log loses.
+    #[must_use]
+    pub fn lost_lines(&self) -> Lost {
+        Lost {
+            full: self.log_dropped.with_label_values(&["full"]),
+            unwritten: self.log_dropped.with_label_values(&["write_failed"]),
+        }
     }
 
     /// A reload came to an end.

@@ -32,6 +32,7 @@ use tokio::{
 
 use crate::{
     accept::{self, Acceptor},
+    access_log::{AccessLog, OpenError},
     admin::{self, Admin},
     clock,
     config::{self, Config},
@@ -68,6 +69,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The access log cannot be written where the configuration says.
+    #[error("{0}")]
+    AccessLog(#[from] OpenError),
     /// The system refused something else.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -104,23 +108,36 @@ pub fn run(path: &Path) -> Result<(), StartError> {
     let text = aegis_config::read_file(path).map_err(|error| error.rejected(&origin))?;
     let config = config::parse(&origin, &text)?;
     logging::init(config.log_format);
+    let metrics = Arc::new(Metrics::new()?);
+    let access_log = AccessLog::open(&config.access_log, metrics.lost_lines())?.map(Arc::new);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(serve(path.to_owned(), text, config))
+    let observed = (metrics, access_log.clone());
+    let served = runtime.block_on(serve(path.to_owned(), text, config, observed));
+    // What still runs is cut off now, and has its lines.
+    drop(runtime);
+    if let Some(log) = access_log {
+        log.close();
+    }
+    served
 }
 
-async fn serve(path: PathBuf, text: String, config: Config) -> Result<(), StartError> {
+async fn serve(
+    path: PathBuf,
+    text: String,
+    config: Config,
+    (metrics, access_log): (Arc<Metrics>, Option<Arc<AccessLog>>),
+) -> Result<(), StartError> {
     let data = bind(config.listen.data, "listen.data").await?;
     let admin = bind(config.listen.admin, "listen.admin").await?;
     let bound = Bound {
         data: data.local_addr()?,
         admin: admin.local_addr()?,
     };
-    let metrics = Arc::new(Metrics::new()?);
     let shared = Shared::new(config.clone(), Arc::clone(&metrics))
         .map_err(|error| rejected(&path.display().to_string(), &error))?;
-    let shared = Arc::new(shared);
+    let shared = Arc::new(shared.with_access_log(access_log));
 
     let resolver = Arc::new(SystemResolver::new(&config.dns));
     let followers = Followers::start(&shared, resolver);
@@ -249,7 +266,7 @@ impl StartError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) => 78,
+            Self::Config(_) | Self::AccessLog(_) => 78,
             Self::Bind { .. } => 69,
             Self::System(_) | Self::Metrics(_) => 1,
         }

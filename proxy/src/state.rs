@@ -24,6 +24,7 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
 use crate::{
+    access_log::AccessLog,
     admin::Controls,
     body::ReplayMemory,
     clock,
@@ -55,6 +56,7 @@ pub struct Shared {
     metrics: Arc<Metrics>,
     replay_memory: Arc<ReplayMemory>,
     rescues: Arc<Rescues>,
+    access_log: Option<Arc<AccessLog>>,
     draining: AtomicBool,
 }
 
@@ -142,10 +144,17 @@ impl Shared {
             metrics,
             replay_memory,
             rescues: Arc::default(),
+            access_log: None,
             draining: AtomicBool::new(false),
         };
         shared.reconcile_metrics();
         Ok(shared)
+    }
+
+    /// Writes requests down from now on.
+    #[must_use]
+    pub fn with_access_log(self, access_log: Option<Arc<AccessLog>>) -> Self {
+        Self { access_log, ..self }
     }
 
     /// Takes a configuration whole, and returns its generation.
@@ -228,6 +237,12 @@ impl Shared {
     #[must_use]
     pub fn replay_memory(&self) -> &Arc<ReplayMemory> {
         &self.replay_memory
+    }
+
+    /// Where requests are written down, if they are.
+    #[must_use]
+    pub fn access_log(&self) -> Option<&Arc<AccessLog>> {
+        self.access_log.as_ref()
     }
 
     /// Attempts that wait for their first byte.

@@ -15,6 +15,9 @@ pub const ROUTE: HeaderName = HeaderName::from_static("x-aegis-route");
 /// Says why a request was refused: one of [`Reason`](crate::Reason)'s names.
 pub const REASON: HeaderName = HeaderName::from_static("x-aegis-reason");
 
+/// Names one request, for every log that it comes by.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 /// Counts the proxy's attempts at one request, from 1.
 pub const ATTEMPT: HeaderName = HeaderName::from_static("x-aegis-attempt");
 

@@ -22,7 +22,6 @@ use pingora_core::{
             ServerSession,
             v2::server::{H2Accept, H2Options, HttpSession, handshake},
         },
-        l4,
     },
 };
 use pingora_proxy::{HttpProxy, ProxyHttp};
@@ -35,7 +34,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::Limits;
+use super::{Limits, with_peer};
 
 /// How every connection of HTTP/2 begins (RFC 9113, 3.4).
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -76,7 +75,7 @@ pub(super) async fn read_start(mut tcp: TcpStream, within: Duration) -> Option<S
             _ => return None,
         }
     }
-    let mut stream = l4::stream::Stream::from(tcp);
+    let mut stream = with_peer(tcp);
     stream.rewind(&start[..have]);
     let stream = Box::new(stream);
     Some(if may_begin(&start[..have]) {

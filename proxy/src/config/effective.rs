@@ -35,6 +35,7 @@ impl From<&Config> for RawConfig {
         Self {
             listen: (&config.listen).into(),
             log_format: config.log_format,
+            access_log: (&config.access_log).into(),
             drain: (&config.drain).into(),
             limits: (&config.limits).into(),
             upstream: (&config.upstream).into(),
@@ -269,6 +270,6 @@ fn by_name<'a, V: 'a, R: From<&'a V>>(map: &'a BTreeMap<Name, V>) -> BTreeMap<St
 }
 
 /// Every duration came from whole milliseconds in 64 bits.
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

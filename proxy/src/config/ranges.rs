@@ -53,6 +53,12 @@ pub(super) const TTL_MS: Range = range(10, HOUR_MS);
 pub(super) const FORGET_AFTER: Range = range(1, 1_000);
 /// The most of `dns.servers`.
 pub(super) const MAX_DNS_SERVERS: usize = 8;
+/// `access_log.sample`.
+pub(super) const SAMPLE: Fraction = fraction(0.0, 1.0);
+/// `access_log.slow_ms`.
+pub(super) const SLOW_REQUEST_MS: Range = range(0, DAY_MS);
+/// `access_log.buffer_bytes`.
+pub(super) const LOG_BUFFER_BYTES: Range = range(64 * 1024, GIB);
 /// `breaker.consecutive_failures`, `health_check.*_after`.
 pub(super) const IN_A_ROW: Range = range(1, 1_000);
 /// `breaker.half_open_*`.

@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 use super::name::NAME_PATTERN;
 
 mod model;
+mod observe;
 mod process;
 mod shadow;
 
 pub use model::*;
+pub(super) use observe::*;
 pub use process::*;
 pub(super) use shadow::RawShadow;
 
@@ -27,6 +29,8 @@ pub struct RawConfig {
     pub listen: RawListen,
     /// How log lines are written, to stderr. A change needs a restart.
     pub log_format: LogFormat,
+    /// One JSON object a line for every request. A change needs a restart.
+    pub access_log: RawAccessLog,
     /// How the proxy goes away after SIGTERM. A change needs a restart.
     pub drain: RawDrain,
     /// What clients can take. A change needs a restart.

@@ -5,6 +5,7 @@
 //! finds the next one.
 
 mod model;
+mod observe;
 mod scope;
 mod shadow;
 mod static_answer;
@@ -27,6 +28,7 @@ use scope::Scope;
 /// The whole file.
 pub(super) fn config(raw: &RawConfig, faults: &mut Faults<'_>) -> Option<Config> {
     let listen = listen(&raw.listen, faults);
+    let access_log = observe::access_log(&raw.access_log, Scope::new("access_log", faults));
     let limits = limits(&raw.limits, faults);
     let drain = drain(&raw.drain, faults);
     let upstream = upstream(&raw.upstream, faults);
@@ -36,6 +38,7 @@ pub(super) fn config(raw: &RawConfig, faults: &mut Faults<'_>) -> Option<Config>
     faults.is_empty().then_some(Config {
         listen,
         log_format: raw.log_format,
+        access_log,
         drain,
         limits,
         upstream,

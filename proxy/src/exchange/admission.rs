@@ -15,7 +15,7 @@ use aegis_protocol::Reason;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
-use super::{Exchange, Routed, failure::Failure, refuse};
+use super::{Exchange, Routed, failure::Failure};
 use crate::{
     answer::{Answer, Refusal},
     clock,
@@ -72,7 +72,7 @@ impl Exchange {
         let answer = refused
             .stand_in
             .and_then(|stand_in| self.stand_in(&stand_in));
-        answer.unwrap_or_else(|| refuse(&nowhere(refused.refusal), shared))
+        answer.unwrap_or_else(|| self.refuse(&nowhere(refused.refusal), shared))
     }
 
     /// The static answer to a request whose attempts have failed, where there is one.
@@ -101,12 +101,14 @@ impl Exchange {
     fn stand_in(&mut self, stand_in: &StandIn) -> Option<Answer> {
         let Forward { model, .. } = self.forward.as_ref()?;
         let answer = model.config().static_answer.as_ref()?;
+        let endpoint = self.route.as_ref().and_then(|routed| routed.endpoint);
         // A reload may have taken the version away; then nothing is counted for it.
         self.route = model.version(&stand_in.chosen).map(|version| Routed {
             version: Arc::clone(version),
             chosen: Arc::clone(&stand_in.chosen),
             by: stand_in.by,
             kind: RouteKind::Static(stand_in.reason),
+            endpoint,
         });
         Some(Answer::of_config(answer))
     }

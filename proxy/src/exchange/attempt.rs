@@ -89,6 +89,7 @@ impl Exchange {
             chosen: Arc::clone(&attempt.chosen),
             by: attempt.by,
             kind: attempt.kind,
+            endpoint: Some(attempt.address),
         });
         self.attempt = Some(attempt);
         Ok(peer)

@@ -94,6 +94,9 @@ specs! {
     CONNECTIONS: Gauge "aegis_proxy_connections"
         [],
         "Client connections that are open";
+    LOG_DROPPED: Counter "aegis_proxy_access_log_dropped_total"
+        ["reason"],
+        "Lines of the access log that were lost, because too many waited or because they could not be written";
     GENERATION: Gauge "aegis_proxy_config_generation"
         [],
         "Number of the running configuration; 1 is the one of the start";

@@ -1,0 +1,206 @@
+//! What is remembered of a request for whoever looks at it later: its name, and,
+//! where there is a log, what its line says.
+//!
+//! pingora drops a request that its client left without another word, session
+//! and all, so what a line needs of the session is noted at the beginning. It is
+//! counted references and small values: nothing is copied.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use aegis_policy::RouteKind;
+use aegis_protocol::headers;
+use http::{HeaderValue, Method, Uri, Version};
+use pingora_proxy::Session;
+use rand::RngExt;
+
+use super::{Exchange, Routed};
+use crate::{
+    access_log::{AccessLog, Bounded, Line, Millis, Moment},
+    clock,
+    request_id::RequestId,
+    state::Shared,
+};
+
+/// What is remembered of a request.
+#[derive(Debug)]
+pub(super) struct Note {
+    /// Its name.
+    pub(super) id: RequestId,
+    /// The proxy refused it by itself.
+    pub(super) refused: bool,
+    logged: Option<Logged>,
+}
+
+/// What its line says.
+#[derive(Debug)]
+struct Logged {
+    log: Arc<AccessLog>,
+    /// It is written down even where nothing is remarkable.
+    drawn: bool,
+    method: Method,
+    uri: Uri,
+    protocol: Version,
+    client: Option<IpAddr>,
+}
+
+/// How a request ended, as far as the session knows.
+#[derive(Debug)]
+pub(super) struct Ending {
+    /// The status that the client got.
+    pub(super) code: u16,
+    pub(super) now: Instant,
+    reason: Option<HeaderValue>,
+    bytes_in: Option<u64>,
+    bytes_out: Option<u64>,
+}
+
+// === impl Note ===
+
+impl Note {
+    /// Notes a request whose header has come in.
+    pub(super) fn of(session: &Session, shared: &Shared) -> Self {
+        let head = session.req_header();
+        let mut rng = rand::rng();
+        let logged = shared.access_log().map(|log| Logged {
+            drawn: log.takes(rng.random()),
+            log: Arc::clone(log),
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            protocol: head.version,
+            client: client(session),
+        });
+        Self {
+            id: RequestId::of(&head.headers, &mut rng),
+            refused: false,
+            logged,
+        }
+    }
+}
+
+// === impl Ending ===
+
+impl Ending {
+    /// Nobody knows more than that.
+    pub(super) fn unseen(code: u16, now: Instant) -> Self {
+        Self {
+            code,
+            now,
+            reason: None,
+            bytes_in: None,
+            bytes_out: None,
+        }
+    }
+
+    /// What the session tells; `noted` says that anybody wants to know.
+    pub(super) fn seen(code: u16, now: Instant, session: &Session, noted: bool) -> Self {
+        if !noted {
+            return Self::unseen(code, now);
+        }
+        let written = session.response_written();
+        Self {
+            code,
+            now,
+            reason: written.and_then(|head| head.headers.get(headers::REASON).cloned()),
+            bytes_in: Some(session.body_bytes_read() as u64),
+            bytes_out: Some(session.body_bytes_sent() as u64),
+        }
+    }
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    /// Whether a line is to be written.
+    pub(super) fn is_logged(&self) -> bool {
+        let note = self.note.as_ref();
+        note.is_some_and(|note| note.logged.is_some())
+    }
+
+    /// Writes the line, if there is to be one.
+    pub(super) fn log(&mut self, routed: Option<&Routed>, ending: &Ending) {
+        let Some(note) = &mut self.note else {
+            return;
+        };
+        let Some(logged) = note.logged.take() else {
+            return;
+        };
+        let took = ending.now.saturating_duration_since(self.began);
+        let refused = note.refused || self.gave_up.is_some();
+        let fell_back = routed.is_some_and(|routed| {
+            matches!(routed.kind, RouteKind::Fallback(_) | RouteKind::Static(_))
+        });
+        let remarkable = ending.code >= 500
+            || refused
+            || fell_back
+            || self.attempts > 1
+            || logged.log.is_slow(took);
+        if logged.drawn || remarkable {
+            let id = note.id.value().clone();
+            logged
+                .log
+                .write(&self.line(&logged, id.as_bytes(), routed, ending, took));
+        }
+    }
+
+    fn line<'a>(
+        &'a self,
+        logged: &'a Logged,
+        id: &'a [u8],
+        routed: Option<&'a Routed>,
+        ending: &'a Ending,
+        took: Duration,
+    ) -> Line<'a> {
+        let forward = self.forward.as_ref();
+        let kind = routed.map(|routed| routed.kind);
+        // A static answer came from nobody.
+        let first_byte = match kind {
+            Some(RouteKind::Static(_)) => None,
+            _ => self.first_byte_after(),
+        };
+        Line {
+            time: Moment(clock::calendar() - took),
+            request_id: Bounded(id),
+            trace_id: None,
+            client: logged.client,
+            method: Bounded(logged.method.as_str().as_bytes()),
+            path: Bounded(logged.uri.path().as_bytes()),
+            protocol: protocol(logged.protocol),
+            model: forward.map(|forward| &**forward.model.name()),
+            version_asked: forward.and_then(|forward| forward.pinned.as_deref()),
+            version_chosen: routed.map(|routed| &*routed.chosen),
+            model_version: routed.map(|routed| &**routed.version.name()),
+            route: kind.map(RouteKind::label),
+            endpoint: routed.and_then(|routed| routed.endpoint),
+            attempts: self.attempts,
+            status: ending.code,
+            reason: ending
+                .reason
+                .as_ref()
+                .map(|reason| Bounded(reason.as_bytes())),
+            failure: self.last_failure.map(super::Failure::label),
+            bytes_in: ending.bytes_in,
+            bytes_out: ending.bytes_out,
+            ttfb_ms: first_byte.map(Millis),
+            duration_ms: Millis(took),
+        }
+    }
+}
+
+fn client(session: &Session) -> Option<IpAddr> {
+    let address = session.client_addr()?.as_inet()?;
+    Some(address.ip().to_canonical())
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "HTTP/0.9",
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_3 => "HTTP/3",
+        _ => "HTTP/1.1",
+    }
+}
