@@ -39,7 +39,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 pub use aegis_config::Rejected;
 pub use name::{MAX_NAME_BYTES, Name, NameError};
-pub use observe::{AccessLog, LogTarget};
+pub use observe::{AccessLog, Forwarded, LogTarget};
 pub use place::{HostName, HostNameError, Place};
 pub use ranges::MAX_ENDPOINTS;
 pub use raw::{AddressFamilies, BalanceWord, LogFormat, RawConfig};
@@ -54,6 +54,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// One line for every request.
     pub access_log: AccessLog,
+    /// Other proxies in front.
+    pub forwarded: Forwarded,
     /// How the proxy goes away.
     pub drain: Drain,
     /// What one client, or all of them, can take.
@@ -178,6 +180,13 @@ pub enum Sticky {
     Header(HeaderName),
     /// The value of this cookie.
     Cookie(String),
+    /// A claim of the token that this header carries; its signature is not verified.
+    Jwt {
+        /// The header.
+        header: HeaderName,
+        /// The claim's name.
+        claim: String,
+    },
 }
 
 /// How an endpoint is chosen.

@@ -212,6 +212,10 @@ impl Exchange {
         let (Some(forward), Some(routed)) = (&self.forward, &self.route) else {
             return Err(Error::new_in(ErrorType::InternalError));
         };
+        if let Some(note) = &self.note {
+            note.id.write(request)?;
+            note.origin.write(request)?;
+        }
         let uri = routed.version.uri(forward.action);
         let uri = match request.uri.query() {
             None => uri.clone(),
@@ -232,9 +236,6 @@ impl Exchange {
             let left = deadline.saturating_duration_since(clock::now());
             let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
             request.insert_header(headers::REQUEST_TIMEOUT_MS, HeaderValue::from(left))?;
-        }
-        if let Some(note) = &self.note {
-            note.id.write(request)?;
         }
         if self
             .attempt

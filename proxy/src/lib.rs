@@ -17,6 +17,7 @@ pub mod config;
 pub mod dns;
 pub mod exchange;
 pub mod follow;
+pub mod forwarded;
 pub mod health;
 pub mod lease;
 pub mod logging;

@@ -1,18 +1,21 @@
 //! The key of a client that stays with one version.
 
+mod jwt;
+
 use aegis_policy::sticky;
 use http::{HeaderMap, header};
 
 use crate::config::Sticky;
 
-/// The client's key: a hash of its header or cookie, salted with the model's
+/// The client's key: a hash of its header, cookie or claim, salted with the model's
 /// name, so that a client's luck with one model says nothing about another. None
-/// when the request carries neither, or an empty one.
+/// when the request carries none of them, or an empty one.
 #[must_use]
 pub fn key(by: &Sticky, model: &str, headers: &HeaderMap) -> Option<u64> {
     let value = match by {
         Sticky::Header(name) => headers.get(name)?.as_bytes(),
         Sticky::Cookie(name) => cookie(headers, name.as_bytes())?,
+        Sticky::Jwt { header, claim } => &jwt::claim(headers, header, claim)?.into_bytes(),
     };
     (!value.is_empty()).then(|| sticky::key(model, value))
 }
@@ -41,6 +44,20 @@ mod tests {
             )
         };
         pairs.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn a_claim_makes_the_key_that_its_text_would() {
+        let by_claim = Sticky::Jwt {
+            header: header::AUTHORIZATION,
+            claim: "sub".into(),
+        };
+        let by_header = Sticky::Header(HeaderName::from_static("x-user-id"));
+        // {"sub":"anna"}
+        let token = headers(&[("authorization", "Bearer e30.eyJzdWIiOiJhbm5hIn0.c2ln")]);
+        let anna = key(&by_header, "m", &headers(&[("x-user-id", "anna")]));
+        assert_eq!(key(&by_claim, "m", &token), anna);
+        assert_eq!(key(&by_claim, "m", &headers(&[])), None);
     }
 
     #[test]

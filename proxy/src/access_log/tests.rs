@@ -95,8 +95,8 @@ fn what_others_wrote_can_neither_forge_a_line_nor_fill_the_log() {
     let log = open(&path, &lost());
     let forged = b"x\"}\n{\"status\":200}\r\x1b[2J";
     log.write(&line(forged, b"\xff\xfe"));
-    let long = "é".repeat(100_000);
-    log.write(&line(long.as_bytes(), b""));
+    let endless = "é".repeat(100_000);
+    log.write(&line(endless.as_bytes(), b""));
     log.close();
     let lines = read(&path);
     assert_eq!(lines.len(), 2);

@@ -36,6 +36,7 @@ impl From<&Config> for RawConfig {
             listen: (&config.listen).into(),
             log_format: config.log_format,
             access_log: (&config.access_log).into(),
+            forwarded: (&config.forwarded).into(),
             drain: (&config.drain).into(),
             limits: (&config.limits).into(),
             upstream: (&config.upstream).into(),
@@ -159,11 +160,16 @@ impl From<&Sticky> for RawSticky {
         match sticky {
             Sticky::Header(header) => Self {
                 header: header.to_string(),
-                cookie: String::new(),
+                ..Self::default()
             },
             Sticky::Cookie(cookie) => Self {
-                header: String::new(),
                 cookie: cookie.clone(),
+                ..Self::default()
+            },
+            Sticky::Jwt { header, claim } => Self {
+                jwt_claim: claim.clone(),
+                jwt_header: header.to_string(),
+                ..Self::default()
             },
         }
     }

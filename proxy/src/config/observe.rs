@@ -1,8 +1,13 @@
-//! What is told of requests while they pass: the access log.
+//! What is told of requests while they pass: to the access log, and to servers.
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{effective::millis, raw::RawAccessLog};
+use ipnet::IpNet;
+
+use super::{
+    effective::millis,
+    raw::{RawAccessLog, RawForwarded},
+};
 
 /// The word for standard output in `access_log.path`.
 pub(super) const STDOUT: &str = "stdout";
@@ -31,6 +36,21 @@ pub enum LogTarget {
     Stderr,
     /// The end of this file.
     File(PathBuf),
+}
+
+/// Other proxies in front.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    /// Networks whose word on where a request comes from is believed.
+    pub trusted: Vec<IpNet>,
+}
+
+impl From<&Forwarded> for RawForwarded {
+    fn from(forwarded: &Forwarded) -> Self {
+        Self {
+            trusted: forwarded.trusted.iter().map(IpNet::to_string).collect(),
+        }
+    }
 }
 
 impl From<&AccessLog> for RawAccessLog {

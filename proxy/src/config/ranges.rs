@@ -117,6 +117,10 @@ pub(super) const MAX_VERSIONS: usize = 1_000;
 pub const MAX_ENDPOINTS: usize = 10_000;
 /// The longest fallback chain.
 pub(super) const MAX_FALLBACK: usize = 8;
+/// The most networks in `forwarded.trusted`: each is compared with every peer.
+pub(super) const MAX_TRUSTED: usize = 256;
+/// The longest `sticky.jwt_claim`.
+pub(super) const MAX_CLAIM_BYTES: usize = 128;
 /// The longest `health_check.path`.
 pub(super) const MAX_PATH_BYTES: usize = 1_024;
 /// `static_answer.status`, where it is not 0: no informational status.

@@ -31,6 +31,8 @@ pub struct RawConfig {
     pub log_format: LogFormat,
     /// One JSON object a line for every request. A change needs a restart.
     pub access_log: RawAccessLog,
+    /// Other proxies in front. A change needs a restart.
+    pub forwarded: RawForwarded,
     /// How the proxy goes away after SIGTERM. A change needs a restart.
     pub drain: RawDrain,
     /// What clients can take. A change needs a restart.

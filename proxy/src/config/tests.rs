@@ -1,6 +1,7 @@
 //! Bad files of every kind, and what is told of them.
 
 mod changes;
+mod observe;
 mod round_trip;
 mod shipped;
 mod static_answer;

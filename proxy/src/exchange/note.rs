@@ -1,5 +1,5 @@
-//! What is remembered of a request for whoever looks at it later: its name, and,
-//! where there is a log, what its line says.
+//! What is remembered of a request for whoever looks at it later: its name, where it
+//! comes from, and, where there is a log, what its line says.
 //!
 //! pingora drops a request that its client left without another word, session
 //! and all, so what a line needs of the session is noted at the beginning. It is
@@ -21,6 +21,7 @@ use super::{Exchange, Routed};
 use crate::{
     access_log::{AccessLog, Bounded, Line, Millis, Moment},
     clock,
+    forwarded::Origin,
     request_id::RequestId,
     state::Shared,
 };
@@ -30,6 +31,8 @@ use crate::{
 pub(super) struct Note {
     /// Its name.
     pub(super) id: RequestId,
+    /// Where it comes from.
+    pub(super) origin: Origin,
     /// The proxy refused it by itself.
     pub(super) refused: bool,
     logged: Option<Logged>,
@@ -64,6 +67,9 @@ impl Note {
     /// Notes a request whose header has come in.
     pub(super) fn of(session: &Session, shared: &Shared) -> Self {
         let head = session.req_header();
+        let snapshot = shared.snapshot();
+        let trusted = &snapshot.config().forwarded.trusted;
+        let origin = Origin::of(peer(session), is_encrypted(session), &head.headers, trusted);
         let mut rng = rand::rng();
         let logged = shared.access_log().map(|log| Logged {
             drawn: log.takes(rng.random()),
@@ -71,10 +77,11 @@ impl Note {
             method: head.method.clone(),
             uri: head.uri.clone(),
             protocol: head.version,
-            client: client(session),
+            client: origin.client(),
         });
         Self {
             id: RequestId::of(&head.headers, &mut rng),
+            origin,
             refused: false,
             logged,
         }
@@ -190,9 +197,13 @@ impl Exchange {
     }
 }
 
-fn client(session: &Session) -> Option<IpAddr> {
-    let address = session.client_addr()?.as_inet()?;
-    Some(address.ip().to_canonical())
+fn peer(session: &Session) -> Option<IpAddr> {
+    Some(session.client_addr()?.as_inet()?.ip())
+}
+
+fn is_encrypted(session: &Session) -> bool {
+    let digest = session.digest();
+    digest.is_some_and(|digest| digest.ssl_digest.is_some())
 }
 
 fn protocol(version: Version) -> &'static str {

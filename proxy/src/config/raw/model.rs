@@ -9,9 +9,9 @@ use super::super::{
     name::NAME_PATTERN,
     ranges::{
         BUDGET_PER_SECOND, BUDGET_RATIO, CHECK_MS, DECAY_MS, FACTOR, IN_A_ROW, IN_FLIGHT, LEASE_MS,
-        MAX_ANSWER_BYTES, MAX_ANSWER_HEADERS, MAX_ANSWER_STATUS, MAX_ENDPOINTS, MAX_FALLBACK,
-        MAX_PATH_BYTES, MIN_ANSWER_STATUS, OPEN_MS, PROBES, QUEUED, RATIO, REPLAY_BYTES, RETRIES,
-        SLOW_MS, SLOW_START_FROM, SLOW_START_MS, UPSTREAM_MS, WINDOW_MS,
+        MAX_ANSWER_BYTES, MAX_ANSWER_HEADERS, MAX_ANSWER_STATUS, MAX_CLAIM_BYTES, MAX_ENDPOINTS,
+        MAX_FALLBACK, MAX_PATH_BYTES, MIN_ANSWER_STATUS, OPEN_MS, PROBES, QUEUED, RATIO,
+        REPLAY_BYTES, RETRIES, SLOW_MS, SLOW_START_FROM, SLOW_START_MS, UPSTREAM_MS, WINDOW_MS,
     },
 };
 use super::RawShadow;
@@ -72,7 +72,7 @@ pub struct RawVersion {
     pub endpoints: Vec<String>,
 }
 
-/// By what a client stays with one version: one of the two, or neither. Raising a
+/// By what a client stays with one version: one of the three, or none. Raising a
 /// weight moves only those who must move; a request without it is drawn by weight.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -82,6 +82,14 @@ pub struct RawSticky {
     pub header: String,
     /// The cookie whose value does; empty for none.
     pub cookie: String,
+    /// The claim of a JSON Web Token whose value does, a text or a number; empty for
+    /// none. The token's signature is not verified: the claim chooses a version, and
+    /// says nothing on who may ask.
+    #[schemars(length(max = MAX_CLAIM_BYTES))]
+    pub jwt_claim: String,
+    /// The header that carries the token, with or without `Bearer`; empty for
+    /// `authorization`.
+    pub jwt_header: String,
 }
 
 /// How an endpoint is chosen among those that serve: the better of two that are

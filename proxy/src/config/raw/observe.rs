@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::ranges::{LOG_BUFFER_BYTES, SAMPLE, SLOW_REQUEST_MS};
+use super::super::ranges::{LOG_BUFFER_BYTES, MAX_TRUSTED, SAMPLE, SLOW_REQUEST_MS};
 
 /// One JSON object a line for every request. Those that end with 500 or more, that
 /// the proxy refuses, that are retried, fall back or are slow are always written.
@@ -24,6 +24,17 @@ pub struct RawAccessLog {
     /// are dropped and counted.
     #[schemars(range(min = LOG_BUFFER_BYTES.min, max = LOG_BUFFER_BYTES.max))]
     pub buffer_bytes: u64,
+}
+
+/// Other proxies in front, whose word on where a request comes from is believed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Forwarded")]
+pub struct RawForwarded {
+    /// Their networks or addresses: `10.0.0.0/8`, `fd00::/8`, `192.0.2.7`. At most
+    /// 256. From all others, `X-Forwarded-*` and `Forwarded` are replaced.
+    #[schemars(length(max = MAX_TRUSTED))]
+    pub trusted: Vec<String>,
 }
 
 // === impl RawAccessLog ===

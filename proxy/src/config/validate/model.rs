@@ -6,7 +6,7 @@ use std::{
 };
 
 use aegis_policy::split::MAX_WEIGHT;
-use http::HeaderName;
+use http::{HeaderName, header};
 
 use super::{is_itself, scope::Scope, shadow, static_answer};
 use crate::config::{
@@ -14,8 +14,8 @@ use crate::config::{
     Version, endpoint,
     ranges::{
         BUDGET_PER_SECOND, BUDGET_RATIO, CHECK_MS, DECAY_MS, FACTOR, IN_A_ROW, IN_FLIGHT, LEASE_MS,
-        MAX_FALLBACK, MAX_PATH_BYTES, OPEN_MS, PROBES, QUEUED, RATIO, REPLAY_BYTES, RETRIES,
-        SLOW_MS, SLOW_START_FROM, SLOW_START_MS, UPSTREAM_MS, WINDOW_MS,
+        MAX_CLAIM_BYTES, MAX_FALLBACK, MAX_PATH_BYTES, OPEN_MS, PROBES, QUEUED, RATIO,
+        REPLAY_BYTES, RETRIES, SLOW_MS, SLOW_START_FROM, SLOW_START_MS, UPSTREAM_MS, WINDOW_MS,
     },
     raw::{
         RawAdmission, RawBalance, RawBreaker, RawHealthCheck, RawModel, RawRetry, RawSticky,
@@ -152,20 +152,52 @@ fn endpoints(raw: &[String], listen: Option<Listen>, scope: &mut Scope<'_, '_>) 
 }
 
 fn sticky(raw: &RawSticky, mut scope: Scope<'_, '_>) -> Option<Sticky> {
-    let RawSticky { header, cookie } = raw;
-    match (header.as_str(), cookie.as_str()) {
-        ("", "") => None,
-        (header, "") => scope
+    let RawSticky {
+        header,
+        cookie,
+        jwt_claim,
+        jwt_header,
+    } = raw;
+    if !jwt_header.is_empty() && jwt_claim.is_empty() {
+        scope.fault(
+            "jwt_header",
+            "says where a token is, and `jwt_claim` is empty",
+        );
+    }
+    match (header.as_str(), cookie.as_str(), jwt_claim.as_str()) {
+        ("", "", "") => None,
+        (header, "", "") => scope
             .parsed("header", HeaderName::try_from(header))
             .map(Sticky::Header),
-        ("", cookie) if is_token(cookie) => Some(Sticky::Cookie(cookie.to_owned())),
-        ("", cookie) => {
+        ("", cookie, "") if is_token(cookie) => Some(Sticky::Cookie(cookie.to_owned())),
+        ("", cookie, "") => {
             let message = format!("expected the name of a cookie, got {cookie:?}");
             scope.fault("cookie", message);
             None
         }
+        ("", "", claim) if claim.len() > MAX_CLAIM_BYTES => {
+            let (most, got) = (MAX_CLAIM_BYTES, claim.len());
+            scope.fault(
+                "jwt_claim",
+                format!("expected at most {most} bytes, got {got}"),
+            );
+            None
+        }
+        ("", "", claim) => {
+            let header = match jwt_header.as_str() {
+                "" => header::AUTHORIZATION,
+                name => scope.parsed("jwt_header", HeaderName::try_from(name))?,
+            };
+            let claim = claim.to_owned();
+            Some(Sticky::Jwt { header, claim })
+        }
         (..) => {
-            scope.fault("cookie", "expected `header` or `cookie`, got both");
+            let second = if cookie.is_empty() {
+                "jwt_claim"
+            } else {
+                "cookie"
+            };
+            scope.fault(second, "expected one of `header`, `cookie` and `jwt_claim`");
             None
         }
     }
