@@ -21,7 +21,7 @@ use aegis_listener::LastCall;
 use pingora_core::{
     apps::HttpServerApp,
     protocols::{
-        self, GetSocketDigest, SocketDigest,
+        GetSocketDigest, SocketDigest,
         http::ServerSession,
         l4::{socket::SocketAddr, stream::Stream},
     },
@@ -36,7 +36,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{config::Drain, metrics::Metrics};
 
+mod diagnosis;
+mod farewell;
 mod h2;
+pub mod head;
+
+use head::{Guarded, HeadLimits};
 
 /// How long a connection without a request may hold up a drain.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(500);
@@ -48,6 +53,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Limits {
     /// Connections at once; more wait in the kernel's backlog.
     pub connections: usize,
+    /// The bounds of a request's head.
+    pub head: HeadLimits,
     /// The longest wait for a first byte, and for each further piece of a request.
     pub read_timeout: Duration,
     /// How long a connection may wait for its next request.
@@ -172,6 +179,7 @@ where
         let limits = self.limits;
         let unspoken = self.unspoken.token();
         let open = self.metrics.connection_open();
+        let metrics = Arc::clone(&self.metrics);
         let silence_over = self.silence_over.clone();
         self.connections.spawn(async move {
             // Not `readable()`, which may say so when nothing is there: such a
@@ -187,13 +195,16 @@ where
             };
             drop(unspoken);
             let _ = tcp.set_nodelay(true);
+            let guarded = |stream| Guarded::new(stream, limits.head, metrics);
             if spoke == 0 {
                 // It closed, or never said a word.
             } else if !h2::may_begin(&start[..spoke]) {
-                serve_http1(&proxy, Box::new(with_peer(tcp)), limits, &closing).await;
+                serve_http1(&proxy, guarded(with_peer(tcp)), limits, &closing).await;
             } else if let Some(start) = h2::read_start(tcp, limits.read_timeout).await {
                 match start {
-                    h2::Start::Http1(stream) => serve_http1(&proxy, stream, limits, &closing).await,
+                    h2::Start::Http1(stream) => {
+                        serve_http1(&proxy, guarded(*stream), limits, &closing).await;
+                    }
                     h2::Start::Http2(stream) => {
                         h2::serve(&proxy, stream, limits, closing, silence_over).await;
                     }
@@ -219,14 +230,14 @@ fn with_peer(tcp: TcpStream) -> Stream {
 /// Serves one HTTP/1.1 connection to its end.
 async fn serve_http1<SV>(
     proxy: &Arc<HttpProxy<SV>>,
-    stream: protocols::Stream,
+    client: Guarded,
     limits: Limits,
     closing: &watch::Receiver<bool>,
 ) where
     SV: ProxyHttp + Send + Sync + 'static,
     SV::CTX: Send + Sync + 'static,
 {
-    let mut session = ServerSession::new_http1(stream);
+    let mut session = ServerSession::new_http1(Box::new(client));
     session.set_keepalive(Some(limits.keepalive.as_secs().max(1)));
     session.set_pipelining_enabled(true);
     loop {
@@ -237,6 +248,7 @@ async fn serve_http1<SV>(
             return;
         };
         let (stream, settings) = reused.consume();
+        head::comes_next(&stream);
         session = ServerSession::new_http1(stream);
         if let Some(settings) = settings {
             settings.apply_to_session(&mut session);

@@ -23,6 +23,8 @@ use crate::{config::StaticAnswer, metrics::STATIC_LABEL};
 const DRAIN_LIMIT: u64 = 64 * 1024;
 /// And the longest time.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
+/// The content type of every answer.
+const JSON: &str = "application/json";
 /// After this many seconds a refused client may try again.
 const RETRY_AFTER: &str = "1";
 
@@ -95,10 +97,7 @@ impl Answer {
     pub fn json(status: StatusCode, body: &impl Serialize) -> Self {
         Self {
             status,
-            headers: vec![(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("application/json"),
-            )],
+            headers: vec![(header::CONTENT_TYPE, HeaderValue::from_static(JSON))],
             // Our own types, made of strings and numbers, always serialise.
             body: serde_json::to_vec(body).unwrap_or_default().into(),
         }
@@ -128,6 +127,27 @@ impl Answer {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// The answer as the last bytes of a connection of HTTP/1, for those whose
+    /// request pingora could not parse.
+    #[must_use]
+    pub fn farewell(&self) -> Vec<u8> {
+        let mut bytes = format!("HTTP/1.1 {}\r\n", self.status).into_bytes();
+        let length = HeaderValue::from(self.body.len());
+        let framing = [
+            (header::CONTENT_LENGTH, length),
+            (header::CONNECTION, HeaderValue::from_static("close")),
+        ];
+        for (name, value) in self.headers.iter().chain(&framing) {
+            bytes.extend_from_slice(name.as_str().as_bytes());
+            bytes.extend_from_slice(b": ");
+            bytes.extend_from_slice(value.as_bytes());
+            bytes.extend_from_slice(b"\r\n");
+        }
+        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(&self.body);
+        bytes
     }
 
     /// Writes it, keeping the connection where that is safe.
@@ -210,6 +230,20 @@ mod tests {
         let names: Vec<_> = answer.headers.iter().map(|(n, _)| n.as_str()).collect();
         assert_eq!(names, ["content-type", "x-aegis-reason", "retry-after"]);
         assert_eq!(answer.body, r#"{"error":"all are down"}"#);
+    }
+
+    #[test]
+    fn a_farewell_is_a_whole_answer_that_ends_the_connection() {
+        let bytes = Refusal::new(Reason::HeaderTooLarge, "no")
+            .answer()
+            .farewell();
+        let expected = "HTTP/1.1 431 Request Header Fields Too Large\r\n\
+                        content-type: application/json\r\n\
+                        x-aegis-reason: header_too_large\r\n\
+                        content-length: 14\r\n\
+                        connection: close\r\n\r\n\
+                        {\"error\":\"no\"}";
+        assert_eq!(String::from_utf8_lossy(&bytes), expected);
     }
 
     #[test]

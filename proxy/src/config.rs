@@ -93,6 +93,10 @@ pub struct Limits {
     pub max_connections: NonZeroU32,
     /// Requests at once on one HTTP/2 connection.
     pub max_h2_streams: NonZeroU32,
+    /// The longest head of a request.
+    pub max_header_bytes: NonZeroU32,
+    /// The longest that a head may take from its first byte.
+    pub header_timeout: Duration,
     /// The longest silence of a client in the middle of a request, or of an answer
     /// that it does not take.
     pub read_timeout: Duration,

@@ -172,6 +172,14 @@ impl Exchange {
     /// The client's: it went away or stopped sending.
     pub async fn begin(&mut self, session: &mut Session, shared: &Shared) -> Result<bool> {
         self.note = Some(Note::of(session, shared));
+        let max_head = shared.snapshot().config().limits.max_header_bytes;
+        if let Err(refusal) = refuse_framing(session, max_head.get() as usize) {
+            // Nobody knows where the next request would begin.
+            session.set_keepalive(None);
+            let answer = self.refuse(&refusal, shared);
+            self.named(answer).send(session).await?;
+            return Ok(true);
+        }
         let answer = match self.admit(session, shared) {
             Ok(Next::Forward) => match self.receive(session, shared).await? {
                 None => match self.enter(session, shared).await? {
@@ -393,7 +401,6 @@ impl Exchange {
     }
 
     fn admit(&mut self, session: &Session, shared: &Shared) -> Result<Next, Refusal> {
-        refuse_framing(session)?;
         let head = session.req_header();
         let snapshot = shared.snapshot();
         match identify(&head.method, head.uri.path(), &head.headers, &snapshot)? {

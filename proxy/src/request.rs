@@ -8,10 +8,13 @@ use aegis_protocol::{
     Reason, excerpt, headers, listed,
     path::{self, Route},
 };
-use http::{HeaderMap, Method, header};
-use pingora_core::protocols::http::{ServerSession, v1::server::HttpSession};
+use http::{HeaderMap, Method};
 
 use crate::{answer::Refusal, model::Model, state::Snapshot};
+
+mod framing;
+
+pub use framing::refuse_framing;
 
 /// What is to be done with a request.
 #[derive(Debug)]
@@ -106,48 +109,6 @@ pub fn identify(
             forward(snapshot, &model, version.as_deref(), headers, Action::Infer)?
         }
     })
-}
-
-/// Refuses a request that says two lengths: whichever a server behind us
-/// believes, the other part of the bytes becomes a request of its own
-/// (RFC 9112, 6.3). Where one of them is a transfer encoding, pingora has taken
-/// the length out by now, so the raw header is looked at. Equal lengths are
-/// refused too: no client needs them, and not every server reads them alike.
-///
-/// # Errors
-/// The refusal.
-pub fn refuse_framing(session: &ServerSession) -> Result<(), Refusal> {
-    let mut lengths = session
-        .req_header()
-        .headers
-        .get_all(header::CONTENT_LENGTH)
-        .iter();
-    let one = lengths
-        .next()
-        .is_none_or(|length| length.as_bytes().iter().all(u8::is_ascii_digit));
-    if !one || lengths.next().is_some() {
-        let message = "the request has several values of Content-Length; send one";
-        return Err(Refusal::new(Reason::BadRequest, message));
-    }
-    if !session
-        .req_header()
-        .headers
-        .contains_key(header::TRANSFER_ENCODING)
-    {
-        return Ok(());
-    }
-    let raw = session.as_http1().map(HttpSession::get_headers_raw_bytes);
-    let has_length = raw.is_some_and(|raw| {
-        raw.split(|byte| *byte == b'\n').any(|line| {
-            line.get(..15)
-                .is_some_and(|name| name.eq_ignore_ascii_case(b"content-length:"))
-        })
-    });
-    if has_length {
-        let message = "the request has both Content-Length and Transfer-Encoding; send one";
-        return Err(Refusal::new(Reason::BadRequest, message));
-    }
-    Ok(())
 }
 
 fn allow(method: &Method, expected: &Method, path: &str) -> Result<(), Refusal> {

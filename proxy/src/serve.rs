@@ -31,7 +31,7 @@ use tokio::{
 };
 
 use crate::{
-    accept::{self, Acceptor},
+    accept::{self, Acceptor, head::HeadLimits},
     access_log::{AccessLog, OpenError},
     admin::{self, Admin},
     clock,
@@ -199,6 +199,10 @@ fn acceptor(listener: TcpListener, shared: &Arc<Shared>, config: &Config) -> Acc
     let proxy = http_proxy(&Arc::new(conf), Shell::new(Arc::clone(shared)));
     let limits = accept::Limits {
         connections: config.limits.max_connections.get() as usize,
+        head: HeadLimits {
+            bytes: config.limits.max_header_bytes.get() as usize,
+            time: config.limits.header_timeout,
+        },
         read_timeout: config.limits.read_timeout,
         keepalive: config.limits.keepalive_timeout,
         streams: config.limits.max_h2_streams.get(),

@@ -30,6 +30,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::{
+    accept::head,
     clock,
     exchange::{Exchange, failure::Stage},
     rescue::Connection,
@@ -64,6 +65,9 @@ impl ProxyHttp for Shell {
     }
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        if let Some(client) = session.stream() {
+            head::is_read(client);
+        }
         exchange.begin(session, &self.shared).await
     }
 

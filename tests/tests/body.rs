@@ -185,12 +185,12 @@ async fn a_body_that_trickles_in_is_given_up_and_charged_to_nobody() {
     let path = scene.proxy.infer_path();
     let head = |more: &str| format!("POST {path} HTTP/1.1\r\nhost: a\r\n{more}\r\n\r\n");
     for (more, chunk, status, reason) in [
-        ("content-length: 100000", "x", 400, "bad_request"),
+        ("content-length: 100000", "x", 408, "request_timeout"),
         (
             "transfer-encoding: chunked",
             "1\r\nx\r\n",
-            400,
-            "bad_request",
+            408,
+            "request_timeout",
         ),
         (
             "content-length: 9\r\nx-request-timeout-ms: 80",

@@ -25,6 +25,18 @@ pub enum Reason {
     UnsupportedMediaType,
     /// The body is over the limit.
     BodyTooLarge,
+    /// The request line is over the limit.
+    UriTooLong,
+    /// The head is over the limit, or has too many fields.
+    HeaderTooLarge,
+    /// The request did not come in in time.
+    RequestTimeout,
+    /// The request expects what is not done here.
+    ExpectationFailed,
+    /// The request is in a transfer coding that is not understood.
+    NotImplemented,
+    /// The request is in a version of HTTP that is not spoken.
+    HttpVersion,
     /// The model is not loaded or not yet warm.
     NotReady,
     /// The process is going away.
@@ -55,13 +67,19 @@ pub struct UnknownReason {
 
 impl Reason {
     /// Every reason, so that counters can exist at 0 from the start.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 20] = [
         Self::BadRequest,
         Self::UnknownModel,
         Self::UnknownVersion,
         Self::MethodNotAllowed,
         Self::UnsupportedMediaType,
         Self::BodyTooLarge,
+        Self::UriTooLong,
+        Self::HeaderTooLarge,
+        Self::RequestTimeout,
+        Self::ExpectationFailed,
+        Self::NotImplemented,
+        Self::HttpVersion,
         Self::NotReady,
         Self::Draining,
         Self::QueueFull,
@@ -82,6 +100,12 @@ impl Reason {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::BodyTooLarge => "body_too_large",
+            Self::UriTooLong => "uri_too_long",
+            Self::HeaderTooLarge => "header_too_large",
+            Self::RequestTimeout => "request_timeout",
+            Self::ExpectationFailed => "expectation_failed",
+            Self::NotImplemented => "not_implemented",
+            Self::HttpVersion => "http_version",
             Self::NotReady => "not_ready",
             Self::Draining => "draining",
             Self::QueueFull => "queue_full",
@@ -101,6 +125,12 @@ impl Reason {
             Self::UnknownModel | Self::UnknownVersion => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
+            Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
+            Self::HttpVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Safety => StatusCode::UNPROCESSABLE_ENTITY,
             Self::QueueFull => StatusCode::TOO_MANY_REQUESTS,

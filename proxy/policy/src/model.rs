@@ -36,7 +36,7 @@ use crate::{
     config::ModelConfig,
     endpoint::Endpoints,
     health::{CheckResult, Health},
-    pool::{Help, Pool},
+    pool::Pool,
     queue::Queue,
     running::{Out, Running},
     status::VersionStatus,

@@ -2,6 +2,8 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
+use aegis_policy::Waiter;
+
 use crate::{pod::Job, time::Time};
 
 /// Something that happens at a moment.
@@ -15,6 +17,8 @@ pub(crate) enum Event {
     Answer { job: Job, status: u16 },
     /// An attempt finds that it has no connection, or none any more.
     Broken { job: Job, never_connected: bool },
+    /// The deadline of a request that stood in line.
+    WaitEnds { proxy: u32, waiter: Waiter },
     /// A proxy looks at the age of what is out.
     Tick { proxy: u32 },
     /// Attempts whose time is up are ended.

@@ -2,18 +2,19 @@
 //!
 //! [`run`] takes one event after the other until the last request has its answer.
 //! What a proxy does with a request is in [`attempt`], what pods do and suffer in
-//! [`fleet`].
+//! [`fleet`], and how requests wait for a slot in [`queueing`].
 
 mod attempt;
 mod fleet;
 mod load;
+mod queueing;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
 };
 
-use aegis_policy::{ConfigError, ModelConfig, ModelPolicy, Transition};
+use aegis_policy::{ConfigError, ModelConfig, ModelPolicy, Transition, Waiter};
 use rand::{RngExt, rngs::StdRng};
 use rand_distr::{Distribution, Exp1};
 use slotmap::{DefaultKey, SlotMap};
@@ -71,6 +72,8 @@ pub enum RunError {
 struct Proxy {
     policy: ModelPolicy,
     rng: StdRng,
+    /// Requests that stand in line.
+    waiting: HashMap<Waiter, DefaultKey>,
 }
 
 /// Everything.
@@ -133,6 +136,7 @@ impl<'a> World<'a> {
         let proxy = |number| Proxy {
             policy: ModelPolicy::new(config.clone(), epoch),
             rng: stream(seed, Stream::Proxy(number)),
+            waiting: HashMap::new(),
         };
         Ok(Self {
             setup,
@@ -186,6 +190,7 @@ impl<'a> World<'a> {
                 job,
                 never_connected,
             } => self.broken(job, never_connected),
+            Event::WaitEnds { proxy, waiter } => self.wait_ends(proxy, waiter),
             Event::Tick { proxy } => self.tick(proxy),
             Event::Sweep => self.sweep(),
             Event::Check { proxy, pod } => self.check(proxy, pod),
@@ -221,10 +226,11 @@ impl<'a> World<'a> {
 
     fn tick(&mut self, proxy: u32) {
         let now = self.instant();
-        let Proxy { policy, rng } = &mut self.proxies[proxy as usize];
+        let Proxy { policy, rng, .. } = &mut self.proxies[proxy as usize];
         for transition in policy.tick(now, rng) {
             self.moved(&transition);
         }
+        self.serve_queue(proxy);
         self.events.plan(self.now + TICK, Event::Tick { proxy });
     }
 
@@ -274,6 +280,7 @@ impl<'a> World<'a> {
         if let Some(transition) = moved {
             self.moved(&transition);
         }
+        self.serve_queue(proxy);
     }
 
     /// A breaker has moved.

@@ -22,6 +22,7 @@ use pingora_core::{
             ServerSession,
             v2::server::{H2Accept, H2Options, HttpSession, handshake},
         },
+        l4,
     },
 };
 use pingora_proxy::{HttpProxy, ProxyHttp};
@@ -39,8 +40,6 @@ use super::{Limits, with_peer};
 /// How every connection of HTTP/2 begins (RFC 9113, 3.4).
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The longest header of a request, as HTTP/2 counts it.
-const MAX_HEADER_LIST: u32 = 32 * 1024;
 /// What a client may send on all its streams before we have read it. One stream
 /// alone has 64 KiB of it, so that one that is not read leaves room for others.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -50,7 +49,7 @@ const MAX_MALFORMED: u32 = 32;
 /// What a connection turned out to speak.
 pub(super) enum Start {
     /// HTTP/1.
-    Http1(Stream),
+    Http1(Box<l4::stream::Stream>),
     /// HTTP/2.
     Http2(Stream),
 }
@@ -153,7 +152,7 @@ fn options(limits: Limits) -> H2Options {
     let mut options = H2Options::default();
     options
         .max_concurrent_streams(limits.streams)
-        .max_header_list_size(MAX_HEADER_LIST)
+        .max_header_list_size(u32::try_from(limits.head.bytes).unwrap_or(u32::MAX))
         .initial_connection_window_size(CONNECTION_WINDOW);
     options
 }
@@ -181,7 +180,7 @@ mod tests {
         };
         let (start, ()) = tokio::join!(reading, sending);
         let (name, mut stream) = match start? {
-            Start::Http1(stream) => ("HTTP/1", stream),
+            Start::Http1(stream) => ("HTTP/1", stream as Stream),
             Start::Http2(stream) => ("HTTP/2", stream),
         };
         let mut rest = Vec::new();

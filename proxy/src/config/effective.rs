@@ -69,6 +69,8 @@ impl From<&Limits> for RawLimits {
         Self {
             max_connections: u32::from(limits.max_connections).into(),
             max_h2_streams: u32::from(limits.max_h2_streams).into(),
+            max_header_bytes: u32::from(limits.max_header_bytes).into(),
+            header_timeout_ms: millis(limits.header_timeout),
             read_timeout_ms: millis(limits.read_timeout),
             upload_timeout_ms: millis(limits.upload_timeout),
             keepalive_timeout_ms: millis(limits.keepalive_timeout),

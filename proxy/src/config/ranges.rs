@@ -34,8 +34,10 @@ pub(super) const DRAIN_MS: Range = range(0, HOUR_MS);
 pub(super) const CONNECTIONS: Range = range(1, 1_000_000);
 /// `limits.max_h2_streams`.
 pub(super) const H2_STREAMS: Range = range(1, 10_000);
-/// `limits.read_timeout_ms`, `limits.upload_timeout_ms`,
-/// `limits.keepalive_timeout_ms`.
+/// `limits.max_header_bytes`. pingora itself gives up at 1 MiB.
+pub(super) const HEADER_BYTES: Range = range(1_024, 512 * 1_024);
+/// `limits.header_timeout_ms`, `limits.read_timeout_ms`,
+/// `limits.upload_timeout_ms`, `limits.keepalive_timeout_ms`.
 pub(super) const CLIENT_TIMEOUT_MS: Range = range(10, HOUR_MS);
 /// `limits.max_body_bytes`.
 pub(super) const BODY_BYTES: Range = range(1, 4 * GIB);

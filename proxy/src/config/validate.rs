@@ -18,8 +18,8 @@ use super::{
     Config, Dns, Drain, Limits, Listen, Model, Name, Upstream, endpoint,
     ranges::{
         BODY_BYTES, CLIENT_TIMEOUT_MS, CONNECTIONS, DNS_TIMEOUT_MS, DRAIN_MS, FORGET_AFTER,
-        H2_STREAMS, IDLE_CONNECTIONS, IDLE_TIMEOUT_MS, MAX_DNS_SERVERS, MAX_ENDPOINTS, MAX_MODELS,
-        MAX_VERSIONS, REPLAY_MEMORY_BYTES, TTL_MS,
+        H2_STREAMS, HEADER_BYTES, IDLE_CONNECTIONS, IDLE_TIMEOUT_MS, MAX_DNS_SERVERS,
+        MAX_ENDPOINTS, MAX_MODELS, MAX_VERSIONS, REPLAY_MEMORY_BYTES, TTL_MS,
     },
     raw::{RawConfig, RawDns, RawDrain, RawLimits, RawListen, RawModel, RawUpstream},
 };
@@ -91,6 +91,12 @@ fn limits(raw: &RawLimits, faults: &mut Faults<'_>) -> Limits {
     Limits {
         max_connections: scope.count("max_connections", raw.max_connections, CONNECTIONS),
         max_h2_streams: scope.count("max_h2_streams", raw.max_h2_streams, H2_STREAMS),
+        max_header_bytes: scope.count("max_header_bytes", raw.max_header_bytes, HEADER_BYTES),
+        header_timeout: scope.millis(
+            "header_timeout_ms",
+            raw.header_timeout_ms,
+            CLIENT_TIMEOUT_MS,
+        ),
         read_timeout: scope.millis("read_timeout_ms", raw.read_timeout_ms, CLIENT_TIMEOUT_MS),
         upload_timeout: scope.millis(
             "upload_timeout_ms",

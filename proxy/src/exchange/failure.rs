@@ -247,7 +247,8 @@ pub fn refusal(failure: Option<Failure>, attempts: u32) -> Refusal {
     let failure = failure.unwrap_or(Failure::Internal);
     let reason = match failure {
         Failure::Timeout => Reason::Deadline,
-        Failure::ClientGone | Failure::SlowUpload | Failure::BadBody => Reason::BadRequest,
+        Failure::SlowUpload => Reason::RequestTimeout,
+        Failure::ClientGone | Failure::BadBody => Reason::BadRequest,
         _ => Reason::UpstreamError,
     };
     let message = match (failure.is_the_endpoints(), attempts) {

@@ -92,10 +92,19 @@ impl Code {
 impl From<Reason> for Code {
     fn from(reason: Reason) -> Self {
         match reason {
-            Reason::BadRequest | Reason::Safety => Self::InvalidArgument,
+            Reason::BadRequest | Reason::ExpectationFailed | Reason::Safety => {
+                Self::InvalidArgument
+            }
             Reason::UnknownModel | Reason::UnknownVersion => Self::NotFound,
-            Reason::MethodNotAllowed | Reason::UnsupportedMediaType => Self::Unimplemented,
-            Reason::BodyTooLarge | Reason::QueueFull => Self::ResourceExhausted,
+            Reason::MethodNotAllowed
+            | Reason::UnsupportedMediaType
+            | Reason::NotImplemented
+            | Reason::HttpVersion => Self::Unimplemented,
+            Reason::BodyTooLarge
+            | Reason::UriTooLong
+            | Reason::HeaderTooLarge
+            | Reason::QueueFull => Self::ResourceExhausted,
+            Reason::RequestTimeout => Self::Cancelled,
             Reason::NotReady | Reason::Draining | Reason::NoEndpoint | Reason::UpstreamError => {
                 Self::Unavailable
             }
@@ -123,7 +132,12 @@ mod tests {
 
     #[test]
     fn a_refusal_means_over_grpc_what_it_means_over_http() {
+        // HTTP/2, which gRPC is made of, has neither codings nor versions.
+        let never = [Reason::NotImplemented, Reason::HttpVersion];
         for reason in Reason::ALL {
+            if never.contains(&reason) {
+                continue;
+            }
             let code = Code::from(reason);
             assert_ne!(code, Code::Ok, "{reason}");
             let over_grpc = code.http_status() / 100;

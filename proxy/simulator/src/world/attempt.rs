@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use aegis_policy::{
-    Again, Ask, Attempt, BadAnswer, ChosenBy, EndpointKey, Observed, Outcome, Permit, Purpose,
-    Refusal, RouteKind, Suspect,
+    Admitted, Again, Ask, Attempt, BadAnswer, ChosenBy, EndpointKey, Observed, Outcome, Permit,
+    Purpose, Refusal, RouteKind, Suspect,
 };
 use slotmap::DefaultKey;
 
@@ -24,9 +24,9 @@ use crate::{
 /// One request on its way.
 #[derive(Debug)]
 pub(super) struct Request {
-    proxy: u32,
+    pub(super) proxy: u32,
     came: Time,
-    deadline: Time,
+    pub(super) deadline: Time,
     attempts: u32,
     tried: Vec<EndpointKey>,
     suspects: Vec<Suspect>,
@@ -79,17 +79,16 @@ impl World<'_> {
             deadline: self.epoch + deadline.since_start(),
         };
         let now = self.instant();
-        let Proxy { policy, rng } = &mut self.proxies[proxy as usize];
+        let Proxy { policy, rng, .. } = &mut self.proxies[proxy as usize];
         match policy.admit(ask, now, rng) {
-            Ok(attempt) => self.goes(request, attempt),
-            Err(refused) if refused.stand_in.is_some() => self.ends(request, Ending::Static),
-            Err(refused) if refused.refusal == Refusal::NoRoom => self.ends(request, Ending::Full),
-            Err(_) => self.ends(request, Ending::Nowhere),
+            Ok(Admitted::Now(attempt)) => self.goes(request, attempt),
+            Ok(Admitted::Queued(waiter)) => self.waits(request, waiter),
+            Err(refused) => self.refused(request, &refused),
         }
     }
 
     /// An attempt goes out.
-    fn goes(&mut self, key: DefaultKey, attempt: Attempt) {
+    pub(super) fn goes(&mut self, key: DefaultKey, attempt: Attempt) {
         let now = self.instant();
         if let Some(transition) = &attempt.transition {
             self.moved(transition);
@@ -331,13 +330,18 @@ impl World<'_> {
             purpose: Purpose::Inference,
             deadline: self.epoch + request.deadline.since_start(),
         };
-        let Proxy { policy, rng } = &mut self.proxies[request.proxy as usize];
+        let Proxy { policy, rng, .. } = &mut self.proxies[request.proxy as usize];
         let attempt = policy.again(again, now, rng);
         self.tally
             .retried(attempt.as_ref().err().copied(), self.now);
         attempt.map_err(|refusal| match refusal {
             Refusal::NoBudget | Refusal::NoTime => NoRetry::Other,
-            Refusal::UnknownVersion | Refusal::NoEndpoint | Refusal::NoRoom => NoRetry::Exhausted,
+            Refusal::UnknownVersion
+            | Refusal::NoEndpoint
+            | Refusal::NoRoom
+            | Refusal::QueueFull
+            | Refusal::WaitTooLong
+            | Refusal::WaitedInVain => NoRetry::Exhausted,
         })
     }
 
@@ -346,7 +350,7 @@ impl World<'_> {
         let request = &mut self.requests[key];
         let proxy = request.proxy as usize;
         for suspect in std::mem::take(&mut request.suspects) {
-            let Proxy { policy, rng } = &mut self.proxies[proxy];
+            let Proxy { policy, rng, .. } = &mut self.proxies[proxy];
             if let Some(transition) = policy.resolve(suspect, guilty, now, rng) {
                 self.moved(&transition);
             }
@@ -355,7 +359,7 @@ impl World<'_> {
 
     fn judge(&mut self, key: DefaultKey, permit: &Permit, observed: Observed) {
         let now = self.instant();
-        let Proxy { policy, rng } = &mut self.proxies[self.requests[key].proxy as usize];
+        let Proxy { policy, rng, .. } = &mut self.proxies[self.requests[key].proxy as usize];
         if let Some(transition) = policy.judge(permit, observed, now, rng) {
             self.moved(&transition);
         }
@@ -363,13 +367,14 @@ impl World<'_> {
 
     fn release(&mut self, key: DefaultKey, permit: Permit) {
         let now = self.instant();
-        let Proxy { policy, rng } = &mut self.proxies[self.requests[key].proxy as usize];
+        let Proxy { policy, rng, .. } = &mut self.proxies[self.requests[key].proxy as usize];
         if let Some(transition) = policy.release(permit, false, now, rng) {
             self.moved(&transition);
         }
+        self.serve_queue(self.requests[key].proxy);
     }
 
-    fn ends(&mut self, key: DefaultKey, how: Ending) {
+    pub(super) fn ends(&mut self, key: DefaultKey, how: Ending) {
         if let Some(request) = self.requests.remove(key) {
             self.tally.ended(request.came, self.now, how);
         }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::ranges::{
     BODY_BYTES, CLIENT_TIMEOUT_MS, CONNECTIONS, DNS_TIMEOUT_MS, DRAIN_MS, FORGET_AFTER, H2_STREAMS,
-    IDLE_CONNECTIONS, IDLE_TIMEOUT_MS, MAX_DNS_SERVERS, REPLAY_MEMORY_BYTES, TTL_MS,
+    HEADER_BYTES, IDLE_CONNECTIONS, IDLE_TIMEOUT_MS, MAX_DNS_SERVERS, REPLAY_MEMORY_BYTES, TTL_MS,
 };
 
 /// Where the proxy listens.
@@ -57,6 +57,14 @@ pub struct RawLimits {
     /// Requests at once on one HTTP/2 connection of a client.
     #[schemars(range(min = H2_STREAMS.min, max = H2_STREAMS.max))]
     pub max_h2_streams: u64,
+    /// The longest head of a request (its line and its headers), in bytes; longer
+    /// ones get 431, or 414 where the line alone is too long.
+    #[schemars(range(min = HEADER_BYTES.min, max = HEADER_BYTES.max))]
+    pub max_header_bytes: u64,
+    /// The longest that the head of a request may take from its first byte, in
+    /// milliseconds; slower ones get 408.
+    #[schemars(range(min = CLIENT_TIMEOUT_MS.min, max = CLIENT_TIMEOUT_MS.max))]
+    pub header_timeout_ms: u64,
     /// The longest silence of a client in the middle of a request, or of an answer
     /// that it does not take, in milliseconds.
     #[schemars(range(min = CLIENT_TIMEOUT_MS.min, max = CLIENT_TIMEOUT_MS.max))]
@@ -159,6 +167,8 @@ impl Default for RawLimits {
         Self {
             max_connections: 10_000,
             max_h2_streams: 100,
+            max_header_bytes: 32 * 1024,
+            header_timeout_ms: 5_000,
             read_timeout_ms: 10_000,
             upload_timeout_ms: 60_000,
             keepalive_timeout_ms: 60_000,

@@ -96,10 +96,11 @@ proptest! {
     #[test]
     fn the_budget_bounds_retries_at_the_moment_of_the_decision(
         starts in prop::collection::vec(any::<bool>(), 1..300),
-        percent in 0..100u32,
+        sixty_fourths in 0..64u32,
         floor in 0..3u32,
     ) {
-        let ratio = f64::from(percent) / 100.0;
+        // A ratio without a rounding error, so that the last retry is exact.
+        let ratio = f64::from(sixty_fourths) / 64.0;
         let mut rules = Rules::default();
         let per_second = f64::from(floor) / 10.0;
         rules.retry.budget = BudgetConfig { ratio, per_second };
@@ -117,7 +118,7 @@ proptest! {
             }
             let covers = ratio * f64::from(firsts) + f64::from(floor);
             let decided = world.again("1", &tried);
-            let paid = f64::from(retries) + 1.0 <= covers + 1e-9;
+            let paid = f64::from(retries) + 1.0 <= covers;
             prop_assert_eq!(decided.is_ok(), paid, "{} firsts, {} retries", firsts, retries);
             retries += u32::from(decided.is_ok());
         }

@@ -1,0 +1,268 @@
+//! A client's stream, on which the head of every request has bounds.
+//!
+//! pingora reads heads of up to 1 MiB, restarts its clock with every byte of
+//! them, and answers what it cannot parse by itself, before any hook: without
+//! our body, without our counter. So this stands between its parser and the
+//! socket. While a head comes in,
+//!
+//! - no more is read than a head may have, nor for longer than it may take;
+//! - whatever pingora writes is a refusal of its own, and is not let through.
+//!   When pingora then shuts the stream down, the client gets ours in its place.
+//!
+//! To parse each head here first would tell the same, at the price of a second
+//! parser on every request. Instead what comes in is copied aside (some hundred
+//! bytes), and parsed again only when it was refused, to say why.
+//!
+//! Heads that lay in the buffer already when their turn came (pipelined ones)
+//! pass by unseen; `framing.rs` measures the heads that were parsed, these too.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use pingora_core::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
+    TimingDigest, UniqueID, UniqueIDType, l4, raw_connect::ProxyDigest,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
+
+use super::{diagnosis, farewell::Farewell};
+use crate::{answer::Refusal, metrics::Metrics};
+
+/// Room that a connection keeps for the heads to come.
+const USUAL_HEAD: usize = 4 * 1024;
+
+/// The bounds of a head.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadLimits {
+    /// Its length.
+    pub bytes: usize,
+    /// From its first byte to its last.
+    pub time: Duration,
+}
+
+/// A client's stream; see the module's head.
+#[derive(Debug)]
+pub struct Guarded {
+    inner: l4::stream::Stream,
+    limits: HeadLimits,
+    metrics: Arc<Metrics>,
+    /// A head is being read. Shared, as pingora lends its stream out only so.
+    reading: AtomicBool,
+    /// The last one was read to its end, so that `head` is of the past.
+    was_read: bool,
+    /// What has come in of the head, and perhaps of a body behind it.
+    head: Vec<u8>,
+    /// Runs out with the head's time; set when a part of it has to be waited for.
+    clock: Option<Pin<Box<Sleep>>>,
+    /// What the client is told when the stream is shut down.
+    farewell: Option<Farewell>,
+}
+
+/// The head has been parsed: from here on the stream is the request's.
+pub fn is_read(client: &Stream) {
+    set_reading(client, false);
+}
+
+/// The next thing to come is a head.
+pub fn comes_next(client: &Stream) {
+    set_reading(client, true);
+}
+
+fn set_reading(client: &Stream, reading: bool) {
+    if let Some(guarded) = (**client).as_any().downcast_ref::<Guarded>() {
+        guarded.reading.store(reading, Ordering::Relaxed);
+    }
+}
+
+/// Ends pingora's reading. It writes nothing after this, and shuts down.
+fn broken() -> Poll<io::Result<()>> {
+    Poll::Ready(Err(io::ErrorKind::InvalidData.into()))
+}
+
+// === impl Guarded ===
+
+impl Guarded {
+    /// Guards a stream whose first request is to come.
+    #[must_use]
+    pub fn new(inner: l4::stream::Stream, limits: HeadLimits, metrics: Arc<Metrics>) -> Self {
+        Self {
+            inner,
+            limits,
+            metrics,
+            reading: AtomicBool::new(true),
+            was_read: false,
+            head: Vec::new(),
+            clock: None,
+            farewell: None,
+        }
+    }
+
+    /// Whether a head is being read; forgets the one before.
+    fn reading(&mut self) -> bool {
+        let reading = *self.reading.get_mut();
+        if reading && self.was_read {
+            self.head.clear();
+            self.head.shrink_to(USUAL_HEAD);
+            self.clock = None;
+        }
+        self.was_read = !reading;
+        reading
+    }
+
+    /// Reads a part of a head, or refuses it.
+    fn poll_head(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // pingora asks for more only when the head is not whole.
+        if self.head.len() >= self.limits.bytes {
+            self.refuse(&diagnosis::too_large(&self.head, self.limits.bytes));
+            return broken();
+        }
+        let before = buf.filled().len();
+        match Pin::new(&mut self.inner).poll_read(cx, buf) {
+            Poll::Ready(Ok(())) => {
+                self.head.extend_from_slice(&buf.filled()[before..]);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Pending if !self.head.is_empty() => {
+                let time = self.limits.time;
+                let clock = self.clock.get_or_insert_with(|| Box::pin(sleep(time)));
+                ready!(clock.as_mut().poll(cx));
+                self.refuse(&diagnosis::too_slow(time));
+                broken()
+            }
+            other => other,
+        }
+    }
+
+    fn refuse(&mut self, refusal: &Refusal) {
+        self.metrics.rejected(refusal.reason);
+        self.farewell = Some(Farewell::new(refusal.answer().farewell()));
+    }
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.reading() {
+            return this.poll_head(cx, buf);
+        }
+        Pin::new(&mut this.inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.reading() {
+            if this.farewell.is_none() {
+                this.refuse(&diagnosis::of(&this.head));
+            }
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        Pin::new(&mut this.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.reading() {
+            let first = parts.iter().find(|part| !part.is_empty());
+            return Pin::new(this).poll_write(cx, first.map_or(&[], |part| part));
+        }
+        Pin::new(&mut this.inner).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if let Some(farewell) = &mut this.farewell {
+            return farewell.poll(&mut this.inner, cx);
+        }
+        Pin::new(&mut this.inner).poll_shutdown(cx)
+    }
+}
+
+#[async_trait]
+impl Shutdown for Guarded {
+    async fn shutdown(&mut self) {
+        Shutdown::shutdown(&mut self.inner).await;
+    }
+}
+
+#[async_trait]
+impl Peek for Guarded {
+    async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
+        self.inner.try_peek(buf).await
+    }
+}
+
+impl UniqueID for Guarded {
+    fn id(&self) -> UniqueIDType {
+        self.inner.id()
+    }
+}
+
+impl Ssl for Guarded {}
+
+impl GetTimingDigest for Guarded {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.inner.get_timing_digest()
+    }
+
+    fn get_read_pending_time(&self) -> Duration {
+        self.inner.get_read_pending_time()
+    }
+
+    fn get_write_pending_time(&self) -> Duration {
+        self.inner.get_write_pending_time()
+    }
+}
+
+impl GetProxyDigest for Guarded {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.inner.get_proxy_digest()
+    }
+
+    fn set_proxy_digest(&mut self, digest: ProxyDigest) {
+        self.inner.set_proxy_digest(digest);
+    }
+}
+
+impl GetSocketDigest for Guarded {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.inner.get_socket_digest()
+    }
+
+    fn set_socket_digest(&mut self, digest: SocketDigest) {
+        self.inner.set_socket_digest(digest);
+    }
+}
