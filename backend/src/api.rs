@@ -73,6 +73,8 @@ async fn route(
     let path = parts.uri.path();
     let route = path::parse(path);
     let method = match &route {
+        // Our models write no text.
+        Some(Route::Generate { .. }) => return Err(Refused::unknown_path(path)),
         Some(route) => route.method(),
         None if [path::HEALTH, METRICS].contains(&path) => Method::GET,
         None => return Err(Refused::unknown_path(path)),
@@ -92,6 +94,7 @@ async fn route(
         Some(Route::Model { model, version }) => {
             metadata(app, find(app, &model, version.as_deref())?)
         }
+        Some(Route::Generate { .. }) => Err(Refused::unknown_path(path)),
         Some(Route::Server) => Ok(server()),
         Some(Route::Live) => Ok(live(app)),
         Some(Route::Ready) => Ok(ready(app)),

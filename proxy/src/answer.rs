@@ -9,10 +9,14 @@
 
 use std::time::Duration;
 
-use aegis_protocol::{ErrorBody, Reason, headers};
+use aegis_protocol::{
+    ErrorBody, Reason,
+    grpc::{Code, message_header},
+    headers,
+};
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode, header};
-use pingora_core::Result;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use pingora_core::{Error, ErrorType, Result, protocols::http::ServerSession};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use serde::Serialize;
@@ -47,6 +51,8 @@ pub struct Answer {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
+    /// How a call ended, for an answer over gRPC.
+    call: Option<Code>,
 }
 
 // === impl Refusal ===
@@ -87,6 +93,23 @@ impl Refusal {
         }
         answer
     }
+
+    /// The refusal of a gRPC call as it goes out.
+    #[must_use]
+    pub fn answer_call(&self) -> Answer {
+        Answer {
+            status: self.reason.status(),
+            headers: vec![
+                (headers::GRPC_MESSAGE, message_header(&self.message)),
+                (
+                    headers::REASON,
+                    HeaderValue::from_static(self.reason.name()),
+                ),
+            ],
+            body: Bytes::new(),
+            call: Some(self.reason.into()),
+        }
+    }
 }
 
 // === impl Answer ===
@@ -100,6 +123,18 @@ impl Answer {
             headers: vec![(header::CONTENT_TYPE, HeaderValue::from_static(JSON))],
             // Our own types, made of strings and numbers, always serialise.
             body: serde_json::to_vec(body).unwrap_or_default().into(),
+            call: None,
+        }
+    }
+
+    /// The answer to a gRPC call: a message with its prefix.
+    #[must_use]
+    pub fn message(message: Bytes) -> Self {
+        Self {
+            status: StatusCode::OK,
+            headers: Vec::new(),
+            body: message,
+            call: Some(Code::Ok),
         }
     }
 
@@ -113,6 +148,7 @@ impl Answer {
             status: answer.status,
             headers: all,
             body: Bytes::copy_from_slice(answer.body.as_bytes()),
+            call: None,
         }
     }
 
@@ -123,7 +159,7 @@ impl Answer {
         self
     }
 
-    /// Its status.
+    /// Its status; of a refused call, the one that means the same.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
@@ -155,6 +191,9 @@ impl Answer {
     /// # Errors
     /// The client's: it went away.
     pub async fn send(self, session: &mut Session) -> Result<()> {
+        if let Some(code) = self.call {
+            return self.send_call(session, code).await;
+        }
         let is_read = drain(session).await?;
         let mut head = ResponseHeader::build(self.status, Some(self.headers.len() + 1))?;
         for (name, value) in self.headers {
@@ -172,6 +211,31 @@ impl Answer {
             linger(session).await;
         }
         Ok(())
+    }
+}
+
+impl Answer {
+    /// Answers a call: a message and trailers, or only a header, which ends the
+    /// stream. Only pingora's own type of an HTTP/2 stream can write either.
+    async fn send_call(self, session: &mut Session, code: Code) -> Result<()> {
+        let ServerSession::H2(stream) = &mut *session.downstream_session else {
+            return Err(Error::new_in(ErrorType::InternalError));
+        };
+        let mut head = ResponseHeader::build(StatusCode::OK, Some(self.headers.len() + 2))?;
+        for (name, value) in self.headers {
+            head.insert_header(name, value)?;
+        }
+        head.insert_header(header::CONTENT_TYPE, "application/grpc")?;
+        if self.body.is_empty() {
+            head.insert_header(headers::GRPC_STATUS, code.header())?;
+            return stream.write_response_header(Box::new(head), true);
+        }
+        stream.write_response_header(Box::new(head), false)?;
+        stream.write_body(self.body, false).await?;
+        stream.write_trailers(HeaderMap::from_iter([(
+            headers::GRPC_STATUS,
+            code.header(),
+        )]))
     }
 }
 

@@ -19,7 +19,10 @@ use std::sync::{
 };
 
 use bytes::{Bytes, BytesMut};
-use pingora_core::{Result, protocols::http::ServerSession};
+use pingora_core::{
+    Result,
+    protocols::http::{ServerSession, v2::server::HttpSession},
+};
 
 mod h2;
 
@@ -60,6 +63,15 @@ pub enum Body {
     Kept(Kept),
     /// What was read of it lies here; the rest follows as it comes in.
     Begun(Kept),
+}
+
+/// How far the body of an HTTP/2 request is read before an endpoint is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// To its end.
+    End,
+    /// Until the first message of a gRPC call is there.
+    FirstMessage,
 }
 
 /// A body that was read whole.
@@ -129,7 +141,7 @@ impl Body {
         memory: &Arc<ReplayMemory>,
     ) -> Result<Self> {
         if let ServerSession::H2(session) = session {
-            return h2::read(session, limit, memory).await;
+            return h2::read(session, limit, Until::End, memory).await;
         }
         match length {
             Some(length) if length <= PINGORA_KEEPS.min(limit) => {
@@ -142,6 +154,28 @@ impl Body {
                 None => Ok(Self::Streamed),
             },
             _ => Ok(Self::Streamed),
+        }
+    }
+
+    /// Reads the body of an HTTP/2 request.
+    ///
+    /// # Errors
+    /// The client's: it went away.
+    pub async fn read_http2(
+        session: &mut HttpSession,
+        limit: u64,
+        until: Until,
+        memory: &Arc<ReplayMemory>,
+    ) -> Result<Self> {
+        h2::read(session, limit, until, memory).await
+    }
+
+    /// What lies here of it: all, or its start.
+    #[must_use]
+    pub fn start(&self) -> &[u8] {
+        match self {
+            Self::Streamed | Self::InPingora => &[],
+            Self::Kept(kept) | Self::Begun(kept) => kept.bytes(),
         }
     }
 
@@ -197,6 +231,26 @@ impl Kept {
             followed: false,
             _reserved: reserved,
         }
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.whole
+    }
+
+    /// Changes what the next attempt is given; in place, unless an attempt before
+    /// still holds the bytes.
+    ///
+    /// # Errors
+    /// Those of `edit`.
+    pub fn edit<E>(&mut self, edit: impl FnOnce(&mut BytesMut) -> Result<(), E>) -> Result<(), E> {
+        let whole = std::mem::take(&mut self.whole);
+        let whole = whole.try_into_mut();
+        let mut whole = whole.unwrap_or_else(|shared| BytesMut::from(&*shared));
+        let edited = edit(&mut whole);
+        self.whole = whole.freeze();
+        edited
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 use aegis_policy::{ChosenBy, EndpointKey, RouteKind};
 use aegis_protocol::{Reason, headers, timeout};
 use bytes::Bytes;
-use http::{HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderValue, Uri, header};
 use pingora_core::{Error, ErrorSource, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
@@ -23,6 +23,7 @@ use crate::{
     answer::{Answer, Refusal, content_length, expects_continue},
     body::Body,
     clock,
+    grpc::Call,
     lease::OpenVerdict,
     metrics::{STATIC_LABEL, Tracked},
     model::{Attempt, Version},
@@ -30,12 +31,13 @@ use crate::{
     request::{Action, Forward, Wanted, identify, refuse_framing},
     rescue::Rescues,
     shadow::Sample,
-    state::Shared,
+    state::{Shared, Snapshot},
     sticky,
 };
 
 mod admission;
 mod attempt;
+mod call;
 pub mod failure;
 mod note;
 mod shadow;
@@ -76,6 +78,8 @@ pub struct Exchange {
     received: Option<Instant>,
     /// Stands for the client, where it stays with one version.
     sticky: Option<u64>,
+    /// What is particular to a gRPC call.
+    call: Option<Box<Call>>,
     /// The running attempt.
     attempt: Option<Attempt>,
     progress: Progress,
@@ -148,6 +152,7 @@ impl Exchange {
             uploading: false,
             received: None,
             sticky: None,
+            call: None,
             attempt: None,
             progress: Progress::default(),
             next: None,
@@ -172,6 +177,7 @@ impl Exchange {
     /// The client's: it went away or stopped sending.
     pub async fn begin(&mut self, session: &mut Session, shared: &Shared) -> Result<bool> {
         self.note = Some(Note::of(session, shared));
+        self.call = Call::is_one(session.req_header()).then(Box::default);
         let max_head = shared.snapshot().config().limits.max_header_bytes;
         if let Err(refusal) = refuse_framing(session, max_head.get() as usize) {
             // Nobody knows where the next request would begin.
@@ -180,13 +186,18 @@ impl Exchange {
             self.named(answer).send(session).await?;
             return Ok(true);
         }
-        let answer = match self.admit(session, shared) {
-            Ok(Next::Forward) => match self.receive(session, shared).await? {
-                None => match self.enter(session, shared).await? {
-                    None => return Ok(false),
-                    Some(answer) => answer,
-                },
-                Some(refusal) => self.refuse(&refusal, shared),
+        let next = if self.call.is_some() {
+            self.begin_call(session, shared).await?
+        } else {
+            match self.admit(session, shared) {
+                Ok(Next::Forward) => self.receive(session, shared).await?,
+                next => next,
+            }
+        };
+        let answer = match next {
+            Ok(Next::Forward) => match self.enter(session, shared).await? {
+                None => return Ok(false),
+                Some(answer) => answer,
             },
             Ok(Next::Answer(answer)) => answer,
             Err(refusal) => self.refuse(&refusal, shared),
@@ -195,13 +206,17 @@ impl Exchange {
         Ok(true)
     }
 
-    /// Counts a refusal, and makes its answer.
+    /// Counts a refusal and words it as the client can read it.
     fn refuse(&mut self, refusal: &Refusal, shared: &Shared) -> Answer {
         shared.metrics().rejected(refusal.reason);
         if let Some(note) = &mut self.note {
             note.refused = true;
         }
-        refusal.answer()
+        if self.call.is_some() {
+            refusal.answer_call()
+        } else {
+            refusal.answer()
+        }
     }
 
     /// An answer of our own, with the request's name.
@@ -216,7 +231,15 @@ impl Exchange {
     ///
     /// # Errors
     /// Never in practice: the values were checked when they were made.
-    pub fn address_request(&self, request: &mut RequestHeader) -> Result<()> {
+    pub fn address_request(
+        &mut self,
+        request: &mut RequestHeader,
+        rescues: &Arc<Rescues>,
+    ) -> Result<()> {
+        if self.upgrades() {
+            // It is whole with its header.
+            self.sent(rescues);
+        }
         let (Some(forward), Some(routed)) = (&self.forward, &self.route) else {
             return Err(Error::new_in(ErrorType::InternalError));
         };
@@ -224,12 +247,13 @@ impl Exchange {
             note.id.write(request)?;
             note.origin.write(request)?;
         }
-        let uri = routed.version.uri(forward.action);
-        let uri = match request.uri.query() {
-            None => uri.clone(),
-            Some(query) => with_query(uri, query)?,
-        };
-        request.set_uri(uri);
+        if let Some(uri) = routed.version.uri(forward.action) {
+            let uri = match request.uri.query() {
+                None => uri.clone(),
+                Some(query) => with_query(uri, query)?,
+            };
+            request.set_uri(uri);
+        }
         // Each look for a header costs as much as a draw; this one is there only
         // where it pinned the version.
         if forward.pinned.is_some() {
@@ -240,7 +264,9 @@ impl Exchange {
         }
         // The time for an answer begins when the whole request is there, so while
         // it is not, only the client's own patience is known.
-        if let Some(deadline) = self.deadline.filter(|_| !self.uploading) {
+        if self.call.is_some() {
+            self.address_call(request, routed.version.header(), forward.action)?;
+        } else if let Some(deadline) = self.deadline.filter(|_| !self.uploading) {
             let left = deadline.saturating_duration_since(clock::now());
             let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
             request.insert_header(headers::REQUEST_TIMEOUT_MS, HeaderValue::from(left))?;
@@ -281,6 +307,14 @@ impl Exchange {
             }
             Body::InPingora | Body::Kept(_) => {}
         }
+        if let Some(call) = &mut self.call
+            && let Err(error) = call.pass(chunk)
+        {
+            self.refused = Some(Refusal::new(Reason::BadRequest, error.to_string()));
+            return Err(Error::new_down(ErrorType::HTTPStatus(400)));
+        }
+        // A stream is waited for from its first message on.
+        let last = last || self.is_stream();
         // An answer that has begun already is not waited for.
         if last && self.progress.sent.is_none() && !self.progress.answered {
             self.sent(rescues);
@@ -346,7 +380,11 @@ impl Exchange {
         let written = session.response_written().map(|head| head.status.as_u16());
         let code = match (self.gave_up, error.map(Error::esource)) {
             (Some(status), _) => status,
-            (None, None) => written.unwrap_or(CLIENT_GONE),
+            (None, None) => match (&self.call, written) {
+                // A call that ends without a word on how has not ended well.
+                (Some(call), Some(200)) => call.http_status().unwrap_or(CUT_SHORT),
+                _ => written.unwrap_or(CLIENT_GONE),
+            },
             (None, Some(ErrorSource::Downstream)) => CLIENT_GONE,
             (None, Some(_)) => CUT_SHORT,
         };
@@ -376,7 +414,7 @@ impl Exchange {
         let Some(forward) = &self.forward else {
             return;
         };
-        if forward.action != Action::Infer {
+        if !forward.action.is_inference() {
             return;
         }
         let model = &forward.model;
@@ -408,29 +446,50 @@ impl Exchange {
             Wanted::Forward(forward) => {
                 self.patience = timeout::from_headers(&head.headers)
                     .map_err(|bad| Refusal::new(Reason::BadRequest, bad.to_string()))?;
-                let by = forward.model.config().sticky.as_ref();
-                self.sticky =
-                    by.and_then(|by| sticky::key(by, forward.model.name(), &head.headers));
-                self.max_body = snapshot.config().limits.max_body_bytes;
-                self.idle_timeout = snapshot.config().upstream.idle_timeout;
-                self.in_flight = Some(shared.metrics().request_in_flight());
-                self.forward = Some(forward);
+                self.take_on(forward, &head.headers, shared, &snapshot);
                 Ok(Next::Forward)
             }
         }
     }
 
+    /// Takes a request on that will be forwarded.
+    fn take_on(
+        &mut self,
+        forward: Forward,
+        headers: &HeaderMap,
+        shared: &Shared,
+        snapshot: &Snapshot,
+    ) {
+        let by = forward.model.config().sticky.as_ref();
+        self.sticky = by.and_then(|by| sticky::key(by, forward.model.name(), headers));
+        self.max_body = snapshot.config().limits.max_body_bytes;
+        self.idle_timeout = snapshot.config().upstream.idle_timeout;
+        self.in_flight = Some(shared.metrics().request_in_flight());
+        self.forward = Some(forward);
+    }
+
     /// Reads the body, as far as it is to be kept.
-    async fn receive(&mut self, session: &mut Session, shared: &Shared) -> Result<Option<Refusal>> {
+    async fn receive(
+        &mut self,
+        session: &mut Session,
+        shared: &Shared,
+    ) -> Result<Result<Next, Refusal>> {
         let Some(forward) = &self.forward else {
-            return Ok(None);
+            return Err(Error::new_in(ErrorType::InternalError));
         };
         let length = content_length(session);
         if length.is_some_and(|length| length > self.max_body) {
-            return Ok(Some(too_large(self.max_body)));
+            return Ok(Err(too_large(self.max_body)));
         }
         if expects_continue(session) {
             session.write_continue_response().await?;
+        }
+        if forward.action == Action::Upgrade {
+            // There is no body, and what follows passes as it comes.
+            let idle = forward.model.config().timeouts.idle;
+            session.set_read_timeout(Some(idle));
+            self.max_body = u64::MAX;
+            return Ok(Ok(Next::Forward));
         }
         let limit = forward.model.config().retry.replay_limit_bytes;
         let all = shared.snapshot().config().limits.upload_timeout;
@@ -439,9 +498,19 @@ impl Exchange {
         let reading = Body::read(session, length, limit, shared.replay_memory());
         match tokio::time::timeout_at(until.into(), reading).await {
             Ok(body) => self.body = body.map_err(Error::into_down)?,
-            Err(_) => return Ok(Some(self.too_slow())),
+            Err(_) => return Ok(Err(self.too_slow())),
         }
-        Ok(None)
+        Ok(Ok(Next::Forward))
+    }
+
+    fn upgrades(&self) -> bool {
+        let forward = self.forward.as_ref();
+        forward.is_some_and(|forward| forward.action == Action::Upgrade)
+    }
+
+    fn is_stream(&self) -> bool {
+        let forward = self.forward.as_ref();
+        forward.is_some_and(|forward| forward.action.is_stream())
     }
 
     /// The refusal of a body that is not there in time: the client's own time, or
@@ -449,7 +518,7 @@ impl Exchange {
     fn too_slow(&self) -> Refusal {
         let patience = self.patience.and_then(|own| self.began.checked_add(own));
         if patience.is_some_and(|until| until <= clock::now()) {
-            let message = "the request's body did not arrive within x-request-timeout-ms";
+            let message = "the request's body did not arrive within the client's own time";
             return Refusal::new(Reason::Deadline, message);
         }
         failure::refusal(Some(Failure::SlowUpload), 0)
@@ -466,7 +535,8 @@ impl Exchange {
                     && content_length(session).unwrap_or(0) == 0
             }
             Body::InPingora | Body::Kept(_) => true,
-            Body::Begun(_) => false,
+            // What follows the first message of a stream may be long in coming.
+            Body::Begun(_) => self.is_stream(),
         }
     }
 }

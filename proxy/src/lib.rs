@@ -18,6 +18,7 @@ pub mod dns;
 pub mod exchange;
 pub mod follow;
 pub mod forwarded;
+pub mod grpc;
 pub mod health;
 pub mod lease;
 pub mod logging;

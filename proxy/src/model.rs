@@ -62,6 +62,8 @@ pub struct Version {
     name: Arc<str>,
     header: HeaderValue,
     infer: Uri,
+    generate: Uri,
+    generate_stream: Uri,
     metadata: Uri,
     metrics: VersionMetrics,
 }
@@ -450,6 +452,8 @@ impl Version {
             name: version.to_arc(),
             header: HeaderValue::try_from(&**version).unwrap_or(HeaderValue::from_static("")),
             infer: uri(path::infer(model, Some(version))),
+            generate: uri(path::generate(model, Some(version), false)),
+            generate_stream: uri(path::generate(model, Some(version), true)),
             metadata: uri(path::model(model, Some(version))),
             metrics: metrics.version(model, version),
         }
@@ -467,12 +471,21 @@ impl Version {
         &self.header
     }
 
-    /// Where a backend answers `action` for it.
+    /// Where a backend answers an inference by it.
     #[must_use]
-    pub fn uri(&self, action: Action) -> &Uri {
+    pub fn infer(&self) -> &Uri {
+        &self.infer
+    }
+
+    /// Where a backend answers `action` for it; none where the message says it.
+    #[must_use]
+    pub fn uri(&self, action: Action) -> Option<&Uri> {
         match action {
-            Action::Infer => &self.infer,
-            Action::Metadata => &self.metadata,
+            Action::Infer => Some(&self.infer),
+            Action::Generate => Some(&self.generate),
+            Action::GenerateStream | Action::Upgrade => Some(&self.generate_stream),
+            Action::Metadata => Some(&self.metadata),
+            Action::CallInfer | Action::CallStream | Action::CallMetadata => None,
         }
     }
 

@@ -8,7 +8,7 @@ use aegis_protocol::{
     Reason, excerpt, headers, listed,
     path::{self, Route},
 };
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, header};
 
 use crate::{answer::Refusal, model::Model, state::Snapshot};
 
@@ -56,8 +56,20 @@ pub struct Forward {
 pub enum Action {
     /// An inference.
     Infer,
+    /// Text that the model writes.
+    Generate,
+    /// The same, in events as it writes them.
+    GenerateStream,
+    /// A connection of its own with the model (WebSocket), on the same path.
+    Upgrade,
     /// The model's metadata.
     Metadata,
+    /// An inference over gRPC.
+    CallInfer,
+    /// Inferences over gRPC, for as long as the client likes.
+    CallStream,
+    /// The model's metadata, over gRPC.
+    CallMetadata,
 }
 
 // === impl Action ===
@@ -67,9 +79,26 @@ impl Action {
     #[must_use]
     pub fn purpose(self) -> Purpose {
         match self {
-            Self::Infer => Purpose::Inference,
-            Self::Metadata => Purpose::Other,
+            Self::Infer
+            | Self::Generate
+            | Self::GenerateStream
+            | Self::Upgrade
+            | Self::CallInfer
+            | Self::CallStream => Purpose::Inference,
+            Self::Metadata | Self::CallMetadata => Purpose::Other,
         }
+    }
+
+    /// Whether it is counted as an inference.
+    #[must_use]
+    pub fn is_inference(self) -> bool {
+        self.purpose() == Purpose::Inference
+    }
+
+    /// Whether requests and answers pass for as long as both sides like.
+    #[must_use]
+    pub fn is_stream(self) -> bool {
+        matches!(self, Self::Upgrade | Self::CallStream)
     }
 }
 
@@ -88,7 +117,9 @@ pub fn identify(
         return Ok(Wanted::Own(Own::Health));
     }
     let route = path::parse(path).ok_or_else(|| no_such_path(path))?;
-    allow(method, &route.method(), path)?;
+    let upgrade = matches!(&route, Route::Generate { stream: true, .. }) && upgrades(headers);
+    let expected = if upgrade { Method::GET } else { route.method() };
+    allow(method, &expected, path)?;
     Ok(match route {
         Route::Server => Wanted::Own(Own::Server),
         Route::Live => Wanted::Own(Own::Live),
@@ -108,6 +139,18 @@ pub fn identify(
         Route::Infer { model, version } => {
             forward(snapshot, &model, version.as_deref(), headers, Action::Infer)?
         }
+        Route::Generate {
+            model,
+            version,
+            stream,
+        } => {
+            let action = match (upgrade, stream) {
+                (true, _) => Action::Upgrade,
+                (false, true) => Action::GenerateStream,
+                (false, false) => Action::Generate,
+            };
+            forward(snapshot, &model, version.as_deref(), headers, action)?
+        }
     })
 }
 
@@ -126,7 +169,16 @@ fn allow(method: &Method, expected: &Method, path: &str) -> Result<(), Refusal> 
     })
 }
 
+/// Whether the client wants to go on in another protocol on this connection.
+fn upgrades(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::UPGRADE)
+}
+
 fn no_such_path(path: &str) -> Refusal {
+    if path.starts_with("/v2/repository/") {
+        let message = "this port does not load or unload models: ask the backends themselves";
+        return Refusal::new(Reason::UnknownModel, message);
+    }
     let message = format!(
         "no such path: `{}`; inference is POST /v2/models/MODEL[/versions/VERSION]/infer",
         excerpt(path)
@@ -150,7 +202,8 @@ fn forward(
     }))
 }
 
-fn find_model(snapshot: &Snapshot, name: &str) -> Result<Arc<Model>, Refusal> {
+/// The model of that name.
+pub(crate) fn find_model(snapshot: &Snapshot, name: &str) -> Result<Arc<Model>, Refusal> {
     snapshot.model(name).map(Arc::clone).ok_or_else(|| {
         let known = listed(snapshot.models().map(|model| &**model.name()));
         let message = format!("unknown model `{}`; known: {known}", excerpt(name));
@@ -160,7 +213,7 @@ fn find_model(snapshot: &Snapshot, name: &str) -> Result<Arc<Model>, Refusal> {
 
 /// The version that the path names, or else the header. Two that differ are
 /// refused: somebody would get another version than they asked for.
-fn find_pinned(
+pub(crate) fn find_pinned(
     model: &Model,
     in_path: Option<&str>,
     headers: &HeaderMap,

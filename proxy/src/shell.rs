@@ -11,6 +11,8 @@
 //!                     what the answer taught; whether it is passed on
 //! upstream_response_body_filter
 //!                     what passes is kept, if the shadow is to be asked too
+//! upstream_response_trailer_filter
+//!                     how a gRPC call ended
 //! response_filter     which version answered, and why
 //! fail_to_proxy       nothing answered: say so
 //! logging             count it
@@ -23,6 +25,7 @@ use std::{os::fd::RawFd, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::HeaderMap;
 use pingora_core::{
     Error, Result, modules::http::HttpModules, protocols::Digest, upstreams::peer::HttpPeer,
 };
@@ -122,7 +125,7 @@ impl ProxyHttp for Shell {
         request: &mut RequestHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        exchange.address_request(request)
+        exchange.address_request(request, self.shared.rescues())
     }
 
     async fn request_body_filter(
@@ -153,6 +156,16 @@ impl ProxyHttp for Shell {
     ) -> Result<Option<Duration>> {
         exchange.answer_passes(piece.as_ref());
         Ok(None)
+    }
+
+    fn upstream_response_trailer_filter(
+        &self,
+        _: &mut Session,
+        trailers: &mut HeaderMap,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        exchange.ends(trailers);
+        Ok(())
     }
 
     async fn response_filter(

@@ -44,6 +44,7 @@ pub struct Snapshot {
     config: Arc<Config>,
     pools: Pools,
     models: HashMap<Arc<str>, Arc<Model>>,
+    longest_replay: u64,
 }
 
 /// What everything shares.
@@ -77,11 +78,14 @@ impl Snapshot {
             let model = Model::build(name, model, &pools, running, metrics)?;
             models.insert(name.to_arc(), Arc::new(model));
         }
+        let limits = config.models.values().map(|m| m.retry.replay_limit_bytes);
+        let longest_replay = limits.max().unwrap_or(0);
         Ok(Self {
             generation,
             config: Arc::new(config),
             pools,
             models,
+            longest_replay,
         })
     }
 
@@ -101,6 +105,13 @@ impl Snapshot {
     #[must_use]
     pub fn pools(&self) -> &Pools {
         &self.pools
+    }
+
+    /// The longest body that any model keeps for a retry: what is read of a call
+    /// before its model is known.
+    #[must_use]
+    pub fn longest_replay(&self) -> u64 {
+        self.longest_replay
     }
 
     /// A model, by name.
@@ -198,6 +209,7 @@ impl Shared {
             config: Arc::clone(&old.config),
             pools,
             models: old.models.clone(),
+            longest_replay: old.longest_replay,
         }));
         self.reconcile_metrics();
         changes

@@ -2,7 +2,8 @@
 //!
 //! It answers the protocol's health paths and any inference, echoes in its answer what it was
 //! asked, and keeps the last requests for the test to look at. What it does to an inference is
-//! its [`Play`]: the one that stands, after those that were queued for one request each. Health
+//! its [`Play`]: the one that stands, after those that were queued for one request each. It speaks
+//! HTTP/1.1 and HTTP/2, and gRPC on the latter. Health
 //! answers follow [`Health`] and nothing else, so that an endpoint can look well and be ill.
 
 use std::collections::VecDeque;
@@ -17,10 +18,13 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 mod answer;
 mod connection;
+mod grpc;
+mod upgrade;
 
 /// Requests kept with their bodies.
 const MAX_SEEN: usize = 64;
@@ -52,6 +56,10 @@ pub enum Play {
     Reset,
     /// The body is read, and nothing comes back.
     Hang,
+    /// 200, with so many events, each as soon as [`Upstream::allow_event`] says so.
+    Events(u64),
+    /// Over gRPC: an answer, and then trailers that say that it failed.
+    FailLate,
 }
 
 /// What the health paths say.
@@ -85,6 +93,7 @@ struct Script {
     version: String,
     asked: AtomicU64,
     state: Mutex<State>,
+    events: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
@@ -131,6 +140,7 @@ impl Upstream {
             version: version.to_owned(),
             asked: AtomicU64::new(0),
             state: Mutex::new(state),
+            events: watch::Sender::new(0),
         });
         let accepting = tokio::spawn(connection::accept(listener, Arc::clone(&script)));
         Ok(Self {
@@ -169,6 +179,11 @@ impl Upstream {
     /// What it answers with 200 from now on, where it would echo what it was asked.
     pub fn set_answer(&self, json: impl Into<Bytes>) {
         self.script.state.lock().answer = Some(json.into());
+    }
+
+    /// Lets every answer in events send one more.
+    pub fn allow_event(&self) {
+        self.script.events.send_modify(|allowed| *allowed += 1);
     }
 
     /// Inferences that arrived.

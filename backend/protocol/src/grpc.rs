@@ -18,8 +18,8 @@ mod frame;
 mod messages;
 mod method;
 
-pub use code::Code;
-pub use frame::{FrameError, Head, PREFIX, Versioner, frame, retarget};
+pub use code::{Code, message_header};
+pub use frame::{CallError, FrameError, Head, PREFIX, Versioner, frame, read_call, retarget};
 pub use messages::{
     HealthCheckRequest, HealthCheckResponse, InferInputTensor, InferOutputTensor,
     ModelInferRequest, ModelInferResponse, ModelReadyResponse, ModelStreamInferResponse,

@@ -54,6 +54,15 @@ pub enum Route<'a> {
         /// The version named, decoded.
         version: Option<Cow<'a, str>>,
     },
+    /// Text that a model writes, whole or as it writes it.
+    Generate {
+        /// The model's name, decoded.
+        model: Cow<'a, str>,
+        /// The version named, decoded.
+        version: Option<Cow<'a, str>>,
+        /// As it writes it: an answer in events.
+        stream: bool,
+    },
 }
 
 /// Reads a path (without query); none where the protocol has no such path.
@@ -91,6 +100,17 @@ pub fn infer(model: &str, version: Option<&str>) -> String {
     self::model(model, version) + "/infer"
 }
 
+/// The path of what a model writes: whole, or as it writes it.
+#[must_use]
+pub fn generate(model: &str, version: Option<&str>, stream: bool) -> String {
+    let action = if stream {
+        "/generate_stream"
+    } else {
+        "/generate"
+    };
+    self::model(model, version) + action
+}
+
 // === impl Route ===
 
 impl Route<'_> {
@@ -98,7 +118,7 @@ impl Route<'_> {
     #[must_use]
     pub fn method(&self) -> Method {
         match self {
-            Self::Infer { .. } => Method::POST,
+            Self::Infer { .. } | Self::Generate { .. } => Method::POST,
             _ => Method::GET,
         }
     }
@@ -119,6 +139,16 @@ fn parse_model(rest: &str) -> Option<Route<'_>> {
         None => Some(Route::Model { model, version }),
         Some("ready") => Some(Route::ModelReady { model, version }),
         Some("infer") => Some(Route::Infer { model, version }),
+        Some("generate") => Some(Route::Generate {
+            model,
+            version,
+            stream: false,
+        }),
+        Some("generate_stream") => Some(Route::Generate {
+            model,
+            version,
+            stream: true,
+        }),
         Some(_) => None,
     }
 }

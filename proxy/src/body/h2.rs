@@ -11,18 +11,20 @@
 
 use std::{future::poll_fn, sync::Arc};
 
+use aegis_protocol::grpc::{Head, PREFIX};
 use bytes::BytesMut;
 use pingora_core::{ErrorType, OrErr, Result, protocols::http::v2::server::HttpSession};
 
-use super::{Body, Kept, ReplayMemory};
+use super::{Body, Kept, ReplayMemory, Until};
 
-/// Reads to the end, or until `limit` bytes are exceeded or the memory is full.
+/// Reads until enough is there, `limit` bytes are exceeded or the memory is full.
 ///
 /// # Errors
 /// The client's: it went away.
 pub(super) async fn read(
     session: &mut HttpSession,
     limit: u64,
+    until: Until,
     memory: &Arc<ReplayMemory>,
 ) -> Result<Body> {
     session.enable_retry_buffering();
@@ -37,7 +39,7 @@ pub(super) async fn read(
     let mut new = whole.len() as u64;
     loop {
         let kept = reserved.as_mut().is_some_and(|reserved| reserved.grow(new));
-        if !kept || whole.len() as u64 > limit {
+        if !kept || whole.len() as u64 > limit || is_enough(&whole, until) {
             return Ok(Body::Begun(Kept::new(whole.freeze(), reserved)));
         }
         match poll_fn(|context| session.poll_read_body_bytes(context)).await {
@@ -49,4 +51,14 @@ pub(super) async fn read(
             None => return Ok(Body::Kept(Kept::new(whole.freeze(), reserved))),
         }
     }
+}
+
+fn is_enough(whole: &[u8], until: Until) -> bool {
+    until == Until::FirstMessage
+        && match Head::read(whole) {
+            Ok(Some(head)) => whole.len() - PREFIX >= head.length,
+            Ok(None) => false,
+            // More of it would not help.
+            Err(_) => true,
+        }
 }

@@ -93,12 +93,19 @@ impl Exchange {
         let (Some(forward), Some(routed)) = (&self.forward, &self.route) else {
             return false;
         };
+        if self.call.is_some() {
+            return false;
+        }
         let (model, purpose) = (&forward.model, forward.action.purpose());
         model.give_up(&routed.chosen, routed.by, purpose).is_some()
     }
 
     /// Takes the static answer, and takes note of it.
     fn stand_in(&mut self, stand_in: &StandIn) -> Option<Answer> {
+        if self.call.is_some() {
+            // It is written for clients of HTTP.
+            return None;
+        }
         let Forward { model, .. } = self.forward.as_ref()?;
         let answer = model.config().static_answer.as_ref()?;
         let endpoint = self.route.as_ref().and_then(|routed| routed.endpoint);

@@ -15,7 +15,7 @@ use std::{
 };
 
 use aegis_policy::{Again, BadAnswer, LoadReport, Observed, Outcome, Refusal as NoAttempt};
-use aegis_protocol::headers;
+use aegis_protocol::{Reason, headers};
 use http::{HeaderValue, StatusCode, header};
 use pingora_core::{
     Error, ErrorType, Result,
@@ -29,6 +29,7 @@ use super::{
     failure::{Failure, Stage},
 };
 use crate::{
+    answer::Refusal,
     clock,
     config::Timeouts,
     metrics::RetryResult,
@@ -61,6 +62,8 @@ pub(super) struct Progress {
     pub(super) answered: bool,
     /// When the head of its answer came.
     pub(super) first_byte: Option<Instant>,
+    /// What that taught, if the trailers say that it went well.
+    pub(super) pending: Option<Observed>,
 }
 
 impl Exchange {
@@ -83,6 +86,12 @@ impl Exchange {
         let mut peer = Box::new(HttpPeer::new(attempt.address, false, String::new()));
         let first_byte = attempt.first_byte_within;
         set_timeouts(&mut peer.options, self.idle_timeout, first_byte, timeouts);
+        if let Some(call) = &mut self.call
+            && let Err(error) = call.aim(attempt.version.name(), &mut self.body, &mut peer)
+        {
+            self.refused = Some(Refusal::new(Reason::BadRequest, error.to_string()));
+            return Err(Error::new_in(ErrorType::InternalError));
+        }
         self.waiting = Some(attempt.version.metrics().waiting());
         self.route = Some(Routed {
             version: Arc::clone(&attempt.version),
@@ -263,6 +272,10 @@ impl Exchange {
             response.remove_header(&headers::LOAD_REPORT);
         }
         let status = response.status.as_u16();
+        let ended = self.call.as_mut().filter(|_| status == 200);
+        let status = ended
+            .and_then(|call| call.ended(&response.headers))
+            .unwrap_or(status);
         let retry_after = response.headers.get(header::RETRY_AFTER);
         let refused = retry_after.is_some() || response.headers.contains_key(headers::REASON);
         let park = retry_after.and_then(seconds);
@@ -282,7 +295,12 @@ impl Exchange {
     }
 
     /// An answer that is passed on, and that clears up who was to blame for 500s.
-    fn well(&mut self, observed: Observed) {
+    pub(super) fn well(&mut self, observed: Observed) {
+        if self.awaits_trailers() {
+            self.progress.answered = true;
+            self.progress.pending = Some(observed);
+            return;
+        }
         let well = matches!(observed.outcome, Outcome::Success { .. } | Outcome::Early);
         for suspect in self.suspects.drain(..) {
             suspect.close(well);
@@ -290,7 +308,7 @@ impl Exchange {
         self.answered(observed);
     }
 
-    fn answered(&mut self, observed: Observed) {
+    pub(super) fn answered(&mut self, observed: Observed) {
         self.progress.answered = true;
         if let Some(attempt) = &self.attempt {
             attempt.lease.judge(observed);

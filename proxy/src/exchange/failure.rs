@@ -144,7 +144,10 @@ impl Failure {
             },
             (
                 ErrorSource::Upstream,
-                ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError,
+                ErrorType::ConnectionClosed
+                | ErrorType::ReadError
+                | ErrorType::WriteError
+                | ErrorType::H2Error,
             ) => match stage {
                 Stage::Proxy {
                     reused: true,

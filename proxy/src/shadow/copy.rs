@@ -53,7 +53,7 @@ pub(super) async fn ask(shadow: &Shadow, at: SocketAddr, body: Bytes) -> Result<
 }
 
 fn request(shadow: &Shadow, at: SocketAddr, body: Bytes) -> http::Result<Request<Full<Bytes>>> {
-    let path = shadow.version.uri(crate::request::Action::Infer);
+    let path = shadow.version.infer();
     let left = u64::try_from(shadow.settings.answer_timeout.as_millis()).unwrap_or(u64::MAX);
     Request::post(format!("http://{at}{path}"))
         .header(header::CONTENT_TYPE, "application/json")

@@ -1,14 +1,19 @@
 //! What the scripted server says, in the words of our backend.
 
 use aegis_protocol::{ErrorBody, HealthReport, ModelHealth, Reason, headers, path};
+use std::convert::Infallible;
+
 use bytes::Bytes;
+use futures::stream;
 use http::{Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::body::Frame;
 use serde_json::json;
+use tokio::sync::watch;
 
-use super::{Health, Script, Seen};
+use super::{Health, Script, Seen, grpc};
 
-type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 /// Answers a health path; none for any other.
 pub(super) fn health(asked: &str, script: &Script) -> Option<Answer> {
@@ -56,6 +61,9 @@ fn report(health: Health, script: &Script) -> Answer {
 
 /// 200, with what was asked in the outputs.
 pub(super) fn echo(seen: &Seen, script: &Script) -> Answer {
+    if seen.is_call() {
+        return grpc::echo(seen, script, grpc::WELL);
+    }
     if let Some(body) = script.answer() {
         return signed(json_body(StatusCode::OK, body), script);
     }
@@ -77,12 +85,42 @@ fn signed(mut answer: Answer, script: &Script) -> Answer {
 }
 
 /// A bare status, with an error in the body.
-pub(super) fn status(status: StatusCode) -> Answer {
+pub(super) fn status(seen: &Seen, status: StatusCode) -> Answer {
+    if seen.is_call() {
+        return grpc::failed(grpc::code(status), None);
+    }
     json_answer(status, &ErrorBody::new("the script says so"))
 }
 
 /// A refusal as our backend sends it.
-pub(super) fn refusal(reason: Reason) -> Answer {
+pub(super) fn refuse(seen: &Seen, reason: Reason) -> Answer {
+    if seen.is_call() {
+        return grpc::failed(reason.into(), Some(reason));
+    }
+    refusal(reason)
+}
+
+/// So many events, each when it is allowed.
+pub(super) fn events(count: u64, script: &Script) -> Answer {
+    let allowed = script.events.subscribe();
+    let events = stream::unfold((1, allowed), move |(event, mut allowed)| async move {
+        if event > count || !is_allowed(&mut allowed, event).await {
+            return None;
+        }
+        let data = Frame::data(Bytes::from(format!("data: {event}\n\n")));
+        Some((Ok(data), (event + 1, allowed)))
+    });
+    let mut answer = Response::new(BodyExt::boxed(StreamBody::new(events)));
+    let kind = header::HeaderValue::from_static("text/event-stream");
+    answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+    answer
+}
+
+async fn is_allowed(allowed: &mut watch::Receiver<u64>, event: u64) -> bool {
+    allowed.wait_for(|allowed| *allowed >= event).await.is_ok()
+}
+
+fn refusal(reason: Reason) -> Answer {
     let mut answer = json_answer(reason.status(), &ErrorBody::new(reason));
     let headers = answer.headers_mut();
     headers.insert(
@@ -100,7 +138,7 @@ fn json_answer(status: StatusCode, body: &impl serde::Serialize) -> Answer {
 }
 
 fn json_body(status: StatusCode, body: Bytes) -> Answer {
-    let mut answer = Response::new(Full::new(body));
+    let mut answer = Response::new(Full::new(body).boxed());
     *answer.status_mut() = status;
     let json = header::HeaderValue::from_static("application/json");
     answer.headers_mut().insert(header::CONTENT_TYPE, json);

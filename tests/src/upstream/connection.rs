@@ -5,27 +5,28 @@ use std::future::pending;
 use std::net::TcpStream as StdStream;
 use std::sync::Arc;
 
-use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
+use aegis_protocol::grpc::Code;
+use http::Request;
+use http_body_util::BodyExt;
 use hyper::body::{Bytes, Incoming};
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::{Play, Script, Seen, answer};
+use super::{Play, Script, Seen, answer, grpc, upgrade};
 
 /// Why a connection ends without an answer.
 #[derive(Debug, thiserror::Error)]
-enum End {
+pub(super) enum End {
     #[error("the script says so")]
     Scripted,
     #[error(transparent)]
     Broken(#[from] hyper::Error),
 }
 
-type Answered = Result<Response<Full<Bytes>>, End>;
+type Answered = Result<answer::Answer, End>;
 
 /// Accepts until it is aborted; every connection ends with it.
 pub(super) async fn accept(listener: TcpListener, script: Arc<Script>) {
@@ -46,19 +47,35 @@ async fn serve(stream: TcpStream, script: Arc<Script>) {
     let Ok((stream, switch)) = ResetSwitch::install(stream) else {
         return;
     };
-    let service = service_fn(|request| respond(request, &script, &switch));
+    let switch = Arc::new(switch);
+    let service = service_fn(|request| {
+        let (script, switch) = (Arc::clone(&script), Arc::clone(&switch));
+        async move { respond(request, &script, &switch).await }
+    });
     // A connection that ends in an error was meant to, or its client left.
-    let _ = http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service)
+    let _ = auto::Builder::new(TokioExecutor::new())
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
         .await;
 }
 
-async fn respond(request: Request<Incoming>, script: &Script, switch: &ResetSwitch) -> Answered {
+async fn respond(
+    mut request: Request<Incoming>,
+    script: &Arc<Script>,
+    switch: &ResetSwitch,
+) -> Answered {
     let path = request.uri().path();
     if let Some(answer) = answer::health(path, script) {
         return Ok(answer);
     }
     let play = script.next_play(request.headers());
+    if grpc::is_stream(path) {
+        return Ok(grpc::stream(request, script));
+    }
+    if request.headers().contains_key(http::header::UPGRADE) {
+        let upgraded = hyper::upgrade::on(&mut request);
+        script.remember(receive(request, Play::HangUpEarly).await?);
+        return Ok(upgrade::accept(upgraded));
+    }
     let seen = receive(request, play).await?;
     script.remember(seen.clone());
     match play {
@@ -67,8 +84,10 @@ async fn respond(request: Request<Incoming>, script: &Script, switch: &ResetSwit
             tokio::time::sleep(delay).await;
             Ok(answer::echo(&seen, script))
         }
-        Play::Status(status) => Ok(answer::status(status)),
-        Play::Refuse(reason) => Ok(answer::refusal(reason)),
+        Play::Status(status) => Ok(answer::status(&seen, status)),
+        Play::Refuse(reason) => Ok(answer::refuse(&seen, reason)),
+        Play::Events(count) => Ok(answer::events(count, script)),
+        Play::FailLate => Ok(grpc::echo(&seen, script, Code::Internal)),
         Play::HangUp | Play::HangUpEarly => Err(End::Scripted),
         Play::Reset => {
             switch.arm();

@@ -1,5 +1,7 @@
 //! How a gRPC call ended, and what that is over HTTP.
 
+use std::fmt::Write as _;
+
 use http::HeaderValue;
 
 use crate::Reason;
@@ -114,6 +116,20 @@ impl From<Reason> for Code {
     }
 }
 
+/// The value of `grpc-message`: printable ASCII, the rest and `%` percent-encoded.
+#[must_use]
+pub fn message_header(text: &str) -> HeaderValue {
+    let mut value = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => value.push(char::from(byte)),
+            // Writing to a string cannot fail.
+            _ => drop(write!(value, "%{byte:02X}")),
+        }
+    }
+    HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static(""))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,6 +144,12 @@ mod tests {
             let value = HeaderValue::from_static(nonsense);
             assert_eq!(Code::of_header(&value), Code::Unknown, "{nonsense}");
         }
+    }
+
+    #[test]
+    fn a_message_is_printable_ascii() {
+        let value = message_header("no `naïve` 100 %\n");
+        assert_eq!(value, "no `na%C3%AFve` 100 %25%0A");
     }
 
     #[test]

@@ -32,6 +32,26 @@ pub enum FrameError {
     TooLong,
 }
 
+/// A call whose body is not one message of its kind. The client's fault.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum CallError {
+    /// It is not framed as messages are.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// It is not one whole message.
+    #[error("expected one message, got {got} bytes, which are none or more than that")]
+    Count {
+        /// The length of the body.
+        got: usize,
+    },
+    /// It is compressed.
+    #[error("the message is compressed, and so short that it need not be")]
+    Compressed,
+    /// It is another message.
+    #[error("the message cannot be read: {0}")]
+    Message(#[from] prost::DecodeError),
+}
+
 /// Sets the version of every message of a stream, as its bytes pass.
 #[derive(Debug)]
 pub struct Versioner {
@@ -82,6 +102,20 @@ pub fn frame(message: &impl Message) -> Bytes {
     // There is room.
     let _ = message.encode(&mut bytes);
     bytes.freeze()
+}
+
+/// Reads the one message of a call that is answered on the spot.
+///
+/// # Errors
+/// When it is not one, or another.
+pub fn read_call<M: Message + Default>(body: &[u8]) -> Result<M, CallError> {
+    let count = CallError::Count { got: body.len() };
+    match Head::read(body)? {
+        Some(head) if head.length != body.len() - PREFIX => Err(count),
+        Some(head) if head.compressed => Err(CallError::Compressed),
+        Some(_) => Ok(M::decode(&body[PREFIX..])?),
+        None => Err(count),
+    }
 }
 
 /// Sets the version of one message, with its prefix, that was `original` bytes
@@ -176,6 +210,14 @@ impl Versioner {
 }
 
 impl Target {
+    /// Reads where a whole message goes.
+    ///
+    /// # Errors
+    /// When it cannot be decoded.
+    pub fn of(message: &[u8]) -> Result<Self, CallError> {
+        Ok(Self::decode(message)?)
+    }
+
     /// Reads where a message goes that is still coming in: what is said so far.
     #[must_use]
     pub fn so_far(mut message: &[u8]) -> Self {

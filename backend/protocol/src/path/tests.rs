@@ -41,7 +41,20 @@ fn every_path_of_the_protocol_has_its_route() {
 }
 
 #[test]
-fn only_inference_is_posted() {
+fn what_a_model_writes_has_a_path_for_all_of_it_and_one_for_its_events() {
+    for stream in [false, true] {
+        let expected = Route::Generate {
+            model: "m".into(),
+            version: Some("2".into()),
+            stream,
+        };
+        assert_eq!(parse(&generate("m", Some("2"), stream)), Some(expected));
+    }
+    assert_eq!(parse("/v2/models/m/generated"), None);
+}
+
+#[test]
+fn only_work_is_posted() {
     assert_eq!(infer_of("digits", None).method(), Method::POST);
     assert_eq!(Route::Ready.method(), Method::GET);
 }

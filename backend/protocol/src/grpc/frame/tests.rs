@@ -75,6 +75,22 @@ fn a_message_takes_one_version_after_another() {
 }
 
 #[test]
+fn a_call_is_one_whole_message() {
+    let target = Target {
+        model: "m".into(),
+        version: String::new(),
+    };
+    let one = frame(&target);
+    assert_eq!(read_call(&one), Ok(target));
+    for wrong in [&one[..3], &one[..7], &[&*one, &*one].concat()] {
+        let got = wrong.len();
+        assert_eq!(read_call::<Target>(wrong), Err(CallError::Count { got }));
+    }
+    let error = read_call::<Target>(b"\0\0\0\0\x02\x0a\x05").unwrap_err();
+    assert!(matches!(error, CallError::Message(_)), "{error}");
+}
+
+#[test]
 fn what_is_no_message_is_told() {
     let error = Head::read(b"\x07\0\0\0\0").unwrap_err();
     assert_eq!(
