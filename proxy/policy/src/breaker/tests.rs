@@ -48,6 +48,34 @@ impl Fixture {
 }
 
 #[test]
+fn a_probe_that_ends_after_the_others_closed_it_counts_for_nothing() {
+    let mut f = Fixture::new(BreakerConfig::default());
+    f.trip();
+    f.wait_until_due();
+    f.use_once(Sample::Good);
+    let [second, third, late] = [(); 3].map(|()| f.ticket().expect("three probes at once"));
+    f.record(second, Sample::Good);
+    f.record(third, Sample::Good);
+    assert_eq!(f.breaker.state(), BreakerState::Closed);
+    f.record(late, Sample::Failed);
+    for _ in 0..4 {
+        assert_eq!(f.use_once(Sample::Failed), None, "the late one was counted");
+    }
+    assert_eq!(f.breaker.state(), BreakerState::Closed);
+}
+
+#[test]
+fn every_state_has_the_label_and_the_number_that_dashboards_know() {
+    let shown = [
+        BreakerState::Closed,
+        BreakerState::HalfOpen,
+        BreakerState::Open,
+    ]
+    .map(|state| (state.label(), state.gauge()));
+    assert_eq!(shown, [("closed", 0), ("half_open", 1), ("open", 2)]);
+}
+
+#[test]
 fn five_failures_in_a_row_open_it_and_four_do_not() {
     let mut f = Fixture::new(BreakerConfig::default());
     for _ in 0..4 {
