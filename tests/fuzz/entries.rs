@@ -1,0 +1,165 @@
+//! What is fuzzed: a function for each reader of bytes that strangers send.
+//!
+//! A function takes any bytes and fails by panicking: where the reader does, or where an oracle is
+//! not met. An oracle is a second way to the same thing: what was read is written and read again, a
+//! stream is read whole and in pieces, a naive reader must agree with the careful one.
+//!
+//! Two things use this file. `cargo test -p aegis-proxy --test fuzz` runs each function often, on
+//! what is in `corpus/` and on mutants of it; `fuzz_targets/` hands them to libFuzzer.
+
+use aegis_protocol::{
+    InferRequest, LoadReport, grpc, headers,
+    path::{self, Route},
+    timeout,
+};
+use aegis_proxy::config::{self, RawConfig, Sticky};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+/// A function that takes any bytes.
+pub(crate) type Entry = fn(&[u8]);
+
+/// Every function, by the name of its corpus.
+pub(crate) const ALL: [(&str, Entry); 7] = [
+    ("config", config),
+    ("load_report", load_report),
+    ("timeouts", timeouts),
+    ("path", path),
+    ("sticky", sticky),
+    ("infer_json", infer_json),
+    ("grpc", grpc),
+];
+
+/// The proxy's configuration: faults lie in the text, and what is taken can be written back.
+pub(crate) fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    match config::parse("fuzz", text) {
+        Ok(config) => {
+            let written = toml::to_string(&RawConfig::from(&config)).expect("any can be written");
+            let again = config::parse("again", &written).expect("what was written is valid");
+            assert_eq!(again, config);
+        }
+        Err(rejected) => {
+            assert!(!rejected.faults.is_empty(), "refused without a fault");
+            let lines = text.split('\n').count();
+            for fault in &rejected.faults {
+                let line = fault.line.unwrap_or(1);
+                assert!((1..=lines).contains(&line), "line {line} of {lines}");
+            }
+        }
+    }
+}
+
+/// What a server says of its load: no nonsense is taken, and what is taken can be written back.
+pub(crate) fn load_report(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let Some(report) = LoadReport::parse(&text) else {
+        return;
+    };
+    let numbers = [report.queue_depth, report.in_flight, report.utilization];
+    for number in numbers.into_iter().flatten() {
+        assert!(number.is_finite() && number >= 0.0, "{number} of {text:?}");
+    }
+    let written = report.to_string();
+    if written.len() <= 4_096 {
+        let again = LoadReport::parse(&written).expect("what was written is a report");
+        assert_eq!(again.queue_depth, report.queue_depth);
+        assert_eq!(again.in_flight, report.in_flight);
+        assert_eq!(again.utilization, report.utilization);
+    }
+}
+
+/// How long a client waits: only numbers from 1, and what goes on is read again.
+pub(crate) fn timeouts(data: &[u8]) {
+    let Ok(value) = HeaderValue::from_bytes(data) else {
+        return;
+    };
+    let carrying = |name: HeaderName| HeaderMap::from_iter([(name, value.clone())]);
+    if let Ok(time) = timeout::from_headers(&carrying(headers::REQUEST_TIMEOUT_MS)) {
+        let time = time.expect("the header is there");
+        let digits = std::str::from_utf8(data).expect("only digits are taken");
+        assert_eq!(Ok(time.as_millis()), digits.parse());
+        assert!(!time.is_zero());
+    }
+    let name = HeaderName::from_static("grpc-timeout");
+    if let Ok(Some(time)) = timeout::of_grpc(&carrying(name.clone())) {
+        let passed_on = HeaderMap::from_iter([(name, timeout::to_grpc(time))]);
+        let again = timeout::of_grpc(&passed_on).expect("what is passed on is a time");
+        assert!(again.is_some_and(|again| !again.is_zero()));
+    }
+}
+
+/// A request's path: what it means, it means after it was written again.
+pub(crate) fn path(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let Some(route) = path::parse(text) else {
+        return;
+    };
+    let written = match &route {
+        Route::Model { model, version } => path::model(model, version.as_deref()),
+        Route::ModelReady { model, version } => path::model_ready(model, version.as_deref()),
+        Route::Infer { model, version } => path::infer(model, version.as_deref()),
+        _ => return,
+    };
+    assert!(written.is_ascii() && !written.contains("//"), "{written}");
+    assert!(!written.split('/').any(|part| part == ".."), "{written}");
+    assert_eq!(path::parse(&written).as_ref(), Some(&route), "{written}");
+}
+
+/// A client's cookie: a naive reader finds the same.
+pub(crate) fn sticky(data: &[u8]) {
+    let Ok(value) = HeaderValue::from_bytes(data) else {
+        return;
+    };
+    let text = data.to_vec();
+    let naive = text
+        .split(|byte| *byte == b';')
+        .map(<[u8]>::trim_ascii)
+        .find(|pair| pair.starts_with(b"uid="))
+        .map(|pair| &pair[4..]);
+    let headers = HeaderMap::from_iter([(header::COOKIE, value)]);
+    let key = aegis_proxy::sticky::key(&Sticky::Cookie("uid".into()), "m", &headers);
+    assert_eq!(key.is_some(), naive.is_some_and(|value| !value.is_empty()));
+    // The same value in a header is the same client.
+    let Some(value) = naive.and_then(|value| HeaderValue::from_bytes(value).ok()) else {
+        return;
+    };
+    let name = HeaderName::from_static("x-user-id");
+    let headers = HeaderMap::from_iter([(name.clone(), value)]);
+    assert_eq!(
+        aegis_proxy::sticky::key(&Sticky::Header(name), "m", &headers),
+        key
+    );
+}
+
+/// An inference in JSON: what was read can be written, and read again as the same.
+pub(crate) fn infer_json(data: &[u8]) {
+    let Ok(request) = InferRequest::from_json(data) else {
+        return;
+    };
+    let written = request.to_json().expect("what was read can be written");
+    let again = InferRequest::from_json(&written).expect("what was written can be read");
+    assert_eq!(again, request);
+}
+
+/// A stream of gRPC messages: its pieces do not matter for what is passed on.
+pub(crate) fn grpc(data: &[u8]) {
+    // A target that is cut off anywhere is read as far as it goes.
+    let _ = grpc::Target::so_far(data);
+    let whole = grpc::Versioner::new("7").pass(Bytes::copy_from_slice(data));
+    let mut pieces = grpc::Versioner::new("7");
+    let mut passed = Vec::new();
+    for piece in data.chunks(3) {
+        let Ok(bytes) = pieces.pass(Bytes::copy_from_slice(piece)) else {
+            assert!(whole.is_err(), "only the pieces are refused");
+            return;
+        };
+        passed.extend_from_slice(&bytes);
+    }
+    let whole = whole.expect("what passes in pieces passes whole");
+    assert_eq!(whole, passed);
+}
