@@ -36,3 +36,4 @@ pub mod simulate;
 pub mod state;
 pub mod status;
 pub mod sticky;
+pub mod trace;

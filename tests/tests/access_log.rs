@@ -59,7 +59,12 @@ async fn a_line_says_who_asked_for_what_and_how_it_was_answered() {
     let (scene, folder) = scene(1, 1, 1.0).await.unwrap();
     let client = Client::new();
     let data = scene.proxy.data();
-    let named = [(headers::REQUEST_ID, "mine-1")];
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let parent = format!("00-{trace}-00f067aa0ba902b7-01");
+    let named = [
+        (headers::REQUEST_ID, "mine-1"),
+        (headers::TRACEPARENT, &*parent),
+    ];
     let asked = format!("{}?user=secret", path::infer("m", Some(CANARY)));
     let answer = client
         .post_with(data, &asked, "{\"a\": 1}", &named)
@@ -68,10 +73,12 @@ async fn a_line_says_who_asked_for_what_and_how_it_was_answered() {
     assert_eq!(answer.header(&headers::REQUEST_ID), "mine-1");
     let seen = scene.canary[0].take_seen();
     assert_eq!(seen[0].headers[headers::REQUEST_ID], "mine-1");
+    assert_eq!(seen[0].headers[headers::TRACEPARENT], parent);
 
     let line = line_of(&folder, "mine-1").await.unwrap();
     for (field, expected) in [
         ("client", Value::from("127.0.0.1")),
+        ("trace_id", trace.into()),
         ("method", "POST".into()),
         ("path", path::infer("m", Some(CANARY)).into()),
         ("protocol", "HTTP/1.1".into()),
@@ -226,13 +233,13 @@ async fn requests_of_two_clients_with_no_or_senseless_names_get_different_ones()
     let long = "x".repeat(129);
     let mut names = Vec::new();
     for given in [None, Some("a b"), Some(&*long), Some("")] {
-        let named: Vec<_> = given
+        let header: Vec<_> = given
             .map(|id| (headers::REQUEST_ID, id))
             .into_iter()
             .collect();
         let infer = scene.proxy.infer_path();
         let answer = client
-            .post_with(scene.proxy.data(), &infer, "{}", &named)
+            .post_with(scene.proxy.data(), &infer, "{}", &header)
             .await
             .unwrap();
         names.push(answer.header(&headers::REQUEST_ID).to_owned());

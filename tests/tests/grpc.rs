@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aegis_e2e::{Play, Scene, SceneSetup, Seen, until};
 use aegis_protocol::grpc::{
@@ -10,7 +10,7 @@ use aegis_protocol::grpc::{
     ModelInferResponse, ModelReadyResponse, ModelStreamInferResponse, ServerLiveResponse,
     ServerMetadataResponse, ServerReadyResponse, ServingStatus, Target,
 };
-use aegis_protocol::{Reason, headers};
+use aegis_protocol::headers;
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -191,7 +191,6 @@ async fn the_proxy_answers_for_all_that_lies_behind_it() {
 async fn a_call_that_fails_is_whole_at_the_second_endpoint() {
     for play in [
         Play::Status(StatusCode::SERVICE_UNAVAILABLE),
-        Play::Refuse(Reason::QueueFull),
         Play::HangUp,
         Play::Hang,
     ] {
@@ -272,7 +271,7 @@ async fn a_call_ends_when_its_time_is_up_and_others_beside_it_do_not() {
     let setup = setup.with(|proxy| proxy.set_model("timeouts.request_ms", 20_000));
     let scene = setup.start().await.unwrap();
     let mut client = Client::of(&scene).await;
-    scene.stable[0].play_once(Play::AnswerAfter(Duration::from_millis(1_000)));
+    scene.stable[0].play_once(Play::AnswerAfter(Duration::from_secs(1)));
     scene.stable[0].play_once(Play::Hang);
     let mut other = Client(client.0.clone());
     let slow = tokio::spawn(async move { other.infer(request("", &tensor(1))).await });
@@ -282,7 +281,6 @@ async fn a_call_ends_when_its_time_is_up_and_others_beside_it_do_not() {
     })
     .await
     .unwrap();
-    let began = Instant::now();
     // Of a time that it knows, the client would make an end itself.
     let mut hurried = Request::new(request("", &tensor(1)));
     hurried
@@ -293,7 +291,6 @@ async fn a_call_ends_when_its_time_is_up_and_others_beside_it_do_not() {
         .await
         .unwrap_err();
     assert_eq!(late.code(), Code::DeadlineExceeded, "{late:?}");
-    assert!(began.elapsed() < Duration::from_secs(10));
     assert!(slow.await.unwrap().is_ok(), "it was on another connection");
     let hurried = seen(&scene);
     let told = hurried

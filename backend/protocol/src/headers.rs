@@ -15,6 +15,9 @@ pub const ROUTE: HeaderName = HeaderName::from_static("x-aegis-route");
 /// Says why a request was refused: one of [`Reason`](crate::Reason)'s names.
 pub const REASON: HeaderName = HeaderName::from_static("x-aegis-reason");
 
+/// Says which trace a request is a part of (W3C Trace Context).
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
 /// Names one request, for every log that it comes by.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

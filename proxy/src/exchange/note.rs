@@ -24,6 +24,7 @@ use crate::{
     forwarded::Origin,
     request_id::RequestId,
     state::Shared,
+    trace::trace_id,
 };
 
 /// What is remembered of a request.
@@ -48,6 +49,8 @@ struct Logged {
     uri: Uri,
     protocol: Version,
     client: Option<IpAddr>,
+    /// Its `traceparent`, as it came.
+    trace: Option<HeaderValue>,
 }
 
 /// How a request ended, as far as the session knows.
@@ -78,6 +81,7 @@ impl Note {
             uri: head.uri.clone(),
             protocol: head.version,
             client: origin.client(),
+            trace: head.headers.get(headers::TRACEPARENT).cloned(),
         });
         Self {
             id: RequestId::of(&head.headers, &mut rng),
@@ -171,7 +175,11 @@ impl Exchange {
         Line {
             time: Moment(clock::calendar() - took),
             request_id: Bounded(id),
-            trace_id: None,
+            trace_id: logged
+                .trace
+                .as_ref()
+                .and_then(|value| trace_id(value.as_bytes()))
+                .map(Bounded),
             client: logged.client,
             method: Bounded(logged.method.as_str().as_bytes()),
             path: Bounded(logged.uri.path().as_bytes()),

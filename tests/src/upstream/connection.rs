@@ -74,6 +74,9 @@ async fn respond(
     if request.headers().contains_key(http::header::UPGRADE) {
         let upgraded = hyper::upgrade::on(&mut request);
         script.remember(receive(request, Play::HangUpEarly).await?);
+        if let Play::AnswerAfter(delay) = play {
+            tokio::time::sleep(delay).await;
+        }
         return Ok(upgrade::accept(upgraded));
     }
     let seen = receive(request, play).await?;

@@ -1,5 +1,6 @@
 //! The scripted server's answers over gRPC.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use aegis_protocol::grpc::{
@@ -63,7 +64,7 @@ pub(super) fn echo(seen: &Seen, script: &Script, code: Code) -> Answer {
         return failed(Code::InvalidArgument, None);
     };
     let body = Full::new(grpc::frame(&response));
-    call(body.with_trailers(trailers(code)).boxed())
+    call(body.with_trailers(ready(Some(Ok(trailers(code))))).boxed())
 }
 
 /// One message for every one that comes in, as soon as it is in.
@@ -90,9 +91,9 @@ fn call(body: http_body_util::combinators::BoxBody<Bytes, std::convert::Infallib
     answer
 }
 
-async fn trailers(code: Code) -> Option<Result<HeaderMap, std::convert::Infallible>> {
+fn trailers(code: Code) -> HeaderMap {
     let trailers = [(headers::GRPC_STATUS, code.header())];
-    Some(Ok(trailers.into_iter().collect()))
+    trailers.into_iter().collect()
 }
 
 fn response(seen: &Seen, script: &Script) -> Option<ModelInferResponse> {
@@ -135,8 +136,7 @@ impl Conversation {
         }
         let Some(message) = self.message().await else {
             self.ended = true;
-            let trailers = [(headers::GRPC_STATUS, Code::Ok.header())];
-            return Some(Frame::trailers(trailers.into_iter().collect()));
+            return Some(Frame::trailers(trailers(Code::Ok)));
         };
         let seen = Seen {
             method: self.head.method.clone(),

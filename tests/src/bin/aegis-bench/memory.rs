@@ -136,7 +136,7 @@ fn report(readings: &[Reading], counts: &Counts, args: &MemoryArgs) -> Result<Ve
             early.resident_mb, early.seconds, late.resident_mb, late.seconds
         )
     });
-    for miss in &missed {
+    if let Some(miss) = &missed {
         println!("missed: {miss}");
     }
     Ok(missed.into_iter().collect())
