@@ -216,7 +216,7 @@ fn nginx(port: u16, pods: &[SocketAddr], folder: &Path) -> String {
     }
     let folder = folder.display();
     format!(
-        "daemon off; worker_processes 1; pid {folder}/pid; error_log stderr crit;
+        "daemon off; master_process off; pid {folder}/pid; error_log stderr crit;
 events {{ worker_connections 4096; }}
 http {{
   access_log off;

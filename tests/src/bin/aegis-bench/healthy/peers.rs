@@ -101,7 +101,7 @@ fn nginx(port: u16, pods: &[SocketAddr], folder: &Path) -> String {
     }
     let folder = folder.display();
     format!(
-        "daemon off; worker_processes 1; pid {folder}/pid; error_log stderr crit;
+        "daemon off; master_process off; pid {folder}/pid; error_log stderr crit;
 events {{ worker_connections 8192; }}
 http {{
   access_log {folder}/access.log combined buffer=64k flush=1s;

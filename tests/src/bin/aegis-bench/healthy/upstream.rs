@@ -1,6 +1,7 @@
 //! Two upstreams that cost next to nothing: nginx, answering from its configuration.
 //!
-//! They say in `x-seen-timeout` what they were told of the deadline.
+//! Each is one process, so that ending it ends all of it. They say in `x-seen-timeout` what they were
+//! told of the deadline.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -50,7 +51,7 @@ impl Upstreams {
 
 fn configuration(port: u16, folder: &str) -> String {
     format!(
-        r#"daemon off; worker_processes 1; pid {folder}/pid; error_log stderr crit;
+        r#"daemon off; master_process off; pid {folder}/pid; error_log stderr crit;
 events {{ worker_connections 8192; }}
 http {{
   access_log off; keepalive_requests 100000000; keepalive_timeout 600s;
