@@ -206,7 +206,8 @@ where
                         serve_http1(&proxy, guarded(*stream), limits, &closing).await;
                     }
                     h2::Start::Http2(stream) => {
-                        h2::serve(&proxy, stream, limits, closing, silence_over).await;
+                        // In a box: every connection of HTTP/1 would have its size.
+                        Box::pin(h2::serve(&proxy, stream, limits, closing, silence_over)).await;
                     }
                 }
             }

@@ -118,6 +118,7 @@ impl Panel {
         let mut chart = ChartBuilder::on(area)
             .caption(self.title, (FONT, 14))
             .margin(8)
+            .margin_right(24)
             .x_label_area_size(24)
             .y_label_area_size(64)
             .build_cartesian_2d(0.0..report.seconds, range.clone())?;
