@@ -9,7 +9,7 @@
 //!   instant at which a request was due.
 //!
 //! Rounds are interleaved and medians reported. A run only counts where the peers stand to each
-//! other as they did elsewhere ([`VALID`]): else the machine was measured, and not the proxies.
+//! other as they did elsewhere ([`bounds`]): else the machine was measured, and not the proxies.
 //! After the last round Aegis has to show that what it is priced with took part ([`proof`]).
 
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
