@@ -12,6 +12,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 CARGO_DENY=0.20.2
+# What the checks and tests write with incremental compilation, and some air.
+DISK_MIB=10240
 
 say() { echo "setup: $*"; }
 fail() { echo "setup: $*" >&2; exit 1; }
@@ -54,6 +56,14 @@ apt_install() {
         fail "apt-get update failed: check the network and /etc/apt/sources.list"
     "${root[@]}" "${install[@]}" >/dev/null ||
         fail "apt could not install $*: run \`apt-get install $*\` and see what it says"
+}
+
+# Says early that the disk is too small: the linker would die of a bus error in the end.
+disk() {
+    [ ! -d target ] || return 0
+    local free
+    free=$(df --output=avail --block-size=1M . | tail -1)
+    [ "$free" -ge "$DISK_MIB" ] || say "only $free MiB free here: building and testing takes up to $DISK_MIB MiB"
 }
 
 rust() {
@@ -111,6 +121,7 @@ main() {
         "" | test | bench) ;;
         *) fail "unknown argument \`$1\`: expected nothing, \`test\` or \`bench\`" ;;
     esac
+    disk
     timed compilers
     timed rust
     timed libtorch
