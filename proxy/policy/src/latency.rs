@@ -14,9 +14,9 @@
 use std::time::{Duration, Instant};
 
 /// Samples that [`Recent`] holds.
-const RECENT: usize = 64;
+const RECENT: u32 = 64;
 /// Samples that a median needs.
-const ENOUGH: usize = 8;
+const ENOUGH: u32 = 8;
 /// Classes of [`Lately`]: four to a doubling, from 100 µs to about 7 minutes.
 const CLASSES: usize = 88;
 const SMALLEST: f64 = 100e-6;
@@ -36,10 +36,12 @@ pub(crate) struct Expected {
 #[derive(Clone, Debug)]
 #[repr(C)]
 pub(crate) struct Recent {
-    len: usize,
-    next: usize,
+    len: u32,
+    next: u32,
+    /// The last sample, or how long it has been waited for meanwhile.
+    last: f32,
     /// Seconds, in a ring.
-    samples: [f32; RECENT],
+    samples: [f32; RECENT as usize],
 }
 
 /// What is usual at one endpoint.
@@ -101,23 +103,36 @@ fn seconds(now: Instant, then: Instant) -> f64 {
 impl Default for Recent {
     fn default() -> Self {
         Self {
-            samples: [0.0; RECENT],
+            samples: [0.0; RECENT as usize],
             len: 0,
             next: 0,
+            last: 0.0,
         }
     }
 }
 
 impl Recent {
     pub(crate) fn push(&mut self, sample: Duration) {
-        self.samples[self.next] = sample.as_secs_f32();
+        self.last = sample.as_secs_f32();
+        self.samples[self.next as usize] = self.last;
         self.next = (self.next + 1) % RECENT;
         self.len = (self.len + 1).min(RECENT);
+    }
+
+    /// A sample is on its way that will be no less.
+    pub(crate) fn waits(&mut self, waited: Duration) {
+        self.last = self.last.max(waited.as_secs_f32());
+    }
+
+    /// The last sample, or how long it has been waited for; 0 before the first.
+    pub(crate) fn last(&self) -> Duration {
+        Duration::from_secs_f32(self.last)
     }
 
     pub(crate) fn clear(&mut self) {
         self.len = 0;
         self.next = 0;
+        self.last = 0.0;
     }
 
     /// The median and the 95th percentile; none of too few samples.
@@ -125,12 +140,13 @@ impl Recent {
         if self.len < ENOUGH {
             return None;
         }
+        let len = self.len as usize;
         let mut sorted = self.samples;
-        let sorted = &mut sorted[..self.len];
+        let sorted = &mut sorted[..len];
         sorted.sort_unstable_by(f32::total_cmp);
         Some(Usual {
-            median: f64::from(sorted[(self.len - 1) / 2]),
-            p95: f64::from(sorted[(self.len * 95 / 100).min(self.len - 1)]),
+            median: f64::from(sorted[(len - 1) / 2]),
+            p95: f64::from(sorted[(len * 95 / 100).min(len - 1)]),
         })
     }
 }

@@ -11,7 +11,12 @@
 //! its weight instead would keep it from every request as long as its peers are
 //! idle, since then the costs differ by nothing else.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rand::{Rng, RngExt};
 
@@ -31,6 +36,8 @@ const DRAWS: usize = 8;
 /// Endpoints that are searched then, from a random place on. Where none of so many
 /// can take a request, one of thousands that could is not worth a look at all.
 const SEARCHED: usize = 256;
+/// Peers whose last answers are compared with a slow one.
+const COMPARED: usize = 32;
 /// Endpoints from which on the next pair is drawn ahead.
 const FETCHED_FROM: usize = 64;
 /// How far above the mean a warming endpoint's load may be.
@@ -307,6 +314,25 @@ impl Pool {
     /// From when on an attempt at this endpoint is slow.
     pub(crate) fn threshold(&self, endpoint: &Endpoint, breaker: &BreakerConfig) -> Threshold {
         self.peers.threshold(&endpoint.cold, breaker)
+    }
+
+    /// Whether the last answer of more than half of the others took longer than that.
+    /// Of a large pool some are asked, those that stand next to it.
+    pub(crate) fn peers_exceed(
+        &self,
+        limit: Duration,
+        of: EndpointKey,
+        endpoints: &Endpoints,
+    ) -> bool {
+        let start = endpoints[of].serving_at.unwrap_or(0);
+        let all = self.serving.len();
+        let next = (start..start + all.min(COMPARED)).map(|at| self.serving[at % all]);
+        let (mut peers, mut slow) = (0, 0);
+        for key in next.filter(|&key| key != of) {
+            peers += 1;
+            slow += usize::from(endpoints[key].cold.recent.last() > limit);
+        }
+        slow * 2 > peers
     }
 
     pub(crate) fn status(

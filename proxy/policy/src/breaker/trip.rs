@@ -87,6 +87,19 @@ pub enum Basis {
     },
 }
 
+// === impl Basis ===
+
+impl Basis {
+    /// Whether it says no more than that others are faster.
+    #[must_use]
+    pub fn is_relative(self) -> bool {
+        match self {
+            Self::Floor | Self::Median { .. } | Self::Tail { .. } => true,
+            Self::Absolute | Self::PerTry => false,
+        }
+    }
+}
+
 // === impl TripReason ===
 
 impl TripReason {

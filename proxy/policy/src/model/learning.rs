@@ -1,16 +1,29 @@
 //! What attempts teach: by the head of an answer, by its absence, and by the age
 //! of those that have none yet.
+//!
+//! An attempt may be slow in itself, or slow beside what its endpoint's peers usually
+//! take. The second holds only while the peers are faster: when load triples
+//! within a second, every endpoint of the pool gets slower than the pool was, and
+//! breakers that open then, one after the other, take away what is needed
+//! most. So where the last answer of more than half of its peers took about as long, or
+//! will once it comes, being slower than usual charges nobody. The attempt stays out,
+//! to be judged by `latency_threshold` and by its time per try, which hold whatever the
+//! others do: an endpoint that hangs is found in an overload too.
 
 use std::time::{Duration, Instant};
 
 use rand::Rng;
 
-use super::{ModelPolicy, Observed, Permit, Suspect, Transition};
+use super::{EndpointKey, ModelPolicy, Observed, Permit, Suspect, Transition};
 use crate::{
     breaker::{Basis, Sample, Slowness, Threshold},
     outcome::Outcome,
     running::{Out, RequestKey},
 };
+
+/// How many times longer than its peers an attempt may take by now and not be called
+/// slower than they are.
+const NEARLY: f64 = 1.5;
 
 impl ModelPolicy {
     /// The whole request has been sent: from now on its age counts.
@@ -138,16 +151,27 @@ impl ModelPolicy {
             };
             let threshold = self.pools[endpoint.pool].threshold(endpoint, breaker);
             if waited > threshold.limit {
-                endpoint.count_slow();
-                endpoint.cold.recent.push(waited);
+                // Of all it is known how long they wait before any is judged.
+                endpoint.cold.recent.waits(waited);
                 slow.push((request, Slowness { waited, threshold }));
             }
         }
         let mut moved = Vec::new();
         for (request, slowness) in slow {
+            let Some(out) = self.running.get_mut(request) else {
+                continue;
+            };
+            let (key, is_probe) = (out.endpoint, out.ticket.is_probe());
+            if self.is_excused(key, slowness, is_probe) {
+                continue;
+            }
             self.running.rest(request);
             if let Some(out) = self.running.get_mut(request) {
                 out.counted = true;
+            }
+            if let Some(endpoint) = self.endpoints.get_mut(key) {
+                endpoint.count_slow();
+                endpoint.cold.recent.push(slowness.waited);
             }
             moved.extend(self.record(request, Sample::Slow(slowness), now, rng));
         }
@@ -208,10 +232,26 @@ impl ModelPolicy {
         };
         match sample {
             Sample::Failed => endpoint.count_failure(now),
-            Sample::Slow(_) => endpoint.count_slow(),
+            Sample::Slow(slowness) => {
+                endpoint.count_slow();
+                if self.is_excused(permit.endpoint, slowness, permit.is_probe) {
+                    return Sample::Nothing;
+                }
+            }
             Sample::Good | Sample::BrokeOff | Sample::Nothing => {}
         }
         sample
+    }
+
+    /// Whether an attempt was slow only beside what its peers were before they were as
+    /// slow, or nearly: one of them is the first to be beyond any limit. A probe is not excused: one after the other at an endpoint that hangs
+    /// would cost as many requests their time.
+    fn is_excused(&self, of: EndpointKey, slowness: Slowness, is_probe: bool) -> bool {
+        let pool = self.endpoints.get(of).map(|e| &self.pools[e.pool]);
+        let nearly = slowness.waited.div_f64(NEARLY);
+        !is_probe
+            && slowness.threshold.basis.is_relative()
+            && pool.is_some_and(|pool| pool.peers_exceed(nearly, of, &self.endpoints))
     }
 
     fn record(

@@ -458,7 +458,7 @@ fn configurations_that_make_no_sense_are_refused() {
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Start(bool),
-    Record(usize, bool),
+    Record(usize, Outcome),
     Check(u16, CheckResult),
     Wait(u64),
     Reload(usize),
@@ -470,9 +470,15 @@ fn op() -> impl Strategy<Value = Op> {
         Just(CheckResult::Down),
         Just(CheckResult::Draining),
     ];
+    let outcome = prop_oneof![
+        4 => Just(OK),
+        4 => Just(Outcome::Failure),
+        2 => Just(Outcome::Success { waited: 2_000 * MS }),
+        1 => Just(Outcome::Neutral),
+    ];
     prop_oneof![
         5 => any::<bool>().prop_map(Op::Start),
-        5 => (0..32usize, any::<bool>()).prop_map(|(i, ok)| Op::Record(i, ok)),
+        5 => (0..32usize, outcome).prop_map(|(i, outcome)| Op::Record(i, outcome)),
         2 => (1..5u16, result).prop_map(|(p, r)| Op::Check(p, r)),
         1 => (0..8_000u64).prop_map(Op::Wait),
         1 => (0..3usize).prop_map(Op::Reload),
@@ -524,16 +530,19 @@ proptest! {
                     let attempt = world.policy.start(ask, world.now, &mut world.rng).unwrap();
                     held.push(attempt.permit);
                 }
-                Op::Record(i, ok) if !held.is_empty() => {
+                Op::Record(i, outcome) if !held.is_empty() => {
                     let permit = held.swap_remove(i % held.len());
-                    world.record(permit, if ok { OK } else { Outcome::Failure });
+                    world.record(permit, outcome);
                 }
                 Op::Record(..) => {}
                 Op::Check(port, result) => {
                     world.check("1", at(port), result);
                     world.check("2", at(port), result);
                 }
-                Op::Wait(ms) => world.now += Duration::from_millis(ms),
+                Op::Wait(ms) => {
+                    world.now += Duration::from_millis(ms);
+                    world.tick();
+                }
                 Op::Reload(i) => world.policy.reconfigure(shapes[i].clone(), world.now),
             }
             for pool in 0..world.policy.pools.len() {
