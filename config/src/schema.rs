@@ -113,7 +113,8 @@ impl<'s> Walker<'s> {
             self.leaves(child, &join(path, "*"), keys);
         }
         if let Some(child) = self.table_elements(node) {
-            is_leaf = false;
+            // Where an element may also be a plain value, the key is one by itself too.
+            is_leaf = alternatives(self.element(node)).count() > 1;
             self.leaves(child, path, keys);
         }
         if is_leaf {
@@ -151,6 +152,9 @@ impl<'s> Walker<'s> {
         match value {
             toml::Value::Table(table) => self.mentions(table, node, &path, keys),
             toml::Value::Array(array) if array.iter().any(toml::Value::is_table) => {
+                if !array.iter().all(toml::Value::is_table) {
+                    keys.insert(path.clone());
+                }
                 let node = node.and_then(|node| self.table_elements(self.resolve(node)));
                 for table in array.iter().filter_map(toml::Value::as_table) {
                     self.mentions(table, node, &path, keys);
@@ -179,11 +183,25 @@ impl<'s> Walker<'s> {
         node
     }
 
-    /// The element of an array of tables.
+    /// The element of an array of tables, or that kind of element which is one.
     fn table_elements(&self, node: &'s Value) -> Option<&'s Value> {
-        let element = self.resolve(node.get("items")?);
-        (properties(element).next().is_some() || free_names(element).is_some()).then_some(element)
+        let is_table = |element: &&Value| {
+            properties(element).next().is_some() || free_names(element).is_some()
+        };
+        let element = self.element(node)?;
+        let kinds = alternatives(Some(element)).map(|kind| self.resolve(kind));
+        std::iter::once(element).chain(kinds).find(is_table)
     }
+
+    fn element(&self, node: &'s Value) -> Option<&'s Value> {
+        Some(self.resolve(node.get("items")?))
+    }
+}
+
+/// What a value may be, where that is one of several.
+fn alternatives(node: Option<&Value>) -> impl Iterator<Item = &Value> {
+    let any = node.and_then(|node| node.get("anyOf")?.as_array());
+    any.into_iter().flatten()
 }
 
 fn properties(node: &Value) -> impl Iterator<Item = (&String, &Value)> {

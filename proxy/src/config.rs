@@ -28,7 +28,7 @@ mod validate;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
     num::NonZeroU32,
     sync::Arc,
@@ -173,8 +173,18 @@ pub struct Model {
 pub struct Version {
     /// Its part of the split, proportional; finite and not negative.
     pub weight: f64,
-    /// Where it runs; at least one, each once.
-    pub endpoints: Vec<Place>,
+    /// Where it runs; at least one, each place once.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// Where a version runs, and with what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// One address, or all those of a name.
+    pub place: Place,
+    /// What it would go down with: a label for people, and for faults in simulations.
+    /// Nothing is chosen by it.
+    pub zone: Option<Name>,
 }
 
 /// By what a client stays with one version.
@@ -391,7 +401,7 @@ impl Config {
             .models
             .values()
             .flat_map(|model| model.versions.values());
-        versions.flat_map(|version| &version.endpoints)
+        versions.flat_map(Version::places)
     }
 }
 
@@ -405,6 +415,23 @@ impl Model {
         self.versions
             .get(version)
             .map_or(0.0, |version| version.weight / sum)
+    }
+}
+
+// === impl Version ===
+
+impl Version {
+    /// Where it runs.
+    pub fn places(&self) -> impl Iterator<Item = &Place> {
+        self.endpoints.iter().map(|endpoint| &endpoint.place)
+    }
+
+    /// The zones of those places that have one.
+    #[must_use]
+    pub fn zones(&self) -> HashMap<&Place, &Name> {
+        let endpoints = self.endpoints.iter();
+        let zoned = endpoints.filter_map(|at| Some((&at.place, at.zone.as_ref()?)));
+        zoned.collect()
     }
 }
 

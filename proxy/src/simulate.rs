@@ -209,12 +209,13 @@ fn setup(name: &Name, model: &Model) -> Setup {
 
 /// An endpoint as it is configured. How many addresses a host name stands for is
 /// not asked here: it is one made-up endpoint, and a scenario may ask for more.
-fn place(endpoint: &config::Place, names: &mut u32) -> Place {
-    *names += u32::from(endpoint.host().is_some());
+fn place(endpoint: &config::Endpoint, names: &mut u32) -> Place {
+    let config::Endpoint { place, zone } = endpoint;
+    *names += u32::from(place.host().is_some());
     Place {
-        address: endpoint.at(IpAddr::from(Ipv4Addr::from_bits(
+        address: place.at(IpAddr::from(Ipv4Addr::from_bits(
             MADE_UP.to_bits() + *names,
         ))),
-        zone: None,
+        zone: zone.as_ref().map(Name::to_arc),
     }
 }

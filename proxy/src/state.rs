@@ -122,9 +122,14 @@ impl Snapshot {
 
     fn status(&self, model: &Model) -> ModelStatus {
         let mut status = model.status();
-        for (version, status) in &mut status.versions {
-            if let Some(pool) = self.pools.pool(model.name(), version) {
-                status.add_names(pool);
+        let Some(config) = self.config.models.get(&**model.name()) else {
+            return status;
+        };
+        for (name, status) in &mut status.versions {
+            if let Some(pool) = self.pools.pool(model.name(), name)
+                && let Some(version) = config.versions.get(&**name)
+            {
+                status.add_origins(pool, version);
             }
         }
         status

@@ -14,6 +14,7 @@ use aegis_policy::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    config::{Place, Version},
     dns::{HostStatus, Origin, Pool},
     reload::Report,
     shadow::ShadowStatus,
@@ -136,6 +137,9 @@ pub struct EndpointStatus {
     /// The file has it no more, and it stays until this name is first answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_for: Option<String>,
+    /// Its zone, as in the file; none where the file has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     /// What active checks say.
     pub health: HealthWord,
     /// What the last check found, when it did not pass.
@@ -300,13 +304,19 @@ impl ModelStatus {
 // === impl VersionStatus ===
 
 impl VersionStatus {
-    /// Says of every endpoint which name it comes from.
-    pub fn add_names(&mut self, pool: &Pool) {
+    /// Says of every endpoint which name it comes from, and what zone it is in.
+    pub fn add_origins(&mut self, pool: &Pool, version: &Version) {
+        let zones = version.zones();
+        let zone = |place: &Place| zones.get(place).map(ToString::to_string);
         for endpoint in &mut self.endpoints {
             match pool.get(&endpoint.address) {
-                Some(Origin::Named(place)) => endpoint.name = Some(place.to_string()),
+                Some(Origin::Listed) => endpoint.zone = zone(&Place::Address(endpoint.address)),
+                Some(Origin::Named(place)) => {
+                    endpoint.name = Some(place.to_string());
+                    endpoint.zone = zone(place);
+                }
                 Some(Origin::KeptFor(place)) => endpoint.kept_for = Some(place.to_string()),
-                Some(Origin::Listed) | None => {}
+                None => {}
             }
         }
     }
@@ -339,6 +349,7 @@ impl From<&PolicyEndpoint> for EndpointStatus {
             address: endpoint.address,
             name: None,
             kept_for: None,
+            zone: None,
             health: endpoint.health.into(),
             health_detail: None,
             breaker: endpoint.breaker.into(),
@@ -419,5 +430,43 @@ impl BreakerWord {
             Self::HalfOpen => 1,
             Self::Open => 2,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::{config, dns::Pools};
+
+    #[test]
+    fn an_endpoint_says_its_zone_also_where_it_is_an_address_of_a_name() {
+        let text = r#"
+[models.m.versions.1]
+weight = 1
+endpoints = [{ address = "10.0.0.1:1", zone = "a" }, "10.0.0.2:1", { address = "pods:1", zone = "b" }]
+"#;
+        let config = config::parse("test.toml", text).unwrap();
+        let pools = Pools::of(&config, |_| Some(vec![IpAddr::from([10, 0, 0, 3])]), None);
+        let endpoints = pools.addresses("m", "1");
+        let mut status = VersionStatus::from(&PolicyVersion {
+            name: "1".into(),
+            weight: 1.0,
+            share: 1.0,
+            available: 1.0,
+            endpoints: endpoints.into_iter().map(PolicyEndpoint::new).collect(),
+        });
+        let pool = pools.pool("m", "1").unwrap();
+        status.add_origins(pool, &config.models["m"].versions["1"]);
+        let said: Vec<_> = status
+            .endpoints
+            .iter()
+            .map(|at| at.zone.as_deref())
+            .collect();
+        assert_eq!(said, [Some("a"), None, Some("b")]);
+        assert_eq!(status.endpoints[2].name.as_deref(), Some("pods:1"));
+        let json = serde_json::to_string(&status.endpoints[1]).unwrap();
+        assert!(!json.contains("zone"), "{json}");
     }
 }

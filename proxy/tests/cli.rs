@@ -175,6 +175,21 @@ fn a_configuration_is_tried_on_a_scenario_and_the_seed_repeats_it() {
 }
 
 #[test]
+fn the_zone_that_vanishes_is_one_that_the_configuration_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("zones.toml");
+    let text = std::fs::read_to_string(SHIPPED).unwrap();
+    let text = text.replace("zone = \"b\"", "zone = \"eu-1b\"");
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let args = ["simulate", "--config", file, "--scenario", "zone-gone"];
+    let (code, out, err) = parts(&aegis_proxy(&args));
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    let line = "fault       zone eu-1b is gone, 5 s to 25 s";
+    assert!(out.contains(line), "{out}");
+}
+
+#[test]
 fn what_is_expected_of_a_scenario_and_does_not_come_true_is_exit_code_1() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("hard.toml");
@@ -211,5 +226,5 @@ fn a_scenario_with_a_fault_or_that_does_not_fit_is_exit_code_78() {
     }
     let (code, out, _) = parts(&aegis_proxy(&["simulate", "--list"]));
     assert_eq!(code, Some(0));
-    assert!(out.contains("zone-gone        One zone of three"), "{out}");
+    assert!(out.contains("zone-gone        A zone vanishes"), "{out}");
 }

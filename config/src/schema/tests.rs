@@ -33,6 +33,16 @@ struct RawDrain {
 #[serde(default, deny_unknown_fields)]
 struct RawRule {
     names: Vec<String>,
+    places: Vec<RawPlace>,
+}
+
+/// A text, or a table.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema matters")]
+enum RawPlace {
+    Name(String),
+    Table(RawDrain),
 }
 
 fn set(keys: &[&str]) -> BTreeSet<String> {
@@ -52,6 +62,8 @@ fn a_schema_names_every_value_by_its_path() {
             "models.*.drain.delay_ms",
             "drain.delay_ms",
             "rules.names",
+            "rules.places",
+            "rules.places.delay_ms",
         ])
     );
 }
@@ -69,6 +81,7 @@ listen = "x"
 [[rules]]
 names = ["a",
   "b"]
+places = ["c", { delay_ms = 5 }]
 "#;
     let schema = schema::<Raw>("a file");
     assert_eq!(

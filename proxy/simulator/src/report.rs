@@ -119,6 +119,9 @@ pub struct Ejections {
 pub struct Mark {
     /// What.
     pub what: &'static str,
+    /// In which zone, where it befell one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     /// From when on.
     pub from_seconds: f64,
     /// Until when.

@@ -32,7 +32,7 @@ pub struct Scenario {
     pub even: bool,
     /// Made-up endpoints; none for those of the configuration.
     pub endpoints: Option<u32>,
-    /// Zones that made-up endpoints are spread over.
+    /// Zones that made-up endpoints are spread over, where the configuration names none.
     pub zones: u32,
     /// What every pod can do.
     pub pods: PodKind,
@@ -109,6 +109,9 @@ pub enum Among {
     Share(f64),
     /// Those of a zone.
     Zone(Arc<str>),
+    /// Those of a zone by its number, from 1 on, in the order of their names: for
+    /// scenarios that do not know the configuration.
+    NthZone(u32),
 }
 
 /// What goes wrong with a pod.

@@ -1,12 +1,15 @@
 //! What is tried: one model's configuration, and where it runs.
 
 use std::{
+    collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
 use aegis_policy::{ConfigError, ModelConfig, Rules, VersionConfig};
+
+use crate::scenario::Among;
 
 /// The port of made-up endpoints.
 const PORT: u16 = 8000;
@@ -60,10 +63,15 @@ pub struct Place {
 
 impl Setup {
     /// Puts `count` made-up endpoints in the place of those that are configured:
-    /// spread over the versions by weight, at least one each, and over `zones`
-    /// zones called a, b, c and so on.
+    /// spread over the versions by weight, at least one each, and over the zones of
+    /// the configuration, or, where it names none, over `zones` zones called a, b, c
+    /// and so on.
     #[must_use]
     pub fn with_endpoints(mut self, count: u32, zones: u32) -> Self {
+        let mut named: Vec<Arc<str>> = self.zones().into_iter().map(Arc::clone).collect();
+        if named.is_empty() {
+            named = (0..zones).map(zone_name).collect();
+        }
         let sum: f64 = self.versions.iter().map(|version| version.weight).sum();
         let mut next = 0_u32;
         for version in &mut self.versions {
@@ -76,12 +84,33 @@ impl Setup {
             let here = (share.round() as u32).max(1);
             let place = |n: u32| Place {
                 address: SocketAddr::from((Ipv4Addr::from_bits(0x0a00_0001 + n), PORT)),
-                zone: (zones > 0).then(|| zone_name(n % zones)),
+                zone: named.get(n as usize % named.len().max(1)).map(Arc::clone),
             };
             version.endpoints = (next..next + here).map(place).collect();
             next += here;
         }
         self
+    }
+
+    /// The zones of all endpoints, by name.
+    #[must_use]
+    pub fn zones(&self) -> BTreeSet<&Arc<str>> {
+        let endpoints = self.versions.iter().flat_map(|version| &version.endpoints);
+        endpoints.filter_map(|place| place.zone.as_ref()).collect()
+    }
+
+    /// The zone that a fault befalls; none where it goes by another mark, or where there
+    /// is no such zone.
+    #[must_use]
+    pub fn zone(&self, among: &Among) -> Option<&Arc<str>> {
+        match among {
+            Among::Zone(name) => self.zones().get(name).copied(),
+            Among::NthZone(nth) => self
+                .zones()
+                .into_iter()
+                .nth((*nth as usize).checked_sub(1)?),
+            Among::Count(_) | Among::Share(_) => None,
+        }
     }
 
     /// The version with the largest weight, or with the smallest that is not 0.

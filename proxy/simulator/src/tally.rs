@@ -287,6 +287,7 @@ impl Tally {
         let end = scenario.lasts;
         let mark = |fault: &crate::scenario::Fault| Mark {
             what: fault.what.name(),
+            zone: setup.zone(&fault.among).map(ToString::to_string),
             from_seconds: fault.at.as_secs_f64(),
             until_seconds: fault.at.saturating_add(fault.lasts).min(end).as_secs_f64(),
         };

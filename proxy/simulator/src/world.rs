@@ -55,12 +55,24 @@ pub enum RunError {
         name: String,
     },
     /// A fault names a zone in which nothing runs.
-    #[error("faults[{fault}].zone: no endpoint is in zone {name:?}")]
+    #[error("faults[{fault}].zone: no endpoint is in zone {name:?} (known: {known})")]
     NoZone {
         /// Which of the faults.
         fault: usize,
         /// The zone.
         name: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// A fault befalls a zone by its number, and there are fewer.
+    #[error("faults[{fault}].nth_zone: there is no zone {nth} (known: {known})")]
+    NoNthZone {
+        /// Which of the faults.
+        fault: usize,
+        /// The number.
+        nth: u32,
+        /// Those that there are.
+        known: String,
     },
     /// The configuration makes no sense.
     #[error(transparent)]

@@ -156,6 +156,32 @@ fn a_zone_that_vanishes_is_out_in_a_second_and_comes_back() {
 }
 
 #[test]
+fn the_zone_that_vanishes_is_one_of_the_configuration() {
+    let mut setup = setup();
+    for (version, zone) in setup.versions.iter_mut().zip(["east", "west"]) {
+        version.endpoints[0].zone = Some(zone.into());
+    }
+    let report = run(&setup, &scenario("zone-gone"), 1, epoch()).unwrap();
+    assert_eq!(report.marks[0].zone.as_deref(), Some("west"));
+    let line = "fault       zone west is gone, 5 s to 25 s";
+    assert!(report.to_string().contains(line), "{report}");
+    assert!(
+        report.ejections.opened >= 30,
+        "half of 24 pods, three proxies"
+    );
+    // Those that the configuration lists, where the scenario makes none up.
+    let listed = Scenario {
+        endpoints: None,
+        rate: 100.0,
+        ..scenario("zone-gone")
+    };
+    let report = run(&setup, &listed, 1, epoch()).unwrap();
+    let canary = &report.versions[1];
+    let share = canary.answered as f64 / report.all().unwrap().requests as f64;
+    assert!(share < 0.07, "{share}: gone for half of the time");
+}
+
+#[test]
 fn a_bad_release_is_left_at_once() {
     holds("bad-release", |report| {
         assert!(report.ejections.first_after_ms.unwrap() < 1_000.0);
@@ -218,7 +244,11 @@ fn a_fault_in_what_is_not_there_is_said_by_its_key() {
     let fault = "rate = 10\n[[faults]]\nkind = \"hung\"\n";
     assert_eq!(
         of(&format!("{fault}zone = \"z\"")),
-        "faults[0].zone: no endpoint is in zone \"z\""
+        "faults[0].zone: no endpoint is in zone \"z\" (known: )"
+    );
+    assert_eq!(
+        of(&format!("{fault}nth_zone = 4\n").replace("rate", "endpoints = 9\nrate")),
+        "faults[0].nth_zone: there is no zone 4 (known: a, b, c)"
     );
     assert_eq!(
         of(&format!("{fault}version = \"9\"")),

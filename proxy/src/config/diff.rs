@@ -84,15 +84,26 @@ fn version(
         ));
     }
     let path = path.key("endpoints");
-    let old: BTreeSet<&Place> = old.endpoints.iter().collect();
-    let new: BTreeSet<&Place> = new.endpoints.iter().collect();
-    for (what, endpoints) in [("added", &new - &old), ("removed", &old - &new)] {
+    let (was, is): (BTreeSet<&Place>, BTreeSet<&Place>) =
+        (old.places().collect(), new.places().collect());
+    for (what, endpoints) in [("added", &is - &was), ("removed", &was - &is)] {
         if !endpoints.is_empty() {
-            lines.push(format!(
-                "{path}: {what} {}",
-                list(endpoints.iter().copied())
-            ));
+            let named = list(endpoints.len(), endpoints.iter());
+            lines.push(format!("{path}: {what} {named}"));
         }
+    }
+    let (old, new) = (old.zones(), new.zones());
+    let moves: Vec<String> = (&was & &is)
+        .into_iter()
+        .filter(|place| old.get(place) != new.get(place))
+        .map(|place| {
+            let [old, new] = [&old, &new].map(|zones| zones.get(place).map_or("none", |zone| zone));
+            format!("{place} ({old} -> {new})")
+        })
+        .collect();
+    if !moves.is_empty() {
+        let named = list(moves.len(), moves.iter());
+        lines.push(format!("{path}: zone of {named}"));
     }
 }
 
@@ -101,7 +112,7 @@ fn added(path: &KeyPath, version: &Version, share: f64) -> String {
         "{path}: added, weight {} ({}), endpoints {}",
         version.weight,
         percent(share),
-        list(version.endpoints.iter())
+        list(version.endpoints.len(), version.places())
     )
 }
 
@@ -130,9 +141,9 @@ fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
-fn list<'a>(endpoints: impl ExactSizeIterator<Item = &'a Place>) -> String {
-    let more = endpoints.len().saturating_sub(NAMED);
-    let mut names: Vec<String> = endpoints.take(NAMED).map(ToString::to_string).collect();
+fn list(all: usize, endpoints: impl Iterator<Item: ToString>) -> String {
+    let more = all.saturating_sub(NAMED);
+    let mut names: Vec<String> = endpoints.take(NAMED).map(|at| at.to_string()).collect();
     if more > 0 {
         names.push(format!("{more} more"));
     }

@@ -9,12 +9,12 @@ use std::{collections::BTreeMap, time::Duration};
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    Admission, Balance, Breaker, Config, Dns, Drain, HealthCheck, Limits, Listen, Model, Name,
-    Retry, Shadow, StaticAnswer, Sticky, Timeouts, Upstream, Version,
+    Admission, Balance, Breaker, Config, Dns, Drain, Endpoint, HealthCheck, Limits, Listen, Model,
+    Name, Retry, Shadow, StaticAnswer, Sticky, Timeouts, Upstream, Version,
     raw::{
-        RawAdmission, RawBalance, RawBreaker, RawConfig, RawDns, RawDrain, RawHealthCheck,
-        RawLimits, RawListen, RawModel, RawRetry, RawShadow, RawStaticAnswer, RawSticky,
-        RawTimeouts, RawUpstream, RawVersion,
+        RawAdmission, RawBalance, RawBreaker, RawConfig, RawDns, RawDrain, RawEndpoint,
+        RawHealthCheck, RawLimits, RawListen, RawModel, RawRetry, RawShadow, RawStaticAnswer,
+        RawSticky, RawTimeouts, RawUpstream, RawVersion, RawZonedEndpoint,
     },
 };
 
@@ -152,7 +152,20 @@ impl From<&Version> for RawVersion {
     fn from(version: &Version) -> Self {
         Self {
             weight: Some(version.weight),
-            endpoints: version.endpoints.iter().map(ToString::to_string).collect(),
+            endpoints: version.endpoints.iter().map(RawEndpoint::from).collect(),
+        }
+    }
+}
+
+impl From<&Endpoint> for RawEndpoint {
+    fn from(endpoint: &Endpoint) -> Self {
+        let address = endpoint.place.to_string();
+        match &endpoint.zone {
+            None => Self::At(address),
+            Some(zone) => Self::Table(RawZonedEndpoint {
+                address,
+                zone: zone.to_string(),
+            }),
         }
     }
 }

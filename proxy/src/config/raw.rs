@@ -10,11 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use super::name::NAME_PATTERN;
 
+mod endpoint;
 mod model;
 mod observe;
 mod process;
 mod shadow;
 
+pub(super) use endpoint::*;
 pub use model::*;
 pub(super) use observe::*;
 pub use process::*;

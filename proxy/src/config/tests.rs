@@ -162,6 +162,64 @@ endpoints = [
 }
 
 #[test]
+fn an_endpoint_may_name_its_zone_and_is_judged_as_any_other() {
+    let text = r#"
+[models.a.versions.1]
+weight = 1
+endpoints = [
+  { address = "10.0.0.1:1", zone = "eu-1a" },
+  { address = "pods.svc:1", zone = "" },
+  "10.0.0.2:1",
+]
+"#;
+    let config = good(text);
+    let zones = config.models["a"].versions["1"].zones();
+    let zones: Vec<String> = zones
+        .iter()
+        .map(|(at, zone)| format!("{at} {zone}"))
+        .collect();
+    assert_eq!(zones, ["10.0.0.1:1 eu-1a"]);
+    assert_faults(
+        r#"
+[models.a.versions.1]
+weight = 1
+endpoints = [
+  { address = "10.0.0.1:1", zone = "eu 1a" },
+  { address = "10.0.0.1", zone = "a" },
+  { zone = "a" },
+  { address = "10.0.0.3:1", zoen = "a" },
+  { address = "10.0.0.4:1", zone = 7 },
+  { address = "10.0.0.1:1" },
+]
+"#,
+        &[
+            (
+                5,
+                "models.a.versions.1.endpoints[0].zone",
+                "only characters of",
+            ),
+            (6, "models.a.versions.1.endpoints[1]", "expected a port"),
+            (7, "models.a.versions.1.endpoints[2]", "got an empty string"),
+            (
+                8,
+                "models.a.versions.1.endpoints[3].zoen",
+                "did you mean `zone`?",
+            ),
+            (
+                9,
+                "models.a.versions.1.endpoints[4].zone",
+                "expected a string, got 7",
+            ),
+            (
+                10,
+                "models.a.versions.1.endpoints[5]",
+                "is endpoints[0] already",
+            ),
+        ],
+    );
+}
+
+#[test]
 fn one_address_may_serve_several_versions() {
     let text = r#"
 [models.a.versions]

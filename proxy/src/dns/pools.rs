@@ -165,13 +165,13 @@ impl Builder<'_> {
         former: Option<&Pool>,
     ) -> Pool {
         let mut pool = Pool::new();
-        for place in &version.endpoints {
+        for place in version.places() {
             if let Place::Address(address) = place {
                 pool.insert(*address, Origin::Listed);
             }
         }
         let mut unanswered = None;
-        for place in &version.endpoints {
+        for place in version.places() {
             let Some(host) = place.host() else { continue };
             match answered(host) {
                 None => unanswered = unanswered.or(Some(place)),
@@ -209,8 +209,10 @@ impl Builder<'_> {
 /// whether it stays.
 fn is_current(origin: &Origin, address: SocketAddr, version: &Version) -> bool {
     match origin {
-        Origin::Listed => version.endpoints.contains(&Place::Address(address)),
-        Origin::Named(place) => version.endpoints.contains(place),
+        Origin::Listed => version
+            .places()
+            .any(|place| *place == Place::Address(address)),
+        Origin::Named(former) => version.places().any(|place| place == former),
         Origin::KeptFor(_) => false,
     }
 }

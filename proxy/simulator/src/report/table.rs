@@ -21,6 +21,16 @@ impl Display for Report {
         )?;
         self.phases(f)?;
         self.versions(f)?;
+        for mark in &self.marks {
+            if let Some(zone) = &mark.zone {
+                let (from, until) = (mark.from_seconds, mark.until_seconds);
+                writeln!(
+                    f,
+                    "fault       zone {zone} is {}, {from} s to {until} s",
+                    mark.what
+                )?;
+            }
+        }
         self.breakers(f)?;
         for (what, how_often) in &self.failures {
             writeln!(f, "failed      {how_often} × {what}")?;

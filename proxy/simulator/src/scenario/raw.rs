@@ -52,6 +52,7 @@ pub(super) struct RawFault {
     pub(super) count: Option<u32>,
     pub(super) share: Option<f64>,
     pub(super) zone: Option<String>,
+    pub(super) nth_zone: Option<u32>,
     pub(super) service_ms: Option<f64>,
     pub(super) status: Option<u16>,
     pub(super) part: Option<f64>,

@@ -55,7 +55,7 @@ factor = 3
         "s.toml:5: faults[0].status: says nothing for this kind of fault",
         "faults[0].service_ms: missing",
         "s.toml:8: faults[1].status: expected a status from 400 to 599, got 200",
-        "s.toml:9: faults[1].zone: expected one of `count`, `share` and `zone`",
+        "s.toml:9: faults[1].zone: expected one of `count`, `share`, `zone` and `nth_zone`",
         "load[0].for_seconds: missing",
     ] {
         assert!(said.contains(expected), "{expected}\nis not in\n{said}");

@@ -164,14 +164,25 @@ fn fault(raw: &RawFault, mut scope: Scope<'_, '_>) -> Fault {
 }
 
 fn among(raw: &RawFault, scope: &mut Scope<'_, '_>) -> Among {
-    match (raw.count, raw.share, &raw.zone) {
-        (None, None, None) => Among::Count(1),
-        (Some(count), None, None) => Among::Count(scope.count("count", count, 1, MAX_ENDPOINTS)),
-        (None, Some(share), None) => Among::Share(scope.number("share", share, 0.0001, 1.0)),
-        (None, None, Some(zone)) => Among::Zone(Arc::from(zone.as_str())),
+    match (raw.count, raw.share, &raw.zone, raw.nth_zone) {
+        (None, None, None, None) => Among::Count(1),
+        (Some(count), None, None, None) => {
+            Among::Count(scope.count("count", count, 1, MAX_ENDPOINTS))
+        }
+        (None, Some(share), None, None) => Among::Share(scope.number("share", share, 0.0001, 1.0)),
+        (None, None, Some(zone), None) => Among::Zone(Arc::from(zone.as_str())),
+        (None, None, None, Some(nth)) => {
+            Among::NthZone(scope.count("nth_zone", nth, 1, MAX_ENDPOINTS))
+        }
         (..) => {
-            let key = if raw.zone.is_some() { "zone" } else { "share" };
-            scope.fault(key, "expected one of `count`, `share` and `zone`");
+            let given = [
+                ("nth_zone", raw.nth_zone.is_some()),
+                ("zone", raw.zone.is_some()),
+            ];
+            let found = given.into_iter().find(|(_, given)| *given);
+            let key = found.map_or("share", |(key, _)| key);
+            let message = "expected one of `count`, `share`, `zone` and `nth_zone`";
+            scope.fault(key, message);
             Among::Count(1)
         }
     }

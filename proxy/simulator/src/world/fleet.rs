@@ -156,6 +156,7 @@ impl Fleet {
                 })?]
             }
         };
+        let zone = setup.zone(&of.among);
         let mut whom = Vec::new();
         for version in versions {
             let endpoints = &setup.versions[version].endpoints;
@@ -168,16 +169,27 @@ impl Fleet {
                     let here = share_of(endpoints.len(), *share);
                     whom.extend(all.take(here).map(|(pod, _)| *pod));
                 }
-                Among::Zone(zone) => {
-                    let there = all.filter(|(_, place)| place.zone.as_ref() == Some(zone));
+                Among::Zone(_) | Among::NthZone(_) => {
+                    let there =
+                        all.filter(|(_, place)| zone.is_some() && place.zone.as_ref() == zone);
                     whom.extend(there.map(|(pod, _)| *pod));
                 }
             }
         }
+        let known = || {
+            let names: Vec<&str> = setup.zones().into_iter().map(|name| &**name).collect();
+            names.join(", ")
+        };
         match &of.among {
-            Among::Zone(zone) if whom.is_empty() => Err(RunError::NoZone {
+            Among::Zone(name) if whom.is_empty() => Err(RunError::NoZone {
                 fault,
-                name: zone.to_string(),
+                name: name.to_string(),
+                known: known(),
+            }),
+            Among::NthZone(nth) if whom.is_empty() => Err(RunError::NoNthZone {
+                fault,
+                nth: *nth,
+                known: known(),
             }),
             _ => Ok(whom),
         }

@@ -14,7 +14,7 @@ use super::super::{
         REPLAY_BYTES, RETRIES, SLOW_MS, SLOW_START_FROM, SLOW_START_MS, UPSTREAM_MS, WINDOW_MS,
     },
 };
-use super::RawShadow;
+use super::{RawEndpoint, RawShadow};
 
 /// One model and how it is served.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -67,9 +67,10 @@ pub struct RawVersion {
     pub weight: Option<f64>,
     /// Where it runs: `10.0.0.1:8000`, `[fd00::1]:8000`, or a host name, which
     /// stands for all its addresses and is resolved again and again:
-    /// `pods.models.svc:8000`. At least one.
+    /// `pods.models.svc:8000`. With its zone:
+    /// `{ address = "10.0.0.1:8000", zone = "a" }`. At least one.
     #[schemars(length(min = 1, max = MAX_ENDPOINTS))]
-    pub endpoints: Vec<String>,
+    pub endpoints: Vec<RawEndpoint>,
 }
 
 /// By what a client stays with one version: one of the three, or none. Raising a

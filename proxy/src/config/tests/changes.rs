@@ -47,6 +47,20 @@ fn endpoints_that_come_and_go_are_named() {
 }
 
 #[test]
+fn zones_that_change_are_named() {
+    let zoned = |zone: &str| format!("{{ address = \"10.0.0.1:1\", zone = \"{zone}\" }}");
+    let of = |endpoint: &str| good(&TWO.replace("\"10.0.0.1:1\"", endpoint));
+    let diff = |old: &str, new: &str| of(new).diff(&of(old));
+    let line = "models.digits.versions.1.endpoints: zone of 10.0.0.1:1";
+    let plain = "\"10.0.0.1:1\"";
+    let (a, b) = (zoned("a"), zoned("b"));
+    assert_eq!(diff(plain, &a), [format!("{line} (none -> a)")]);
+    assert_eq!(diff(&a, &b), [format!("{line} (a -> b)")]);
+    assert_eq!(diff(&b, &zoned("")), [format!("{line} (b -> none)")]);
+    assert_eq!(diff(plain, &zoned("")), [""; 0]);
+}
+
+#[test]
 fn versions_models_and_settings_that_change_are_named() {
     let new = good(
         r#"

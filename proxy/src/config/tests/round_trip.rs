@@ -7,7 +7,10 @@ use proptest::{collection::btree_map, prelude::*};
 use crate::{
     config::{
         RawConfig, parse,
-        raw::{RawBreaker, RawHealthCheck, RawModel, RawStaticAnswer, RawVersion},
+        raw::{
+            RawBreaker, RawEndpoint, RawHealthCheck, RawModel, RawStaticAnswer, RawVersion,
+            RawZonedEndpoint,
+        },
     },
     dns::Pools,
 };
@@ -22,10 +25,15 @@ fn version() -> impl Strategy<Value = RawVersion> {
         .prop_map(|endpoint| std::net::SocketAddr::from(endpoint).to_string());
     let named = ("([a-z0-9]{1,5}\\.){0,2}[a-z]{1,5}", 1..=u16::MAX)
         .prop_map(|(host, port)| format!("{host}:{port}"));
-    let endpoints = proptest::collection::btree_set(prop_oneof![address, named], 1..4);
-    (weight, endpoints).prop_map(|(weight, endpoints)| RawVersion {
+    let zone = proptest::option::of(name());
+    let endpoints = btree_map(prop_oneof![address, named], zone, 1..4);
+    let endpoint = |(address, zone)| match zone {
+        None => RawEndpoint::At(address),
+        Some(zone) => RawEndpoint::Table(RawZonedEndpoint { address, zone }),
+    };
+    (weight, endpoints).prop_map(move |(weight, endpoints)| RawVersion {
         weight: Some(weight),
-        endpoints: endpoints.into_iter().collect(),
+        endpoints: endpoints.into_iter().map(endpoint).collect(),
     })
 }
 

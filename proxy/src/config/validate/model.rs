@@ -10,16 +10,16 @@ use http::{HeaderName, header};
 
 use super::{is_itself, scope::Scope, shadow, static_answer};
 use crate::config::{
-    Admission, Balance, Breaker, HealthCheck, Listen, Model, Name, Place, Retry, Sticky, Timeouts,
-    Version, endpoint,
+    Admission, Balance, Breaker, Endpoint, HealthCheck, Listen, Model, Name, Place, Retry, Sticky,
+    Timeouts, Version, endpoint,
     ranges::{
         BUDGET_PER_SECOND, BUDGET_RATIO, CHECK_MS, DECAY_MS, FACTOR, IN_A_ROW, IN_FLIGHT, LEASE_MS,
         MAX_CLAIM_BYTES, MAX_FALLBACK, MAX_PATH_BYTES, OPEN_MS, PROBES, QUEUED, RATIO,
         REPLAY_BYTES, RETRIES, SLOW_MS, SLOW_START_FROM, SLOW_START_MS, UPSTREAM_MS, WINDOW_MS,
     },
     raw::{
-        RawAdmission, RawBalance, RawBreaker, RawHealthCheck, RawModel, RawRetry, RawSticky,
-        RawTimeouts, RawVersion,
+        RawAdmission, RawBalance, RawBreaker, RawEndpoint, RawHealthCheck, RawModel, RawRetry,
+        RawSticky, RawTimeouts, RawVersion,
     },
 };
 
@@ -116,7 +116,11 @@ fn version(raw: &RawVersion, listen: Option<Listen>, mut scope: Scope<'_, '_>) -
     }
 }
 
-fn endpoints(raw: &[String], listen: Option<Listen>, scope: &mut Scope<'_, '_>) -> Vec<Place> {
+fn endpoints(
+    raw: &[RawEndpoint],
+    listen: Option<Listen>,
+    scope: &mut Scope<'_, '_>,
+) -> Vec<Endpoint> {
     if raw.is_empty() {
         scope.overall_fault(
             "endpoints",
@@ -125,7 +129,9 @@ fn endpoints(raw: &[String], listen: Option<Listen>, scope: &mut Scope<'_, '_>) 
     }
     let mut seen: HashMap<Place, usize> = HashMap::new();
     let mut endpoints = Vec::with_capacity(raw.len());
-    for (i, text) in raw.iter().enumerate() {
+    for (i, raw) in raw.iter().enumerate() {
+        let (text, zone) = raw.parts();
+        let zone = zone_of(zone, scope.element("endpoints", i));
         match endpoint::endpoint(text) {
             Err(error) => scope.element_fault("endpoints", i, error.to_string()),
             Ok(place) if seen.contains_key(&place) => {
@@ -144,11 +150,18 @@ fn endpoints(raw: &[String], listen: Option<Listen>, scope: &mut Scope<'_, '_>) 
             }
             Ok(place) => {
                 seen.insert(place.clone(), i);
-                endpoints.push(place);
+                endpoints.push(Endpoint { place, zone });
             }
         }
     }
     endpoints
+}
+
+fn zone_of(text: &str, mut scope: Scope<'_, '_>) -> Option<Name> {
+    if text.is_empty() {
+        return None;
+    }
+    scope.parsed("zone", Name::new(text))
 }
 
 fn sticky(raw: &RawSticky, mut scope: Scope<'_, '_>) -> Option<Sticky> {

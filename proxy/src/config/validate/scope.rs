@@ -30,6 +30,11 @@ impl<'a, 't> Scope<'a, 't> {
         Scope::new(self.path.key(key), self.faults)
     }
 
+    /// The table that is the element `index` of `key`.
+    pub(super) fn element(&mut self, key: &str, index: usize) -> Scope<'_, 't> {
+        Scope::new(self.path.key(key).index(index), self.faults)
+    }
+
     /// Something is wrong with `key`.
     pub(super) fn fault(&mut self, key: &str, message: impl Into<String>) {
         self.faults.at(self.path.key(key), message);
