@@ -560,6 +560,7 @@ proptest! {
 mod admission;
 mod balance;
 mod faults;
+mod overload;
 mod proofs;
 mod queueing;
 mod retries;
