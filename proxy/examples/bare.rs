@@ -1,21 +1,30 @@
 //! The floor: what pingora itself costs, with nothing of ours in it.
 //!
 //! Forwards every request to one of two endpoints in turn over kept connections, and writes one
-//! access line for each. `make bench-proxy` measures it beside aegis-proxy, built with the same
-//! profile and allocator, so that the difference is what our decisions cost.
+//! line for each into the access log that aegis-proxy has. `make bench-proxy` measures it beside
+//! aegis-proxy, built with the same profile and allocator, so that the difference is what our
+//! decisions cost.
 //!
 //! ```text
 //! bare LISTEN ENDPOINT ENDPOINT ACCESS_LOG
 //! ```
 
 use std::{
-    fs::File,
-    io::{self, BufWriter, Write},
+    io,
     net::SocketAddr,
+    path::PathBuf,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
+};
+
+use aegis_proxy::{
+    access_log::{AccessLog, Line},
+    clock,
+    config::{self, LogTarget},
+    metrics::Metrics,
 };
 
 use async_trait::async_trait;
@@ -41,30 +50,62 @@ const KEPT: usize = 1_024;
 struct Bare {
     endpoints: [SocketAddr; 2],
     turn: AtomicUsize,
-    log: Mutex<BufWriter<File>>,
+    log: AccessLog,
+}
+
+/// One request.
+struct Passing {
+    began: Instant,
+    endpoint: Option<SocketAddr>,
 }
 
 #[async_trait]
 impl ProxyHttp for Bare {
-    type CTX = ();
+    type CTX = Passing;
 
-    fn new_ctx(&self) {}
+    fn new_ctx(&self) -> Passing {
+        Passing {
+            began: clock::now(),
+            endpoint: None,
+        }
+    }
 
-    async fn upstream_peer(&self, _: &mut Session, (): &mut ()) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, _: &mut Session, passing: &mut Passing) -> Result<Box<HttpPeer>> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let endpoint = self.endpoints[turn % self.endpoints.len()];
+        passing.endpoint = Some(endpoint);
         Ok(Box::new(HttpPeer::new(endpoint, false, String::new())))
     }
 
-    async fn logging(&self, session: &mut Session, _: Option<&Error>, (): &mut ()) {
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, passing: &mut Passing) {
+        let took = clock::now().saturating_duration_since(passing.began);
         let head = session.req_header();
-        let status = session
-            .response_written()
-            .map_or(0, |answer| answer.status.as_u16());
-        if let Ok(mut log) = self.log.lock() {
-            // The disk's troubles are not what is measured.
-            let _ = writeln!(log, "{} {} {status}", head.method, head.uri.path());
-        }
+        let answer = session.response_written();
+        let client = session.client_addr().and_then(|client| client.as_inet());
+        self.log.write(&Line {
+            time: clock::calendar() - took,
+            // What it has no notion of is left out.
+            request_id: b"",
+            trace_id: None,
+            client: client.map(SocketAddr::ip),
+            method: head.method.as_str().as_bytes(),
+            path: head.uri.path().as_bytes(),
+            protocol: "HTTP/1.1",
+            model: None,
+            version_asked: None,
+            version_chosen: None,
+            model_version: None,
+            route: None,
+            endpoint: passing.endpoint,
+            attempts: 1,
+            status: answer.map_or(0, |answer| answer.status.as_u16()),
+            reason: None,
+            failure: None,
+            bytes_in: Some(session.body_bytes_read() as u64),
+            bytes_out: Some(session.body_bytes_sent() as u64),
+            first_byte: None,
+            duration: took,
+        });
     }
 }
 
@@ -76,10 +117,18 @@ fn main() -> io::Result<()> {
         ));
     };
     let address = |text: &String| text.parse().map_err(io::Error::other);
+    let log = config::AccessLog {
+        target: Some(LogTarget::File(PathBuf::from(log))),
+        sample: 1.0,
+        slow: Duration::MAX,
+        buffer_bytes: 1 << 20,
+    };
+    let metrics = Metrics::new().map_err(io::Error::other)?;
+    let log = AccessLog::open(&log, metrics.lost_lines()).map_err(io::Error::other)?;
     let bare = Bare {
         endpoints: [address(one)?, address(other)?],
         turn: AtomicUsize::new(0),
-        log: Mutex::new(BufWriter::new(File::create(log)?)),
+        log: log.ok_or_else(|| io::Error::other("no access log"))?,
     };
     let conf = ServerConf {
         threads: 1,

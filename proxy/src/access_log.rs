@@ -30,7 +30,8 @@ use prometheus::IntCounter;
 
 use crate::config;
 
-pub use line::{Bounded, Line, Millis, Moment};
+pub use line::Line;
+use line::Writer;
 use target::Target;
 
 /// How long the first line waits for others.
@@ -42,7 +43,7 @@ const LINE_ROOM: usize = 1024;
 
 thread_local! {
     /// Where a line is put together, so that it costs no allocation.
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(LINE_ROOM));
+    static SCRATCH: RefCell<Writer> = RefCell::default();
 }
 
 /// The log could not be opened. The operator's fault.
@@ -146,12 +147,7 @@ impl AccessLog {
     /// Adds a line.
     pub fn write(&self, line: &Line<'_>) {
         SCRATCH.with_borrow_mut(|scratch| {
-            scratch.clear();
-            // A line is made of strings and numbers, which have a JSON form.
-            if serde_json::to_writer(&mut *scratch, line).is_ok() {
-                scratch.push(b'\n');
-                self.waiting.add(scratch);
-            }
+            self.waiting.add(scratch.write(line));
             scratch.shrink_to(LINE_ROOM);
         });
     }

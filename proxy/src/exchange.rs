@@ -16,7 +16,7 @@ use aegis_protocol::{Reason, headers, timeout};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Uri, header};
 use pingora_core::{Error, ErrorSource, ErrorType, OrErr, Result};
-use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use crate::{
@@ -33,6 +33,7 @@ use crate::{
     shadow::Sample,
     state::{Shared, Snapshot},
     sticky,
+    uncased::{edit_request, forget_case},
 };
 
 mod admission;
@@ -186,6 +187,7 @@ impl Exchange {
             self.named(answer).send(session).await?;
             return Ok(true);
         }
+        forget_case(session.req_header_mut())?;
         let next = if self.call.is_some() {
             self.begin_call(session, shared).await?
         } else {
@@ -243,10 +245,9 @@ impl Exchange {
         let (Some(forward), Some(routed)) = (&self.forward, &self.route) else {
             return Err(Error::new_in(ErrorType::InternalError));
         };
-        if let Some(note) = &self.note {
-            note.id.write(request)?;
-            note.origin.write(request)?;
-        }
+        edit_request(request, |headers| {
+            self.address_headers(headers, forward, routed);
+        })?;
         if let Some(uri) = routed.version.uri(forward.action) {
             let uri = match request.uri.query() {
                 None => uri.clone(),
@@ -254,31 +255,35 @@ impl Exchange {
             };
             request.set_uri(uri);
         }
-        // Each look for a header costs as much as a draw; this one is there only
-        // where it pinned the version.
-        if forward.pinned.is_some() {
-            request.remove_header(&headers::MODEL_VERSION);
-        }
-        if request.headers.contains_key(header::EXPECT) {
-            request.remove_header(&header::EXPECT);
+        Ok(())
+    }
+
+    /// Writes what the endpoint is told in headers.
+    fn address_headers(&self, headers: &mut HeaderMap, forward: &Forward, routed: &Routed) {
+        if let Some(note) = &self.note {
+            note.id.write(headers);
+            note.origin.write(headers, note.seen.forwarded);
+            if note.seen.version {
+                headers.remove(headers::MODEL_VERSION);
+            }
+            if note.seen.expect {
+                headers.remove(header::EXPECT);
+            }
         }
         // The time for an answer begins when the whole request is there, so while
         // it is not, only the client's own patience is known.
         if self.call.is_some() {
-            self.address_call(request, routed.version.header(), forward.action)?;
+            self.address_call(headers, routed.version.header(), forward.action);
         } else if let Some(deadline) = self.deadline.filter(|_| !self.uploading) {
             let left = deadline.saturating_duration_since(clock::now());
             let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
-            request.insert_header(headers::REQUEST_TIMEOUT_MS, HeaderValue::from(left))?;
+            headers.insert(headers::REQUEST_TIMEOUT_MS, HeaderValue::from(left));
         }
-        if self
-            .attempt
-            .as_ref()
-            .is_some_and(|attempt| attempt.asks_load)
-        {
-            request.insert_header(headers::LOAD_REPORT_FORMAT, headers::LOAD_REPORT_TEXT)?;
+        let attempt = self.attempt.as_ref();
+        if attempt.is_some_and(|attempt| attempt.asks_load) {
+            headers.insert(headers::LOAD_REPORT_FORMAT, headers::LOAD_REPORT_TEXT);
         }
-        request.insert_header(headers::ATTEMPT, HeaderValue::from(self.attempts))
+        headers.insert(headers::ATTEMPT, attempt_number(self.attempts));
     }
 
     /// Puts a kept body in its place, or watches the size of a streamed one. At
@@ -324,21 +329,15 @@ impl Exchange {
 
     /// Says on the answer what its request is called, which version gave it, and how
     /// that came about.
-    ///
-    /// # Errors
-    /// Never in practice: the values were checked when they were made.
-    pub fn sign_answer(&self, response: &mut ResponseHeader) -> Result<()> {
+    fn sign_answer(&self, headers: &mut HeaderMap) {
         if let Some(note) = &self.note {
-            note.id.sign(response)?;
+            note.id.sign(headers);
         }
-        let Some(routed) = &self.route else {
-            return Ok(());
-        };
-        response.insert_header(headers::MODEL_VERSION, routed.version.header())?;
-        response.insert_header(
-            headers::ROUTE,
-            HeaderValue::from_static(routed.kind.label()),
-        )
+        if let Some(routed) = &self.route {
+            headers.insert(headers::MODEL_VERSION, routed.version.header().clone());
+            let route = HeaderValue::from_static(routed.kind.label());
+            headers.insert(headers::ROUTE, route);
+        }
     }
 
     /// Answers a request that no attempt could answer. Returns the status, or 0
@@ -401,7 +400,7 @@ impl Exchange {
         self.progress.armed = None;
         self.next = None;
         if let Some(attempt) = self.attempt.take() {
-            attempt.lease.end(false);
+            attempt.lease.end(false, ending.now);
         }
         let routed = self.route.take();
         self.log(routed.as_ref(), ending);
@@ -444,8 +443,10 @@ impl Exchange {
         match identify(&head.method, head.uri.path(), &head.headers, &snapshot)? {
             Wanted::Own(question) => own::answer(&question, shared, &snapshot).map(Next::Answer),
             Wanted::Forward(forward) => {
-                self.patience = timeout::from_headers(&head.headers)
-                    .map_err(|bad| Refusal::new(Reason::BadRequest, bad.to_string()))?;
+                if self.note.as_ref().is_some_and(|note| note.seen.timeout) {
+                    self.patience = timeout::from_headers(&head.headers)
+                        .map_err(|bad| Refusal::new(Reason::BadRequest, bad.to_string()))?;
+                }
                 self.take_on(forward, &head.headers, shared, &snapshot);
                 Ok(Next::Forward)
             }
@@ -538,6 +539,17 @@ impl Exchange {
             // What follows the first message of a stream may be long in coming.
             Body::Begun(_) => self.is_stream(),
         }
+    }
+}
+
+/// The number of an attempt, which is hardly ever above four.
+fn attempt_number(number: u32) -> HeaderValue {
+    match number {
+        1 => HeaderValue::from_static("1"),
+        2 => HeaderValue::from_static("2"),
+        3 => HeaderValue::from_static("3"),
+        4 => HeaderValue::from_static("4"),
+        number => HeaderValue::from(number),
     }
 }
 

@@ -6,9 +6,9 @@
 //! that is not trusted is the client, and what stands left of it is hearsay. From
 //! everybody else, all such headers are replaced by what we see ourselves.
 //!
-//! `X-Forwarded-*` is what servers read, so it is always sent. `Forwarded`
-//! (RFC 7239) is read where a trusted proxy sends only that, and continued where
-//! it is there.
+//! `X-Forwarded-For` and `-Proto` are what servers read, so they are always sent.
+//! `-Host` is not: `Host` itself goes through as it came. `Forwarded` (RFC 7239) is
+//! read where a trusted proxy sends only that, and continued where it is there.
 
 mod rfc7239;
 
@@ -19,15 +19,17 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ipnet::IpNet;
-use pingora_core::Result;
-use pingora_http::RequestHeader;
+
+use crate::text::AddressText;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// What a stranger might say of the way here, beside what is written anew.
-const HEARSAY: [HeaderName; 3] = [
+/// What a stranger might say of the way here.
+const HEARSAY: [HeaderName; 6] = [
+    FOR,
+    PROTO,
     header::FORWARDED,
+    HeaderName::from_static("x-forwarded-host"),
     HeaderName::from_static("x-forwarded-port"),
     HeaderName::from_static("x-real-ip"),
 ];
@@ -73,57 +75,47 @@ impl Origin {
         self.client
     }
 
-    /// Tells the server behind.
-    ///
-    /// # Errors
-    /// Never in practice: addresses make headers.
-    pub fn write(&self, request: &mut RequestHeader) -> Result<()> {
-        if self.trusted {
-            self.go_on(request)?;
+    /// Tells the server behind. `any` says that some such header is there already.
+    pub fn write(&self, headers: &mut HeaderMap, any: bool) {
+        if any && self.trusted {
+            self.go_on(headers);
+            if headers.contains_key(PROTO) {
+                return;
+            }
         } else {
-            for name in &HEARSAY {
-                request.remove_header(name);
+            if any {
+                for name in &HEARSAY {
+                    headers.remove(name);
+                }
             }
-            request.remove_header(&PROTO);
-            request.remove_header(&HOST);
-            match self.peer {
-                Some(peer) => request.insert_header(FOR, value(&peer.to_string()))?,
-                None => drop(request.remove_header(&FOR)),
+            if let Some(peer) = self.peer {
+                headers.insert(FOR, value(peer));
             }
         }
-        if !request.headers.contains_key(PROTO) {
-            let proto = if self.tls { "https" } else { "http" };
-            request.insert_header(PROTO, HeaderValue::from_static(proto))?;
-        }
-        if !request.headers.contains_key(HOST)
-            && let Some(host) = host(request)
-        {
-            request.insert_header(HOST, host)?;
-        }
-        Ok(())
+        let proto = if self.tls { "https" } else { "http" };
+        headers.insert(PROTO, HeaderValue::from_static(proto));
     }
 
     /// Adds what we see to what a trusted proxy said.
-    fn go_on(&self, request: &mut RequestHeader) -> Result<()> {
+    fn go_on(&self, headers: &mut HeaderMap) {
         let Some(peer) = self.peer else {
-            return Ok(());
+            return;
         };
-        let mut chain = joined(&request.headers, &FOR);
+        let mut chain = joined(headers, &FOR);
         if let (true, Some(client)) = (chain.is_empty(), self.client.filter(|c| *c != peer)) {
             // It came in `Forwarded` alone, which few servers read.
             chain = client.to_string().into_bytes();
         }
         add(&mut chain, peer.to_string().as_bytes());
         let chain = HeaderValue::from_bytes(&chain);
-        request.insert_header(FOR, chain.unwrap_or(value(&peer.to_string())))?;
-        if request.headers.contains_key(header::FORWARDED) {
-            let mut hops = joined(&request.headers, &header::FORWARDED);
+        headers.insert(FOR, chain.unwrap_or_else(|_| value(peer)));
+        if headers.contains_key(header::FORWARDED) {
+            let mut hops = joined(headers, &header::FORWARDED);
             add(&mut hops, rfc7239::hop(peer).as_bytes());
             if let Ok(hops) = HeaderValue::from_bytes(&hops) {
-                request.insert_header(header::FORWARDED, hops)?;
+                headers.insert(header::FORWARDED, hops);
             }
         }
-        Ok(())
     }
 }
 
@@ -182,15 +174,8 @@ fn add(list: &mut Vec<u8>, value: &[u8]) {
     list.extend_from_slice(value);
 }
 
-/// What the client calls the server.
-fn host(request: &RequestHeader) -> Option<HeaderValue> {
-    if let Some(host) = request.headers.get(header::HOST) {
-        return Some(host.clone());
-    }
-    HeaderValue::from_str(request.uri.authority()?.as_str()).ok()
-}
-
 /// An address as a header's value, which it always makes.
-fn value(address: &str) -> HeaderValue {
-    HeaderValue::from_str(address).unwrap_or(HeaderValue::from_static("unknown"))
+fn value(address: IpAddr) -> HeaderValue {
+    let text = HeaderValue::from_bytes(AddressText::of(address).as_bytes());
+    text.unwrap_or(HeaderValue::from_static("unknown"))
 }

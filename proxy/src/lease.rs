@@ -5,11 +5,11 @@
 //! the permit travels in a guard: dropped without an outcome, it teaches
 //! nothing (unless the request was out for too long) and frees the slot.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use aegis_policy::{Observed, Permit, Suspect};
 
-use crate::model::Model;
+use crate::{clock, model::Model};
 
 /// A permit that is given back in any case.
 #[derive(Debug)]
@@ -38,23 +38,23 @@ impl Lease {
     }
 
     /// The whole request is on its way: its age counts from now on.
-    pub fn sent(&self) {
+    pub fn sent(&self, now: Instant) {
         if let Some(permit) = &self.permit {
-            self.model.sent(permit);
+            self.model.sent(permit, now);
         }
     }
 
     /// Says what the head of the answer taught, or its absence.
-    pub fn judge(&self, observed: impl Into<Observed>) {
+    pub fn judge(&self, observed: impl Into<Observed>, now: Instant) {
         if let Some(permit) = &self.permit {
-            self.model.judge(permit, observed.into());
+            self.model.judge(permit, observed.into(), now);
         }
     }
 
     /// Gives the permit back; `broke_off` says that an answer which had begun
     /// ended before its end.
-    pub fn end(mut self, broke_off: bool) {
-        self.give_back(broke_off);
+    pub fn end(mut self, broke_off: bool, now: Instant) {
+        self.give_back(broke_off, now);
     }
 
     /// Gives the permit back and leaves the verdict open.
@@ -67,16 +67,18 @@ impl Lease {
         }
     }
 
-    fn give_back(&mut self, broke_off: bool) {
+    fn give_back(&mut self, broke_off: bool, now: Instant) {
         if let Some(permit) = self.permit.take() {
-            self.model.release(permit, broke_off);
+            self.model.release(permit, broke_off, now);
         }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.give_back(false);
+        if self.permit.is_some() {
+            self.give_back(false, clock::now());
+        }
     }
 }
 

@@ -36,4 +36,6 @@ pub mod simulate;
 pub mod state;
 pub mod status;
 pub mod sticky;
+pub mod text;
 pub mod trace;
+pub mod uncased;

@@ -8,7 +8,11 @@
 //! behind the lock too, so that a decision always comes with the handle of its
 //! version, even in the moment between two generations.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use aegis_policy::{
     Admitted, Again, Ask, CheckResult, ChosenBy, ConfigError, EndpointKey, ModelConfig,
@@ -209,8 +213,7 @@ impl Model {
     ///
     /// # Errors
     /// As [`ModelPolicy::admit`].
-    pub fn admit(self: &Arc<Self>, ask: Ask<'_>) -> Result<Entry, Refused> {
-        let now = clock::now();
+    pub fn admit(self: &Arc<Self>, ask: Ask<'_>, now: Instant) -> Result<Entry, Refused> {
         let mut decider = self.decider.lock();
         match decider.policy.admit(ask, now, &mut rand::rng())? {
             Admitted::Now(attempt) => {
@@ -241,20 +244,17 @@ impl Model {
     }
 
     /// Takes a permit back.
-    pub fn release(&self, permit: Permit, broke_off: bool) {
-        let now = clock::now();
+    pub fn release(&self, permit: Permit, broke_off: bool, now: Instant) {
         self.learn(|policy| policy.release(permit, broke_off, now, &mut rand::rng()));
     }
 
     /// The whole request is on its way.
-    pub fn sent(&self, permit: &Permit) {
-        let now = clock::now();
+    pub fn sent(&self, permit: &Permit, now: Instant) {
         self.decider.lock().policy.sent(permit, now);
     }
 
     /// Takes what an attempt taught.
-    pub fn judge(&self, permit: &Permit, observed: Observed) {
-        let now = clock::now();
+    pub fn judge(&self, permit: &Permit, observed: Observed, now: Instant) {
         self.learn(|policy| policy.judge(permit, observed, now, &mut rand::rng()));
     }
 

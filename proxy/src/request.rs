@@ -13,8 +13,10 @@ use http::{HeaderMap, Method, header};
 use crate::{answer::Refusal, model::Model, state::Snapshot};
 
 mod framing;
+mod seen;
 
 pub use framing::refuse_framing;
+pub use seen::Seen;
 
 /// What is to be done with a request.
 #[derive(Debug)]

@@ -7,8 +7,6 @@
 
 use aegis_protocol::headers;
 use http::{HeaderMap, HeaderValue};
-use pingora_core::Result;
-use pingora_http::{RequestHeader, ResponseHeader};
 use rand::{Rng, RngExt};
 
 /// The longest that is taken from a client.
@@ -33,10 +31,15 @@ impl RequestId {
                 value: value.clone(),
                 is_the_clients: true,
             },
-            _ => Self {
-                value: random(rng),
-                is_the_clients: false,
-            },
+            _ => Self::new(rng),
+        }
+    }
+
+    /// A new one.
+    pub fn new(rng: &mut impl Rng) -> Self {
+        Self {
+            value: random(rng),
+            is_the_clients: false,
         }
     }
 
@@ -47,22 +50,15 @@ impl RequestId {
     }
 
     /// Writes it into a request that goes upstream.
-    ///
-    /// # Errors
-    /// Never in practice: it is a header's value.
-    pub fn write(&self, request: &mut RequestHeader) -> Result<()> {
-        if self.is_the_clients {
-            return Ok(());
+    pub fn write(&self, request: &mut HeaderMap) {
+        if !self.is_the_clients {
+            request.insert(headers::REQUEST_ID, self.value.clone());
         }
-        request.insert_header(headers::REQUEST_ID, &self.value)
     }
 
     /// Writes it on an answer, in the place of any other.
-    ///
-    /// # Errors
-    /// As [`Self::write`].
-    pub fn sign(&self, response: &mut ResponseHeader) -> Result<()> {
-        response.insert_header(headers::REQUEST_ID, &self.value)
+    pub fn sign(&self, response: &mut HeaderMap) {
+        response.insert(headers::REQUEST_ID, self.value.clone());
     }
 }
 

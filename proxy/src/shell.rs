@@ -8,12 +8,12 @@
 //! connected_to_upstream, upstream_request_filter, request_body_filter
 //!                     the chosen version in the path, the body from its start
 //! upstream_response_filter
-//!                     what the answer taught; whether it is passed on
+//!                     what the answer taught; whether it is passed on; which version
+//!                     answered, and why
 //! upstream_response_body_filter
 //!                     what passes is kept, if the shadow is to be asked too
 //! upstream_response_trailer_filter
 //!                     how a gRPC call ended
-//! response_filter     which version answered, and why
 //! fail_to_proxy       nothing answered: say so
 //! logging             count it
 //! ```
@@ -57,17 +57,22 @@ impl Shell {
 
 #[async_trait]
 impl ProxyHttp for Shell {
-    type CTX = Exchange;
+    /// In a box: pingora's futures, which every connection holds, move it about.
+    type CTX = Box<Exchange>;
 
-    fn new_ctx(&self) -> Exchange {
-        Exchange::new(clock::now())
+    fn new_ctx(&self) -> Box<Exchange> {
+        Box::new(Exchange::new(clock::now()))
     }
 
     fn init_downstream_modules(&self, _: &mut HttpModules) {
         // None: answers pass as the backend made them.
     }
 
-    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+    async fn request_filter(
+        &self,
+        session: &mut Session,
+        exchange: &mut Box<Exchange>,
+    ) -> Result<bool> {
         if let Some(client) = session.stream() {
             head::is_read(client);
         }
@@ -77,7 +82,7 @@ impl ProxyHttp for Shell {
     async fn upstream_peer(
         &self,
         _: &mut Session,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> Result<Box<HttpPeer>> {
         exchange.choose()
     }
@@ -86,7 +91,7 @@ impl ProxyHttp for Shell {
         &self,
         _: &mut Session,
         _: &HttpPeer,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
         error: Box<Error>,
     ) -> Box<Error> {
         exchange.attempt_failed(error, Stage::Connect)
@@ -97,7 +102,7 @@ impl ProxyHttp for Shell {
         _: &HttpPeer,
         session: &mut Session,
         error: Box<Error>,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
         client_reused: bool,
     ) -> Box<Error> {
         let stage = Stage::of_session(session, client_reused);
@@ -111,7 +116,7 @@ impl ProxyHttp for Shell {
         _: &HttpPeer,
         fd: RawFd,
         digest: Option<&Digest>,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> Result<()> {
         let socket = digest.and_then(|digest| digest.socket_digest.as_ref());
         let local = socket.and_then(|socket| socket.local_addr()?.as_inet().copied());
@@ -123,7 +128,7 @@ impl ProxyHttp for Shell {
         &self,
         _: &mut Session,
         request: &mut RequestHeader,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> Result<()> {
         exchange.address_request(request, self.shared.rescues())
     }
@@ -133,7 +138,7 @@ impl ProxyHttp for Shell {
         _: &mut Session,
         chunk: &mut Option<Bytes>,
         end_of_stream: bool,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> Result<()> {
         exchange.send_body(chunk, end_of_stream, self.shared.rescues())
     }
@@ -142,7 +147,7 @@ impl ProxyHttp for Shell {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> Result<()> {
         exchange.judge(session, response)
     }
@@ -152,7 +157,7 @@ impl ProxyHttp for Shell {
         _: &mut Session,
         piece: &mut Option<Bytes>,
         _end_of_stream: bool,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> Result<Option<Duration>> {
         exchange.answer_passes(piece.as_ref());
         Ok(None)
@@ -162,26 +167,17 @@ impl ProxyHttp for Shell {
         &self,
         _: &mut Session,
         trailers: &mut HeaderMap,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> Result<()> {
         exchange.ends(trailers);
         Ok(())
-    }
-
-    async fn response_filter(
-        &self,
-        _: &mut Session,
-        response: &mut ResponseHeader,
-        exchange: &mut Exchange,
-    ) -> Result<()> {
-        exchange.sign_answer(response)
     }
 
     async fn fail_to_proxy(
         &self,
         session: &mut Session,
         error: &Error,
-        exchange: &mut Exchange,
+        exchange: &mut Box<Exchange>,
     ) -> FailToProxy {
         FailToProxy {
             error_code: exchange.give_up(session, error, &self.shared).await,
@@ -189,11 +185,16 @@ impl ProxyHttp for Shell {
         }
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+    async fn logging(
+        &self,
+        session: &mut Session,
+        error: Option<&Error>,
+        exchange: &mut Box<Exchange>,
+    ) {
         exchange.end(session, error, clock::now());
     }
 
-    fn suppress_error_log(&self, _: &Session, _: &Exchange, _: &Error) -> bool {
+    fn suppress_error_log(&self, _: &Session, _: &Box<Exchange>, _: &Error) -> bool {
         // A client can make errors as fast as it likes; they are counted.
         true
     }
@@ -201,7 +202,7 @@ impl ProxyHttp for Shell {
     fn suppress_proxy_warn_log(
         &self,
         _: &Session,
-        _: &Exchange,
+        _: &Box<Exchange>,
         _: &Error,
         _: ProxyWarnLogContext,
     ) -> bool {

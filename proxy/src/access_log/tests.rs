@@ -28,12 +28,12 @@ fn open(path: &Path, lost: &Lost) -> AccessLog {
 
 fn line<'a>(path: &'a [u8], reason: &'a [u8]) -> Line<'a> {
     Line {
-        time: Moment(std::time::UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456)),
-        request_id: Bounded(b"id"),
+        time: std::time::UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456),
+        request_id: b"id",
         trace_id: None,
         client: Some("10.0.0.1".parse().unwrap()),
-        method: Bounded(b"POST"),
-        path: Bounded(path),
+        method: b"POST",
+        path,
         protocol: "HTTP/1.1",
         model: Some("digits"),
         version_asked: None,
@@ -43,12 +43,12 @@ fn line<'a>(path: &'a [u8], reason: &'a [u8]) -> Line<'a> {
         endpoint: Some("10.0.0.2:8000".parse().unwrap()),
         attempts: 2,
         status: 503,
-        reason: Some(Bounded(reason)),
+        reason: Some(reason),
         failure: Some("connect"),
         bytes_in: Some(17),
         bytes_out: None,
-        ttfb_ms: None,
-        duration_ms: Millis(Duration::from_micros(1_234)),
+        first_byte: None,
+        duration: Duration::from_micros(1_234),
     }
 }
 

@@ -52,7 +52,7 @@ impl Exchange {
             purpose: forward.action.purpose(),
             deadline,
         };
-        let entry = match forward.model.admit(ask) {
+        let entry = match forward.model.admit(ask, now) {
             Ok(Entry::Go(attempt)) => Ok(attempt),
             Ok(Entry::Wait(place)) => wait(place, deadline, session).await?,
             Err(refused) => Err(refused),

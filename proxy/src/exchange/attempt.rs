@@ -36,6 +36,7 @@ use crate::{
     model::Attempt,
     request::Forward,
     rescue::{Armed, Connection, Rescues},
+    uncased::edit_response,
 };
 
 /// The sweep that ends overdue attempts is trusted to be later than this never.
@@ -123,8 +124,9 @@ impl Exchange {
             return error;
         };
         let failure = self.failure(&error, stage);
+        let now = clock::now();
         if self.progress.answered {
-            attempt.lease.end(failure.is_the_endpoints());
+            attempt.lease.end(failure.is_the_endpoints(), now);
             self.last_failure = Some(failure);
             error.set_retry(false);
             return error;
@@ -135,7 +137,7 @@ impl Exchange {
         } else {
             self.tried.push(attempt.endpoint);
         }
-        attempt.lease.judge(match failure {
+        let outcome = match failure {
             _ if forgiven || !failure.is_the_endpoints() => Outcome::Neutral,
             // It took nothing of a body for too long, which no deadline explains.
             Failure::Timeout if stage != Stage::Connect && self.progress.sent.is_none() => {
@@ -143,8 +145,9 @@ impl Exchange {
             }
             Failure::Timeout => Outcome::TimedOut,
             _ => Outcome::Failure,
-        });
-        attempt.lease.end(false);
+        };
+        attempt.lease.judge(outcome, now);
+        attempt.lease.end(false, now);
         self.waiting = None;
         let retry = failure.may_be_retried()
             && stage.nothing_answered()
@@ -246,7 +249,7 @@ impl Exchange {
         // Connecting has taken some of the time.
         let until = now + attempt.first_byte_within;
         let until = self.deadline.map_or(until, |deadline| until.min(deadline));
-        attempt.lease.sent();
+        attempt.lease.sent(now);
         self.progress.sent = Some(now);
         self.progress.until = Some(until);
         let connection = self.progress.connection;
@@ -266,11 +269,11 @@ impl Exchange {
         }
         self.progress.armed = None;
         self.waiting = None;
-        let report = response.headers.get(headers::LOAD_REPORT);
-        let report = report.map(load_report);
-        if report.is_some() {
-            response.remove_header(&headers::LOAD_REPORT);
-        }
+        let mut report = None;
+        edit_response(response, |headers| {
+            report = headers.remove(headers::LOAD_REPORT);
+            self.sign_answer(headers);
+        })?;
         let status = response.status.as_u16();
         let ended = self.call.as_mut().filter(|_| status == 200);
         let status = ended
@@ -284,18 +287,18 @@ impl Exchange {
         let sent = self.progress.sent;
         let waited = sent.map(|sent| now.saturating_duration_since(sent));
         let outcome = Outcome::of_status(status, refused, park, waited);
-        let report = report.flatten();
+        let report = report.as_ref().and_then(load_report);
         let observed = Observed { outcome, report };
         let Some(bad) = BadAnswer::of_status(status, refused) else {
-            self.well(observed);
+            self.well(observed, now);
             self.draw_for_shadow(session, response);
             return Ok(());
         };
-        self.failed_with(bad, session, observed)
+        self.failed_with(bad, session, observed, now)
     }
 
     /// An answer that is passed on, and that clears up who was to blame for 500s.
-    pub(super) fn well(&mut self, observed: Observed) {
+    pub(super) fn well(&mut self, observed: Observed, now: Instant) {
         if self.awaits_trailers() {
             self.progress.answered = true;
             self.progress.pending = Some(observed);
@@ -305,13 +308,13 @@ impl Exchange {
         for suspect in self.suspects.drain(..) {
             suspect.close(well);
         }
-        self.answered(observed);
+        self.answered(observed, now);
     }
 
-    pub(super) fn answered(&mut self, observed: Observed) {
+    pub(super) fn answered(&mut self, observed: Observed, now: Instant) {
         self.progress.answered = true;
         if let Some(attempt) = &self.attempt {
-            attempt.lease.judge(observed);
+            attempt.lease.judge(observed, now);
         }
     }
 
@@ -320,6 +323,7 @@ impl Exchange {
         bad: BadAnswer,
         session: &mut Session,
         observed: Observed,
+        now: Instant,
     ) -> Result<()> {
         let Some(attempt) = self.attempt.take() else {
             return Ok(());
@@ -341,7 +345,7 @@ impl Exchange {
             if bad.is_suspicious() {
                 self.suspects.push(attempt.lease.suspect());
             } else {
-                attempt.lease.judge(observed);
+                attempt.lease.judge(observed, now);
             }
             let mut error = Error::new_up(TO_BE_RETRIED);
             error.set_retry(true);
@@ -361,13 +365,13 @@ impl Exchange {
             ..observed
         };
         if wanted && charged && self.has_last_resort() {
-            attempt.lease.judge(observed);
-            attempt.lease.end(false);
+            attempt.lease.judge(observed, now);
+            attempt.lease.end(false, now);
             // pingora drops the answer, and asks what to say instead.
             return Err(Error::new_up(TO_BE_REPLACED));
         }
         self.attempt = Some(attempt);
-        self.answered(observed);
+        self.answered(observed, now);
         Ok(())
     }
 

@@ -11,7 +11,6 @@ use aegis_protocol::{
 };
 use http::{HeaderMap, HeaderValue, header};
 use pingora_core::{Error, ErrorType, Result, protocols::http::ServerSession};
-use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::{Exchange, Next, failure::Failure, too_large};
@@ -124,18 +123,17 @@ impl Exchange {
     /// Writes what the endpoint is told beside the message.
     pub(super) fn address_call(
         &self,
-        request: &mut RequestHeader,
+        request: &mut HeaderMap,
         version: &HeaderValue,
         action: Action,
-    ) -> Result<()> {
+    ) {
         // The version made the message longer, and a compressed one does not name it.
-        request.remove_header(&header::CONTENT_LENGTH);
-        request.remove_header(&headers::MODEL);
-        request.insert_header(headers::MODEL_VERSION, version.clone())?;
-        request.remove_header(&headers::REQUEST_TIMEOUT_MS);
-        match self.time_left_for_call(action.is_stream()) {
-            Some(left) => request.insert_header(headers::GRPC_TIMEOUT, timeout::to_grpc(left)),
-            None => Ok(()),
+        request.remove(header::CONTENT_LENGTH);
+        request.remove(headers::MODEL);
+        request.insert(headers::MODEL_VERSION, version.clone());
+        request.remove(headers::REQUEST_TIMEOUT_MS);
+        if let Some(left) = self.time_left_for_call(action.is_stream()) {
+            request.insert(headers::GRPC_TIMEOUT, timeout::to_grpc(left));
         }
     }
 
@@ -170,12 +168,12 @@ impl Exchange {
             if status >= 500
                 && let Some(attempt) = self.attempt.take()
             {
-                attempt.lease.end(true);
+                attempt.lease.end(true, clock::now());
             }
             return;
         };
         if status == 200 {
-            self.well(observed);
+            self.well(observed, clock::now());
             return;
         }
         let waited = match observed.outcome {
@@ -184,10 +182,11 @@ impl Exchange {
         };
         let refused = trailers.contains_key(headers::REASON);
         let outcome = Outcome::of_status(status, refused, None, waited);
-        self.answered(Observed {
+        let observed = Observed {
             outcome,
             ..observed
-        });
+        };
+        self.answered(observed, clock::now());
     }
 }
 

@@ -19,9 +19,10 @@ use rand::RngExt;
 
 use super::{Exchange, Routed};
 use crate::{
-    access_log::{AccessLog, Bounded, Line, Millis, Moment},
+    access_log::{AccessLog, Line},
     clock,
     forwarded::Origin,
+    request::Seen,
     request_id::RequestId,
     state::Shared,
     trace::trace_id,
@@ -34,6 +35,8 @@ pub(super) struct Note {
     pub(super) id: RequestId,
     /// Where it comes from.
     pub(super) origin: Origin,
+    /// Which of the rarer headers it has.
+    pub(super) seen: Seen,
     /// The proxy refused it by itself.
     pub(super) refused: bool,
     logged: Option<Logged>,
@@ -72,6 +75,7 @@ impl Note {
         let head = session.req_header();
         let snapshot = shared.snapshot();
         let trusted = &snapshot.config().forwarded.trusted;
+        let seen = Seen::of(&head.headers);
         let origin = Origin::of(peer(session), is_encrypted(session), &head.headers, trusted);
         let mut rng = rand::rng();
         let logged = shared.access_log().map(|log| Logged {
@@ -81,11 +85,18 @@ impl Note {
             uri: head.uri.clone(),
             protocol: head.version,
             client: origin.client(),
-            trace: head.headers.get(headers::TRACEPARENT).cloned(),
+            trace: (seen.traceparent)
+                .then(|| head.headers.get(headers::TRACEPARENT).cloned())
+                .flatten(),
         });
         Self {
-            id: RequestId::of(&head.headers, &mut rng),
+            id: if seen.request_id {
+                RequestId::of(&head.headers, &mut rng)
+            } else {
+                RequestId::new(&mut rng)
+            },
             origin,
+            seen,
             refused: false,
             logged,
         }
@@ -150,10 +161,9 @@ impl Exchange {
             || self.attempts > 1
             || logged.log.is_slow(took);
         if logged.drawn || remarkable {
-            let id = note.id.value().clone();
-            logged
-                .log
-                .write(&self.line(&logged, id.as_bytes(), routed, ending, took));
+            let Some(note) = &self.note else { return };
+            let line = self.line(&logged, note.id.value().as_bytes(), routed, ending, took);
+            logged.log.write(&line);
         }
     }
 
@@ -173,16 +183,15 @@ impl Exchange {
             _ => self.first_byte_after(),
         };
         Line {
-            time: Moment(clock::calendar() - took),
-            request_id: Bounded(id),
+            time: clock::calendar() - took,
+            request_id: id,
             trace_id: logged
                 .trace
                 .as_ref()
-                .and_then(|value| trace_id(value.as_bytes()))
-                .map(Bounded),
+                .and_then(|value| trace_id(value.as_bytes())),
             client: logged.client,
-            method: Bounded(logged.method.as_str().as_bytes()),
-            path: Bounded(logged.uri.path().as_bytes()),
+            method: logged.method.as_str().as_bytes(),
+            path: logged.uri.path().as_bytes(),
             protocol: protocol(logged.protocol),
             model: forward.map(|forward| &**forward.model.name()),
             version_asked: forward.and_then(|forward| forward.pinned.as_deref()),
@@ -192,15 +201,12 @@ impl Exchange {
             endpoint: routed.and_then(|routed| routed.endpoint),
             attempts: self.attempts,
             status: ending.code,
-            reason: ending
-                .reason
-                .as_ref()
-                .map(|reason| Bounded(reason.as_bytes())),
+            reason: ending.reason.as_ref().map(HeaderValue::as_bytes),
             failure: self.last_failure.map(super::Failure::label),
             bytes_in: ending.bytes_in,
             bytes_out: ending.bytes_out,
-            ttfb_ms: first_byte.map(Millis),
-            duration_ms: Millis(took),
+            first_byte,
+            duration: took,
         }
     }
 }

@@ -88,7 +88,7 @@ impl Drop for Place {
         // The lock has been taken in between: what comes comes before this.
         self.turn.close();
         if let Ok(Ok((attempt, _))) = self.turn.try_recv() {
-            self.model.release(attempt.permit, false);
+            self.model.release(attempt.permit, false, clock::now());
         }
     }
 }
