@@ -41,7 +41,7 @@ use super::{diagnosis, farewell::Farewell};
 use crate::{answer::Refusal, metrics::Metrics};
 
 /// Room that a connection keeps for the heads to come.
-const USUAL_HEAD: usize = 4 * 1024;
+const USUAL_HEAD: usize = 1024;
 
 /// The bounds of a head.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +62,7 @@ pub struct Guarded {
     reading: AtomicBool,
     /// The last one was read to its end, so that `head` is of the past.
     was_read: bool,
-    /// What has come in of the head, and perhaps of a body behind it.
+    /// What has come in of the head, and perhaps some of a body behind it.
     head: Vec<u8>,
     /// Runs out with the head's time; set when a part of it has to be waited for.
     clock: Option<Pin<Box<Sleep>>>,
@@ -84,6 +84,18 @@ fn set_reading(client: &Stream, reading: bool) {
     if let Some(guarded) = (**client).as_any().downcast_ref::<Guarded>() {
         guarded.reading.store(reading, Ordering::Relaxed);
     }
+}
+
+/// What is of the head, where it is plain that a body begins behind it. A client may
+/// send empty lines before its head, which end nothing.
+fn of_head(bytes: &[u8]) -> &[u8] {
+    if matches!(bytes.first(), Some(b'\r' | b'\n')) {
+        return bytes;
+    }
+    memchr::memchr_iter(b'\n', bytes)
+        .map(|at| &bytes[..=at])
+        .find(|head| head.ends_with(b"\r\n\r\n"))
+        .unwrap_or(bytes)
 }
 
 /// Ends pingora's reading. It writes nothing after this, and shuts down.
@@ -131,7 +143,10 @@ impl Guarded {
         let before = buf.filled().len();
         match Pin::new(&mut self.inner).poll_read(cx, buf) {
             Poll::Ready(Ok(())) => {
-                self.head.extend_from_slice(&buf.filled()[before..]);
+                let came = &buf.filled()[before..];
+                let first = self.head.is_empty();
+                self.head
+                    .extend_from_slice(if first { of_head(came) } else { came });
                 Poll::Ready(Ok(()))
             }
             Poll::Pending if !self.head.is_empty() => {
@@ -264,5 +279,30 @@ impl GetSocketDigest for Guarded {
 
     fn set_socket_digest(&mut self, digest: SocketDigest) {
         self.inner.set_socket_digest(digest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of_head;
+
+    #[test]
+    fn a_head_is_told_from_the_body_behind_it() {
+        let head = b"GET / HTTP/1.1\r\na: b\r\n\r\n";
+        let with_body = [head, &b"x\r\n\r\nx"[..]].concat();
+        assert_eq!(of_head(&with_body), head);
+        assert_eq!(of_head(head), head);
+    }
+
+    #[test]
+    fn what_may_not_be_the_end_is_not_taken_for_it() {
+        for bytes in [
+            &b""[..],
+            b"GET / HTTP/1.1\r\na: b\r\n",
+            b"\r\n\r\nGET / HTTP/1.1\r\n\r\nx",
+            b"GET / HTTP/1.1\n\nx",
+        ] {
+            assert_eq!(of_head(bytes), bytes, "{}", bytes.escape_ascii());
+        }
     }
 }
