@@ -39,6 +39,8 @@ bench-faults: setup ## Let pods misbehave under load, before Aegis and its peers
 	cargo build --profile quick -p aegis-e2e --bin aegis-bench
 	target/quick/aegis-bench faults --bin target/release --bin .tools/bench/bin \
 		--json target/bench-faults.json $(if $(CHECK),--check) $(BENCH_ARGS)
+	target/quick/aegis-bench bystanders --bin target/release \
+		--json target/bench-bystanders.json $(if $(CHECK),--check)
 
 bench-memory: setup ## Ten minutes of faults, reloads and replays: whether memory stays flat (CHECK=1 fails where not)
 	cargo build --release -p aegis-proxy

@@ -88,6 +88,11 @@ pub(crate) fn program(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
 // === impl Contender ===
 
 impl Contender {
+    /// The program that it runs.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Starts it before these pods, and waits until it listens.
     pub(crate) async fn start(&self, pods: &[SocketAddr]) -> Result<Running> {
         let folder = tempfile::tempdir()?;

@@ -199,24 +199,26 @@ fn figures(
     let during: Vec<&Sample> = samples.iter().filter(|sample| sample.due >= from).collect();
     let mut took: Vec<Duration> = during.iter().map(|sample| sample.took).collect();
     took.sort_unstable();
-    let quantile = |q: f64| {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "an index"
-        )]
-        let at = ((took.len() as f64 * q) as usize).min(took.len().saturating_sub(1));
-        took.get(at).map_or(0.0, |took| took.as_secs_f64() * 1e3)
-    };
     Figures {
         requests: during.len(),
         failed: during.iter().filter(|sample| !sample.ok).count(),
         over_limit: during.iter().filter(|sample| sample.took > limit).count(),
-        p50_ms: quantile(0.5),
-        p99_ms: quantile(0.99),
-        p999_ms: quantile(0.999),
+        p50_ms: quantile_ms(&took, 0.5),
+        p99_ms: quantile_ms(&took, 0.99),
+        p999_ms: quantile_ms(&took, 0.999),
         out_after_ms,
     }
+}
+
+/// A quantile of times in order, in milliseconds; 0 of none.
+pub(crate) fn quantile_ms(took: &[Duration], q: f64) -> f64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an index"
+    )]
+    let at = ((took.len() as f64 * q) as usize).min(took.len().saturating_sub(1));
+    took.get(at).map_or(0.0, |took| took.as_secs_f64() * 1e3)
 }
 
 /// The median of each figure by itself.

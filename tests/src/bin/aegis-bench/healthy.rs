@@ -18,7 +18,7 @@ mod bounds;
 mod idle;
 pub(crate) mod measure;
 mod peers;
-mod proof;
+pub(crate) mod proof;
 mod steady;
 mod upstream;
 mod wrk;

@@ -24,6 +24,16 @@ pub(crate) struct Sample {
     pub(crate) due: Instant,
     pub(crate) took: Duration,
     pub(crate) ok: bool,
+    pub(crate) by: By,
+}
+
+/// Which version answered, and whether by the way of the split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// The first version, to which the split had sent the request.
+    Stable,
+    /// Another one, or it does not say so.
+    Other,
 }
 
 /// Sends `rate` requests a second for so long, beginning now.
@@ -49,9 +59,13 @@ pub(crate) async fn run(
         let samples = Arc::clone(&samples);
         requests.spawn(async move {
             let asked = tokio::time::timeout_at((due + PATIENCE).into(), ask(&client, uri, body));
-            let ok = matches!(asked.await, Ok(Ok(200)));
+            let (status, by) = match asked.await {
+                Ok(Ok(answered)) => answered,
+                _ => (0, By::Other),
+            };
             let took = clock::now().saturating_duration_since(due);
-            samples.lock().push(Sample { due, took, ok });
+            let ok = status == 200;
+            samples.lock().push(Sample { due, took, ok, by });
         });
         while requests.try_join_next().is_some() {}
         due += gap;
@@ -66,7 +80,7 @@ async fn ask(
     client: &Client<HttpConnector, Full<Bytes>>,
     uri: http::Uri,
     body: Bytes,
-) -> Result<u16> {
+) -> Result<(u16, By)> {
     let request = Request::builder()
         .method(Method::POST)
         .uri(uri)
@@ -74,6 +88,8 @@ async fn ask(
         .body(Full::new(body))?;
     let response = client.request(request).await?;
     let status = response.status().as_u16();
+    let says = |name: &str, value: &str| response.headers().get(name).is_some_and(|v| v == value);
+    let stable = says("x-aegis-model-version", "1") && says("x-aegis-route", "split");
     response.into_body().collect().await?;
-    Ok(status)
+    Ok((status, if stable { By::Stable } else { By::Other }))
 }

@@ -1,9 +1,11 @@
 //! Side-by-side benches of the proxy against the ones that people would take instead.
 //!
-//! `make bench-proxy` runs [`healthy`]: what each costs while all is well. `make bench-faults` runs [`faults`]: fake pods that misbehave on cue, open-loop load through each
-//! contender, and what its clients saw of it. Contenders are configured as somebody would who knows
+//! `make bench-proxy` runs [`healthy`]: what each costs while all is well. `make bench-faults` runs
+//! [`faults`]: fake pods that misbehave on cue, open-loop load through each contender, and what its
+//! clients saw of it; and [`bystanders`], of releases and clients that misbehave. Contenders are configured as somebody would who knows
 //! them well; their files stand in [`contender`], to be argued with.
 
+mod bystanders;
 mod clock;
 mod contender;
 mod faults;
@@ -29,6 +31,8 @@ struct Args {
 enum Bench {
     /// One pod of many misbehaves: what clients of each proxy see of it.
     Faults(FaultsArgs),
+    /// A release or a client misbehaves: what everybody else sees of it.
+    Bystanders(BystandersArgs),
     /// Nothing misbehaves: what each proxy costs.
     Proxy(HealthyArgs),
     /// Faults, reloads and replays for minutes: whether the proxy's memory stays flat.
@@ -84,6 +88,23 @@ struct HealthyArgs {
     check: bool,
 }
 
+/// What to run, and with what.
+#[derive(Debug, clap::Args)]
+struct BystandersArgs {
+    /// Folders in which the program is looked for, before PATH.
+    #[arg(long)]
+    bin: Vec<PathBuf>,
+    /// The rows; all, by default.
+    #[arg(long, value_delimiter = ',')]
+    rows: Vec<String>,
+    /// Where the figures are written as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Exit with 1, naming every bound that was missed.
+    #[arg(long)]
+    check: bool,
+}
+
 /// How long, and with what.
 #[derive(Debug, clap::Args)]
 struct MemoryArgs {
@@ -105,6 +126,7 @@ struct MemoryArgs {
 async fn main() -> ExitCode {
     let Args { bench } = Args::parse();
     let (outcome, check) = match bench {
+        Bench::Bystanders(args) => (bystanders::run(&args).await, args.check),
         Bench::Faults(args) => (faults::run(&args).await, args.check),
         Bench::Memory(args) => (memory::run(&args).await, args.check),
         Bench::Proxy(args) => (healthy::run(&args).await, args.check),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderName, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -21,6 +21,9 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::clock;
+
+/// Marks an input to which every pod answers 500.
+pub(crate) const POISON: HeaderName = HeaderName::from_static("x-poison");
 
 /// What is wrong with a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,10 +168,12 @@ async fn answer(
         }
         seen.push_back(clock::now());
     }
+    let poisoned = request.headers().contains_key(POISON);
     // The body counts as read, whatever is in it.
     let _ = request.into_body().collect().await;
     let _slot = state.slots.acquire().await;
     let (wait, status) = match fault {
+        _ if poisoned => (Duration::ZERO, 500),
         Fault::Slow(slow) => (slow, 200),
         Fault::Status(status) => (Duration::ZERO, status),
         Fault::Half(status) if count.is_multiple_of(2) => (Duration::ZERO, status),

@@ -95,7 +95,8 @@ async fn ask(http: &Http, proxy: &Running) -> Result<http::Response<()>> {
     Ok(http::Response::from_parts(head, ()))
 }
 
-async fn scrape(http: &Http, proxy: &Running) -> Result<Scrape> {
+/// What the proxy counts.
+pub(crate) async fn scrape(http: &Http, proxy: &Running) -> Result<Scrape> {
     let Some(admin) = proxy.admin else {
         bail!("the proxy has no admin port");
     };
