@@ -1,9 +1,10 @@
 //! One pod of many misbehaves, three in one row: what clients see of it.
 //!
 //! Each row starts fresh pods and a fresh proxy, warms both up for two seconds, switches the fault
-//! on, and goes on for eight. Counted are the requests of those eight seconds: how many failed (no
-//! 200 within three seconds), how many took longer than the limit, and after how long the pod got
-//! less than a quarter of its share.
+//! on for eight, and goes on for twelve after it is mended. Counted are the requests of those twenty
+//! seconds: how many failed (no 200 within three seconds), how many took longer than the limit,
+//! after how long the pod got less than a quarter of its share, and how long after it was mended it
+//! had its share again.
 
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 
@@ -21,6 +22,9 @@ use crate::pods::{Fault, Pod};
 
 const WARM: Duration = Duration::from_secs(2);
 const FAULTY: Duration = Duration::from_secs(8);
+const MENDED: Duration = Duration::from_secs(12);
+/// A pod has its share again when it gets so much of it.
+const IN_FULL: f64 = 0.75;
 /// Over how long a pod's share is measured.
 const SHARE_OVER: Duration = Duration::from_millis(500);
 
@@ -80,6 +84,8 @@ struct Figures {
     p999_ms: f64,
     /// Until the faulty pods got less than a quarter of their share; none while they did not.
     out_after_ms: Option<f64>,
+    /// From the end of the fault until the pods had their share again; none while they did not.
+    back_after_ms: Option<f64>,
 }
 
 /// By setting, row and contender.
@@ -94,7 +100,7 @@ pub(crate) async fn run(args: &FaultsArgs) -> Result<Vec<String>> {
     };
     for setting in SETTINGS.into_iter().filter(chosen) {
         println!(
-            "({}) {} pods of {:?}, {} in parallel, {} requests/s: failed / over {:?}, p99.9, pod out after",
+            "({}) {} pods of {:?}, {} in parallel, {} requests/s: failed / over {:?}, p99.9, pod out and back after",
             setting.name,
             setting.pods,
             setting.service,
@@ -159,30 +165,42 @@ async fn once(
     let warmup = Duration::from_secs(2);
     load::run(proxy.address, PATH, setting.rate, warmup).await?;
     let began = clock::now();
-    let lasts = WARM + FAULTY;
+    let lasts = WARM + FAULTY + MENDED;
     let running = tokio::spawn(load::run(proxy.address, PATH, setting.rate, lasts));
     tokio::time::sleep_until((began + WARM).into()).await;
     let from = clock::now();
     for pod in pods.iter_mut().take(faulty) {
         pod.set(fault).await;
     }
+    tokio::time::sleep_until((from + FAULTY).into()).await;
+    let mended = clock::now();
+    for pod in pods.iter_mut().take(faulty) {
+        pod.set(Fault::None).await;
+    }
     let samples = running.await??;
     let share = f64::from(setting.rate) / setting.pods as f64;
-    let out = pods
-        .iter()
-        .take(faulty)
-        .map(|pod| out_after(pod, from, share))
-        .max_by(|a, b| a.unwrap_or(f64::MAX).total_cmp(&b.unwrap_or(f64::MAX)));
-    Ok(figures(&samples, from, setting.limit, out.flatten()))
+    let few = 0.25 * share * SHARE_OVER.as_secs_f64();
+    let full = IN_FULL * share * SHARE_OVER.as_secs_f64();
+    let faulty = &pods[..faulty];
+    let out = last_of(faulty, |pod| first(pod, from, FAULTY, |seen| seen < few));
+    let back = last_of(faulty, |pod| {
+        first(pod, mended, MENDED, |seen| seen >= full)
+    });
+    Ok(figures(&samples, from, setting.limit, out, back))
 }
 
-/// Milliseconds until the pod got less than a quarter of its share for good.
-fn out_after(pod: &Pod, from: Instant, share: f64) -> Option<f64> {
-    let few = 0.25 * share * SHARE_OVER.as_secs_f64();
-    let is_out = |at: Instant| (pod.seen(at, at + SHARE_OVER) as f64) < few;
+/// What holds for all pods once it holds for the last.
+fn last_of(pods: &[Pod], after: impl Fn(&Pod) -> Option<f64>) -> Option<f64> {
+    let each: Option<Vec<f64>> = pods.iter().map(after).collect();
+    each?.into_iter().max_by(f64::total_cmp)
+}
+
+/// Milliseconds from `from` until what the pod sees in a while is as it should be.
+fn first(pod: &Pod, from: Instant, within: Duration, is_so: impl Fn(f64) -> bool) -> Option<f64> {
     let mut after = Duration::ZERO;
-    while after + SHARE_OVER <= FAULTY {
-        if is_out(from + after) {
+    while after + SHARE_OVER <= within {
+        let at = from + after;
+        if is_so(pod.seen(at, at + SHARE_OVER) as f64) {
             return Some(after.as_secs_f64() * 1e3);
         }
         after += Duration::from_millis(20);
@@ -195,6 +213,7 @@ fn figures(
     from: Instant,
     limit: Duration,
     out_after_ms: Option<f64>,
+    back_after_ms: Option<f64>,
 ) -> Figures {
     let during: Vec<&Sample> = samples.iter().filter(|sample| sample.due >= from).collect();
     let mut took: Vec<Duration> = during.iter().map(|sample| sample.took).collect();
@@ -207,6 +226,7 @@ fn figures(
         p99_ms: quantile_ms(&took, 0.99),
         p999_ms: quantile_ms(&took, 0.999),
         out_after_ms,
+        back_after_ms,
     }
 }
 
@@ -243,6 +263,11 @@ fn median(rounds: &[Figures]) -> Figures {
         out_after_ms: middle(
             rounds,
             |f| f.out_after_ms,
+            |a, b| never(*a).total_cmp(&never(*b)),
+        ),
+        back_after_ms: middle(
+            rounds,
+            |f| f.back_after_ms,
             |a, b| never(*a).total_cmp(&never(*b)),
         ),
     }
@@ -285,12 +310,14 @@ fn missed(table: &Table) -> Vec<String> {
 
 impl Figures {
     fn line(&self) -> String {
-        let out = match self.out_after_ms {
+        let ms = |after: Option<f64>, not_in: Duration| match after {
             Some(after) => format!("{after:.0} ms"),
-            None => "never".to_owned(),
+            None => format!("not in {not_in:?}"),
         };
+        let out = ms(self.out_after_ms, FAULTY);
+        let back = ms(self.back_after_ms, MENDED);
         format!(
-            "{:5} / {:<5} p50 {:6.1}  p99 {:7.1}  p99.9 {:7.1} ms  out {out}",
+            "{:5} / {:<5} p50 {:6.1}  p99 {:7.1}  p99.9 {:7.1} ms  out {out}  back {back}",
             self.failed, self.over_limit, self.p50_ms, self.p99_ms, self.p999_ms
         )
     }

@@ -94,6 +94,13 @@ impl Pod {
             // Once the task is gone, so are the port and the connections.
             let _ = accepting.await;
         }
+        if fault != Fault::Killed && self.accepting.is_none() {
+            // Nobody else was given the port meanwhile, or the row says that it never came back.
+            if let Ok(listener) = TcpListener::bind(self.address).await {
+                let state = Arc::clone(&self.state);
+                self.accepting = Some(tokio::spawn(accept(listener, state)));
+            }
+        }
     }
 
     /// Inferences that came in between two instants.
