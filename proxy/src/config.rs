@@ -39,7 +39,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 pub use aegis_config::Rejected;
 pub use name::{MAX_NAME_BYTES, Name, NameError};
-pub use observe::{AccessLog, Forwarded, LogTarget};
+pub use observe::{AccessLog, Forwarded, LogTarget, Traces};
 pub use place::{HostName, HostNameError, Place};
 pub use ranges::MAX_ENDPOINTS;
 pub use raw::{AddressFamilies, BalanceWord, LogFormat, RawConfig};
@@ -54,6 +54,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// One line for every request.
     pub access_log: AccessLog,
+    /// Who is told of the traces that requests are a part of.
+    pub traces: Traces,
     /// Other proxies in front.
     pub forwarded: Forwarded,
     /// How the proxy goes away.

@@ -42,6 +42,7 @@ mod call;
 pub mod failure;
 mod note;
 mod shadow;
+mod traced;
 
 use attempt::Progress;
 use failure::Failure;
@@ -129,7 +130,7 @@ enum Next {
 impl Drop for Exchange {
     /// pingora drops a request without a word when its client leaves.
     fn drop(&mut self) {
-        if self.route.is_some() || self.is_logged() {
+        if self.route.is_some() || self.is_told() {
             self.settle(&Ending::unseen(CLIENT_GONE, clock::now()));
         }
     }
@@ -177,7 +178,7 @@ impl Exchange {
     /// # Errors
     /// The client's: it went away or stopped sending.
     pub async fn begin(&mut self, session: &mut Session, shared: &Shared) -> Result<bool> {
-        self.note = Some(Note::of(session, shared));
+        self.note = Some(Note::of(session, shared, self.began));
         self.call = Call::is_one(session.req_header()).then(Box::default);
         let max_head = shared.snapshot().config().limits.max_header_bytes;
         if let Err(refusal) = refuse_framing(session, max_head.get() as usize) {
@@ -263,6 +264,9 @@ impl Exchange {
         if let Some(note) = &self.note {
             note.id.write(headers);
             note.origin.write(headers, note.seen.forwarded);
+            if let Some(trace) = &note.trace {
+                trace.write(headers);
+            }
             if note.seen.version {
                 headers.remove(headers::MODEL_VERSION);
             }
@@ -387,7 +391,7 @@ impl Exchange {
             (None, Some(ErrorSource::Downstream)) => CLIENT_GONE,
             (None, Some(_)) => CUT_SHORT,
         };
-        let ending = Ending::seen(code, now, session, self.is_logged());
+        let ending = Ending::seen(code, now, session, self.is_told());
         self.settle(&ending);
         if let Some(sample) = self.sample.take()
             && error.is_none()
@@ -404,6 +408,7 @@ impl Exchange {
         }
         let routed = self.route.take();
         self.log(routed.as_ref(), ending);
+        self.end_trace(routed.as_ref(), ending);
         if let Some(routed) = &routed {
             self.count(routed, ending);
         }

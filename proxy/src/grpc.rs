@@ -176,6 +176,12 @@ impl Call {
         Some(code.http_status())
     }
 
+    /// How it ended; none while nobody has said.
+    #[must_use]
+    pub fn code(&self) -> Option<Code> {
+        self.ended
+    }
+
     /// How it ended, as an HTTP status; none while nobody has said.
     #[must_use]
     pub fn http_status(&self) -> Option<u16> {

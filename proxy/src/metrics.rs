@@ -34,6 +34,7 @@ use crate::{
     config::{Config, Name},
     dns::{LookupError, Pools},
     status::{HealthWord, Running},
+    trace::SpanCounts,
 };
 
 use labels::{LOOKUP_FOUND, LOOKUP_RESULTS};
@@ -72,6 +73,7 @@ pub struct Metrics {
     in_flight: IntGauge,
     connections: IntGauge,
     log_dropped: IntCounterVec,
+    trace_spans: IntCounterVec,
     generation: IntGauge,
     reloads: IntCounterVec,
     lookups: IntCounterVec,
@@ -113,6 +115,7 @@ impl Metrics {
             in_flight: specs::IN_FLIGHT.gauge(r)?,
             connections: specs::CONNECTIONS.gauge(r)?,
             log_dropped: specs::LOG_DROPPED.counters(r)?,
+            trace_spans: specs::TRACE_SPANS.counters(r)?,
             generation: specs::GENERATION.gauge(r)?,
             reloads: specs::RELOADS.counters(r)?,
             lookups: specs::DNS_LOOKUPS.counters(r)?,
@@ -128,6 +131,7 @@ impl Metrics {
             metrics.rejected.with_label_values(&[reason.name()]);
         }
         let _ = metrics.lost_lines();
+        let _ = metrics.trace_spans();
         for result in ReloadResult::ALL {
             metrics.reloads.with_label_values(&[result.label()]);
         }
@@ -199,6 +203,17 @@ impl Metrics {
         Lost {
             full: self.log_dropped.with_label_values(&["full"]),
             unwritten: self.log_dropped.with_label_values(&["write_failed"]),
+        }
+    }
+
+    /// What counts the spans of traces.
+    #[must_use]
+    pub fn trace_spans(&self) -> SpanCounts {
+        let counter = |result| self.trace_spans.with_label_values(&[result]);
+        SpanCounts {
+            exported: counter("exported"),
+            full: counter("full"),
+            failed: counter("failed"),
         }
     }
 

@@ -43,6 +43,7 @@ use crate::{
     reload::{Applied, Apply, Reloader, Timing},
     shell::Shell,
     state::Shared,
+    trace::{self, Exporter, Tracer},
 };
 
 /// pingora's bound on attempts; ours, `max_retries`, is always below it.
@@ -72,6 +73,9 @@ pub enum StartError {
     /// The access log cannot be written where the configuration says.
     #[error("{0}")]
     AccessLog(#[from] OpenError),
+    /// Traces cannot be sent.
+    #[error("{0}")]
+    Traces(#[from] trace::StartError),
     /// The system refused something else.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -99,6 +103,13 @@ struct Applier {
     followers: Arc<Followers>,
 }
 
+/// Who is told of what passes.
+struct Observers {
+    metrics: Arc<Metrics>,
+    access_log: Option<Arc<AccessLog>>,
+    tracer: Option<Arc<Tracer>>,
+}
+
 /// Runs the proxy until it has drained.
 ///
 /// # Errors
@@ -110,15 +121,23 @@ pub fn run(path: &Path) -> Result<(), StartError> {
     logging::init(config.log_format);
     let metrics = Arc::new(Metrics::new()?);
     let access_log = AccessLog::open(&config.access_log, metrics.lost_lines())?.map(Arc::new);
+    let tracer = tracer(&config, &metrics)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let observed = (metrics, access_log.clone());
-    let served = runtime.block_on(serve(path.to_owned(), text, config, observed));
-    // What still runs is cut off now, and has its lines.
+    let observers = Observers {
+        metrics,
+        access_log: access_log.clone(),
+        tracer: tracer.clone(),
+    };
+    let served = runtime.block_on(serve(path.to_owned(), text, config, observers));
+    // What still runs is cut off now, and has its lines and spans.
     drop(runtime);
     if let Some(log) = access_log {
         log.close();
+    }
+    if let Some(tracer) = tracer {
+        tracer.close();
     }
     served
 }
@@ -127,8 +146,13 @@ async fn serve(
     path: PathBuf,
     text: String,
     config: Config,
-    (metrics, access_log): (Arc<Metrics>, Option<Arc<AccessLog>>),
+    observers: Observers,
 ) -> Result<(), StartError> {
+    let Observers {
+        metrics,
+        access_log,
+        tracer,
+    } = observers;
     let data = bind(config.listen.data, "listen.data").await?;
     let admin = bind(config.listen.admin, "listen.admin").await?;
     let bound = Bound {
@@ -137,7 +161,7 @@ async fn serve(
     };
     let shared = Shared::new(config.clone(), Arc::clone(&metrics))
         .map_err(|error| rejected(&path.display().to_string(), &error))?;
-    let shared = Arc::new(shared.with_access_log(access_log));
+    let shared = Arc::new(shared.with_access_log(access_log).with_tracer(tracer));
 
     let resolver = Arc::new(SystemResolver::new(&config.dns));
     let followers = Followers::start(&shared, resolver);
@@ -170,6 +194,15 @@ async fn serve(
     tracing::info!(data = %bound.data, admin = %bound.admin, "listening");
     until_drained(acceptor(data, &shared, &config), &shared, signals).await;
     Ok(())
+}
+
+/// Starts what sends traces, where a collector is configured.
+fn tracer(config: &Config, metrics: &Metrics) -> Result<Option<Arc<Tracer>>, trace::StartError> {
+    let Some(endpoint) = &config.traces.otlp_endpoint else {
+        return Ok(None);
+    };
+    let exporter = Exporter::start(&config.traces, endpoint, metrics.trace_spans())?;
+    Ok(Some(Arc::new(Tracer::new(exporter, config.traces.sample))))
 }
 
 /// Ends attempts that are overdue, and lets the policies look at the age of what
@@ -270,9 +303,11 @@ impl StartError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::AccessLog(_) => 78,
+            Self::Config(_) | Self::AccessLog(_) | Self::Traces(trace::StartError::Exporter(_)) => {
+                78
+            }
             Self::Bind { .. } => 69,
-            Self::System(_) | Self::Metrics(_) => 1,
+            Self::System(_) | Self::Metrics(_) | Self::Traces(trace::StartError::Thread(_)) => 1,
         }
     }
 }

@@ -35,6 +35,7 @@ use crate::{
     model::Model,
     rescue::Rescues,
     status::{DnsStatus, ModelStatus, Running, StatusSource},
+    trace::Tracer,
 };
 
 /// One generation of the configuration, ready to serve.
@@ -58,6 +59,7 @@ pub struct Shared {
     replay_memory: Arc<ReplayMemory>,
     rescues: Arc<Rescues>,
     access_log: Option<Arc<AccessLog>>,
+    tracer: Option<Arc<Tracer>>,
     draining: AtomicBool,
 }
 
@@ -161,6 +163,7 @@ impl Shared {
             replay_memory,
             rescues: Arc::default(),
             access_log: None,
+            tracer: None,
             draining: AtomicBool::new(false),
         };
         shared.reconcile_metrics();
@@ -171,6 +174,12 @@ impl Shared {
     #[must_use]
     pub fn with_access_log(self, access_log: Option<Arc<AccessLog>>) -> Self {
         Self { access_log, ..self }
+    }
+
+    /// Puts requests into traces from now on.
+    #[must_use]
+    pub fn with_tracer(self, tracer: Option<Arc<Tracer>>) -> Self {
+        Self { tracer, ..self }
     }
 
     /// Takes a configuration whole, and returns its generation.
@@ -260,6 +269,12 @@ impl Shared {
     #[must_use]
     pub fn access_log(&self) -> Option<&Arc<AccessLog>> {
         self.access_log.as_ref()
+    }
+
+    /// What puts requests into traces, if anything does.
+    #[must_use]
+    pub fn tracer(&self) -> Option<&Arc<Tracer>> {
+        self.tracer.as_ref()
     }
 
     /// Attempts that wait for their first byte.

@@ -18,6 +18,9 @@ pub const REASON: HeaderName = HeaderName::from_static("x-aegis-reason");
 /// Says which trace a request is a part of (W3C Trace Context).
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
+/// What vendors of tracing add to that.
+pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
 /// Names one request, for every log that it comes by.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

@@ -36,6 +36,7 @@ impl From<&Config> for RawConfig {
             listen: (&config.listen).into(),
             log_format: config.log_format,
             access_log: (&config.access_log).into(),
+            traces: (&config.traces).into(),
             forwarded: (&config.forwarded).into(),
             drain: (&config.drain).into(),
             limits: (&config.limits).into(),

@@ -1,12 +1,13 @@
-//! What is told of requests while they pass: to the access log, and to servers.
+//! What is told of requests while they pass: to the access log, to a collector of
+//! traces, and to servers.
 
-use std::{path::PathBuf, time::Duration};
+use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
 use super::{
     effective::millis,
-    raw::{RawAccessLog, RawForwarded},
+    raw::{RawAccessLog, RawForwarded, RawTraces},
 };
 
 /// The word for standard output in `access_log.path`.
@@ -36,6 +37,36 @@ pub enum LogTarget {
     Stderr,
     /// The end of this file.
     File(PathBuf),
+}
+
+/// Who is told of the traces that requests are a part of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Traces {
+    /// The collector's `http://` address, path included; none leaves traces alone.
+    pub otlp_endpoint: Option<String>,
+    /// The part of new traces that is recorded, from 0 to 1.
+    pub sample: f64,
+    /// Requests that have ended and may wait to be sent.
+    pub queue_requests: NonZeroU32,
+    /// The most requests that are sent at once; not above `queue_requests`.
+    pub batch_requests: NonZeroU32,
+    /// How long the first of a batch waits for others.
+    pub batch_interval: Duration,
+    /// The longest that a batch may take on its way.
+    pub export_timeout: Duration,
+}
+
+impl From<&Traces> for RawTraces {
+    fn from(traces: &Traces) -> Self {
+        Self {
+            otlp_endpoint: traces.otlp_endpoint.clone().unwrap_or_default(),
+            sample: traces.sample,
+            queue_requests: u32::from(traces.queue_requests).into(),
+            batch_requests: u32::from(traces.batch_requests).into(),
+            batch_interval_ms: millis(traces.batch_interval),
+            export_timeout_ms: millis(traces.export_timeout),
+        }
+    }
 }
 
 /// Other proxies in front.

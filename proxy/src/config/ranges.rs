@@ -55,7 +55,15 @@ pub(super) const TTL_MS: Range = range(10, HOUR_MS);
 pub(super) const FORGET_AFTER: Range = range(1, 1_000);
 /// The most of `dns.servers`.
 pub(super) const MAX_DNS_SERVERS: usize = 8;
-/// `access_log.sample`.
+/// `traces.queue_requests`.
+pub(super) const QUEUE_REQUESTS: Range = range(1, 100_000);
+/// `traces.batch_requests`.
+pub(super) const BATCH_REQUESTS: Range = range(1, 10_000);
+/// `traces.batch_interval_ms`.
+pub(super) const BATCH_MS: Range = range(10, 60 * SECOND_MS);
+/// `traces.export_timeout_ms`.
+pub(super) const EXPORT_TIMEOUT_MS: Range = range(100, 60 * SECOND_MS);
+/// `access_log.sample`, `traces.sample`.
 pub(super) const SAMPLE: Fraction = fraction(0.0, 1.0);
 /// `access_log.slow_ms`.
 pub(super) const SLOW_REQUEST_MS: Range = range(0, DAY_MS);

@@ -33,6 +33,9 @@ pub struct RawConfig {
     pub log_format: LogFormat,
     /// One JSON object a line for every request. A change needs a restart.
     pub access_log: RawAccessLog,
+    /// Who is told of the traces that requests are a part of. A change needs a
+    /// restart.
+    pub traces: RawTraces,
     /// Other proxies in front. A change needs a restart.
     pub forwarded: RawForwarded,
     /// How the proxy goes away after SIGTERM. A change needs a restart.

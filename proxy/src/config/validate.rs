@@ -29,6 +29,7 @@ use scope::Scope;
 pub(super) fn config(raw: &RawConfig, faults: &mut Faults<'_>) -> Option<Config> {
     let listen = listen(&raw.listen, faults);
     let access_log = observe::access_log(&raw.access_log, Scope::new("access_log", faults));
+    let traces = observe::traces(&raw.traces, Scope::new("traces", faults));
     let forwarded = observe::forwarded(&raw.forwarded, Scope::new("forwarded", faults));
     let limits = limits(&raw.limits, faults);
     let drain = drain(&raw.drain, faults);
@@ -40,6 +41,7 @@ pub(super) fn config(raw: &RawConfig, faults: &mut Faults<'_>) -> Option<Config>
         listen,
         log_format: raw.log_format,
         access_log,
+        traces,
         forwarded,
         drain,
         limits,

@@ -101,6 +101,7 @@ impl Exchange {
             kind: attempt.kind,
             endpoint: Some(attempt.address),
         });
+        self.trace_attempt(&attempt);
         self.attempt = Some(attempt);
         Ok(peer)
     }
@@ -125,6 +126,7 @@ impl Exchange {
         };
         let failure = self.failure(&error, stage);
         let now = clock::now();
+        self.trace(|trace| trace.failed(failure.label()));
         if self.progress.answered {
             attempt.lease.end(failure.is_the_endpoints(), now);
             self.last_failure = Some(failure);
@@ -279,6 +281,7 @@ impl Exchange {
         let status = ended
             .and_then(|call| call.ended(&response.headers))
             .unwrap_or(status);
+        self.trace(|trace| trace.answered(status));
         let retry_after = response.headers.get(header::RETRY_AFTER);
         let refused = retry_after.is_some() || response.headers.contains_key(headers::REASON);
         let park = retry_after.and_then(seconds);
@@ -329,7 +332,9 @@ impl Exchange {
             return Ok(());
         };
         self.tried.push(attempt.endpoint);
-        self.last_failure = Some(bad.into());
+        let failure = Failure::from(bad);
+        self.last_failure = Some(failure);
+        self.trace(|trace| trace.failed(failure.label()));
         let wanted = self
             .forward
             .as_ref()
@@ -337,7 +342,7 @@ impl Exchange {
         let lost = session.retry_buffer_truncated();
         let uploading = !session.is_body_done();
         let again = if wanted {
-            self.try_again(bad.into(), lost, uploading)
+            self.try_again(failure, lost, uploading)
         } else {
             Err(RetryResult::Exhausted)
         };

@@ -164,6 +164,7 @@ impl Exchange {
         let Some(status) = self.call.as_mut().and_then(|call| call.ended(trailers)) else {
             return;
         };
+        self.trace(|trace| trace.answered(status));
         let Some(observed) = self.progress.pending.take() else {
             if status >= 500
                 && let Some(attempt) = self.attempt.take()

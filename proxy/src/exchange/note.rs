@@ -1,5 +1,5 @@
 //! What is remembered of a request for whoever looks at it later: its name, where it
-//! comes from, and, where there is a log, what its line says.
+//! comes from, its place in a trace, and, where there is a log, what its line says.
 //!
 //! pingora drops a request that its client left without another word, session
 //! and all, so what a line needs of the session is noted at the beginning. It is
@@ -25,7 +25,7 @@ use crate::{
     request::Seen,
     request_id::RequestId,
     state::Shared,
-    trace::trace_id,
+    trace::{Asked, Trace, trace_id},
 };
 
 /// What is remembered of a request.
@@ -39,6 +39,8 @@ pub(super) struct Note {
     pub(super) seen: Seen,
     /// The proxy refused it by itself.
     pub(super) refused: bool,
+    /// Its place in a trace, where requests have one.
+    pub(super) trace: Option<Box<Trace>>,
     logged: Option<Logged>,
 }
 
@@ -52,7 +54,7 @@ struct Logged {
     uri: Uri,
     protocol: Version,
     client: Option<IpAddr>,
-    /// Its `traceparent`, as it came.
+    /// Its `traceparent`: its own where it has a place in a trace, else as it came.
     trace: Option<HeaderValue>,
 }
 
@@ -62,7 +64,7 @@ pub(super) struct Ending {
     /// The status that the client got.
     pub(super) code: u16,
     pub(super) now: Instant,
-    reason: Option<HeaderValue>,
+    pub(super) reason: Option<HeaderValue>,
     bytes_in: Option<u64>,
     bytes_out: Option<u64>,
 }
@@ -71,13 +73,23 @@ pub(super) struct Ending {
 
 impl Note {
     /// Notes a request whose header has come in.
-    pub(super) fn of(session: &Session, shared: &Shared) -> Self {
+    pub(super) fn of(session: &Session, shared: &Shared, began: Instant) -> Self {
         let head = session.req_header();
         let snapshot = shared.snapshot();
         let trusted = &snapshot.config().forwarded.trusted;
         let seen = Seen::of(&head.headers);
         let origin = Origin::of(peer(session), is_encrypted(session), &head.headers, trusted);
         let mut rng = rand::rng();
+        let trace = shared.tracer().map(|tracer| {
+            let since = clock::now().saturating_duration_since(began);
+            let asked = Asked {
+                head,
+                client: origin.client(),
+                encrypted: is_encrypted(session),
+                began: (began, clock::calendar() - since),
+            };
+            Box::new(tracer.begin(asked, &mut rng))
+        });
         let logged = shared.access_log().map(|log| Logged {
             drawn: log.takes(rng.random()),
             log: Arc::clone(log),
@@ -85,9 +97,12 @@ impl Note {
             uri: head.uri.clone(),
             protocol: head.version,
             client: origin.client(),
-            trace: (seen.traceparent)
-                .then(|| head.headers.get(headers::TRACEPARENT).cloned())
-                .flatten(),
+            trace: match &trace {
+                Some(trace) => Some(trace.value()),
+                None => (seen.traceparent)
+                    .then(|| head.headers.get(headers::TRACEPARENT).cloned())
+                    .flatten(),
+            },
         });
         Self {
             id: if seen.request_id {
@@ -98,6 +113,7 @@ impl Note {
             origin,
             seen,
             refused: false,
+            trace,
             logged,
         }
     }
@@ -136,10 +152,12 @@ impl Ending {
 // === impl Exchange ===
 
 impl Exchange {
-    /// Whether a line is to be written.
-    pub(super) fn is_logged(&self) -> bool {
-        let note = self.note.as_ref();
-        note.is_some_and(|note| note.logged.is_some())
+    /// Whether anybody is to be told how it ends.
+    pub(super) fn is_told(&self) -> bool {
+        self.note.as_ref().is_some_and(|note| {
+            let trace = note.trace.as_ref();
+            note.logged.is_some() || trace.is_some_and(|trace| trace.is_recorded())
+        })
     }
 
     /// Writes the line, if there is to be one.

@@ -97,6 +97,9 @@ specs! {
     LOG_DROPPED: Counter "aegis_proxy_access_log_dropped_total"
         ["reason"],
         "Lines of the access log that were lost, because too many waited or because they could not be written";
+    TRACE_SPANS: Counter "aegis_proxy_trace_spans_total"
+        ["result"],
+        "Spans of recorded traces, by what became of them";
     GENERATION: Gauge "aegis_proxy_config_generation"
         [],
         "Number of the running configuration; 1 is the one of the start";

@@ -33,6 +33,38 @@ fn the_log_goes_to_a_stream_or_a_file_and_to_nothing_by_default() {
 }
 
 #[test]
+fn traces_go_to_a_collector_and_to_nobody_by_default() {
+    assert_eq!(good(GOOD).traces.otlp_endpoint, None);
+    for (given, taken) in [
+        ("http://127.0.0.1:4318", "http://127.0.0.1:4318/v1/traces"),
+        ("http://collector/", "http://collector/v1/traces"),
+        ("http://collector:80/traces", "http://collector:80/traces"),
+    ] {
+        let config = good(&with(&format!("traces = {{ otlp_endpoint = {given:?} }}")));
+        assert_eq!(config.traces.otlp_endpoint.as_deref(), Some(taken));
+    }
+    for bad in [
+        "collector",
+        "collector:4318",
+        "https://collector",
+        "http://",
+        "http://user:secret@collector",
+        "http://collector/?token=secret",
+    ] {
+        let text = with(&format!("traces = {{ otlp_endpoint = {bad:?} }}"));
+        assert_faults(&text, &[(1, "traces.otlp_endpoint", "without TLS")]);
+    }
+    let text = with("traces = { sample = -1.0, queue_requests = 5, batch_requests = 6 }");
+    assert_faults(
+        &text,
+        &[
+            (1, "traces.sample", "from 0 to 1"),
+            (1, "traces.batch_requests", "at most queue_requests, 5"),
+        ],
+    );
+}
+
+#[test]
 fn networks_are_taken_as_they_are_meant_and_slips_are_named() {
     let config = good(&with(
         r#"forwarded = { trusted = ["10.0.0.0/8", "fd00::/8", "192.0.2.7"] }"#,

@@ -2,15 +2,22 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
+use http::{Uri, uri::Scheme};
 use ipnet::IpNet;
 
 use super::scope::Scope;
 use crate::config::{
-    AccessLog, Forwarded, LogTarget,
+    AccessLog, Forwarded, LogTarget, Traces,
     observe::{STDERR, STDOUT},
-    ranges::{LOG_BUFFER_BYTES, MAX_TRUSTED, SAMPLE, SLOW_REQUEST_MS},
-    raw::{RawAccessLog, RawForwarded},
+    ranges::{
+        BATCH_MS, BATCH_REQUESTS, EXPORT_TIMEOUT_MS, LOG_BUFFER_BYTES, MAX_TRUSTED, QUEUE_REQUESTS,
+        SAMPLE, SLOW_REQUEST_MS,
+    },
+    raw::{RawAccessLog, RawForwarded, RawTraces},
 };
+
+/// Where a collector takes traces, unless another path is given.
+const COLLECTORS_PATH: &str = "/v1/traces";
 
 /// `[access_log]`.
 pub(super) fn access_log(raw: &RawAccessLog, mut scope: Scope<'_, '_>) -> AccessLog {
@@ -20,6 +27,52 @@ pub(super) fn access_log(raw: &RawAccessLog, mut scope: Scope<'_, '_>) -> Access
         slow: scope.millis("slow_ms", raw.slow_ms, SLOW_REQUEST_MS),
         buffer_bytes: scope.number("buffer_bytes", raw.buffer_bytes, LOG_BUFFER_BYTES),
     }
+}
+
+/// `[traces]`.
+pub(super) fn traces(raw: &RawTraces, mut scope: Scope<'_, '_>) -> Traces {
+    let endpoint = scope.parsed("otlp_endpoint", collector(&raw.otlp_endpoint));
+    let traces = Traces {
+        otlp_endpoint: endpoint.flatten(),
+        sample: scope.fraction("sample", raw.sample, SAMPLE),
+        queue_requests: scope.count("queue_requests", raw.queue_requests, QUEUE_REQUESTS),
+        batch_requests: scope.count("batch_requests", raw.batch_requests, BATCH_REQUESTS),
+        batch_interval: scope.millis("batch_interval_ms", raw.batch_interval_ms, BATCH_MS),
+        export_timeout: scope.millis(
+            "export_timeout_ms",
+            raw.export_timeout_ms,
+            EXPORT_TIMEOUT_MS,
+        ),
+    };
+    if traces.batch_requests > traces.queue_requests {
+        let (most, got) = (traces.queue_requests, traces.batch_requests);
+        let message = format!("expected at most queue_requests, {most}, got {got}");
+        scope.fault("batch_requests", message);
+    }
+    traces
+}
+
+/// The whole address of a collector. Secrets do not belong into the file: the
+/// environment can hold them, as headers (`OTEL_EXPORTER_OTLP_HEADERS`).
+fn collector(text: &str) -> Result<Option<String>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let expected =
+        || format!("expected an address such as http://127.0.0.1:4318, without TLS, got {text:?}");
+    let uri: Uri = text.parse().map_err(|_| expected())?;
+    let authority = uri.authority().ok_or_else(expected)?;
+    if uri.scheme() != Some(&Scheme::HTTP)
+        || uri.query().is_some()
+        || authority.as_str().contains('@')
+    {
+        return Err(expected());
+    }
+    let path = match uri.path() {
+        "/" => COLLECTORS_PATH,
+        path => path,
+    };
+    Ok(Some(format!("http://{authority}{path}")))
 }
 
 /// `[forwarded]`.
