@@ -11,7 +11,8 @@
 //! | `POST /models/M/versions/V/endpoints/A/drain`, `…/undrain` | takes an endpoint out of the choice, or back in, until it leaves the configuration or the proxy restarts: 200, or 404 |
 //!
 //! Apart from the data port, so that it answers while that one drains or is
-//! full, and so that it can be kept on loopback: it has no password. Gauges are
+//! full, and so that it can be kept on loopback: it has no password. Every change that
+//! is asked for leaves its line in the audit log, with the address of whoever asked. Gauges are
 //! set from the state itself at the moment of asking.
 
 mod listener;
@@ -21,11 +22,11 @@ mod tests;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use aegis_protocol::ErrorBody;
+use aegis_protocol::{ErrorBody, excerpt};
 use axum::{
     Router,
     body::Body,
-    extract::{Path, State},
+    extract::{ConnectInfo, Path, State},
     http::{Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -34,12 +35,16 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
 use crate::{
+    audit::{self, By},
     config::Name,
     health::{Findings, Target},
     metrics::{CONTENT_TYPE, Metrics, ReloadResult},
     reload::{AskError, ReloadHandle, Report},
     status::{ConfigStatus, Running, Status, StatusSource},
 };
+
+/// Who asks.
+type Client = ConnectInfo<SocketAddr>;
 
 /// What an operator can do to the models that run.
 pub trait Controls: Send + Sync + 'static {
@@ -140,16 +145,19 @@ async fn status(State(admin): State<Admin>) -> Response {
     json(StatusCode::OK, &admin.status())
 }
 
-async fn reload(State(admin): State<Admin>) -> Response {
-    reloaded(admin.reloads.reload().await)
+async fn reload(State(admin): State<Admin>, ConnectInfo(client): Client) -> Response {
+    let result = admin.reloads.reload(client).await;
+    reloaded(result, audit::Action::Reload, client, &admin)
 }
 
-async fn rollback(State(admin): State<Admin>) -> Response {
-    reloaded(admin.reloads.rollback().await)
+async fn rollback(State(admin): State<Admin>, ConnectInfo(client): Client) -> Response {
+    let result = admin.reloads.rollback(client).await;
+    reloaded(result, audit::Action::Rollback, client, &admin)
 }
 
 async fn drain(
     State(admin): State<Admin>,
+    ConnectInfo(client): Client,
     Path((model, version, endpoint, word)): Path<(String, String, String, String)>,
 ) -> Response {
     let drained = match word.as_str() {
@@ -157,26 +165,64 @@ async fn drain(
         "undrain" => false,
         _ => return no_such_path().await,
     };
+    let action = if drained {
+        audit::Action::Drain
+    } else {
+        audit::Action::Undrain
+    };
+    let [of_model, of_version, at] = [&model, &version, &endpoint].map(|text| excerpt(text));
+    let subject = format!("{of_model}/{of_version}/{at}");
     let Ok(address) = endpoint.parse() else {
         let message =
             format!("expected an address and a port such as 10.0.0.1:8000, got {endpoint:?}");
+        refused(action, client, &subject, "that is no address");
         return failed(StatusCode::BAD_REQUEST, &message);
     };
-    if !admin
-        .controls
-        .set_drained(&model, &version, address, drained)
-    {
+    let controls = &admin.controls;
+    if !controls.set_drained(&model, &version, address, drained) {
         let message =
             format!("no endpoint {address} of version {version:?} of model {model:?}; see /status");
+        refused(action, client, &subject, "there is no such endpoint");
         return failed(StatusCode::NOT_FOUND, &message);
     }
+    let facts = [format!("drained = {drained}")];
+    audit::Entry {
+        by: By::Admin(client),
+        action,
+        subject: &subject,
+        outcome: audit::Outcome::Applied,
+        generation: None,
+        facts: &facts,
+    }
+    .write();
     let answer = serde_json::json!({
         "model": model, "version": version, "endpoint": address, "drained": drained,
     });
     json(StatusCode::OK, &answer)
 }
 
-fn reloaded(result: Result<Report, AskError>) -> Response {
+/// Leaves the audit line of a change that came to nothing before it was tried.
+fn refused(action: audit::Action, client: SocketAddr, subject: &str, why: &str) {
+    audit::Entry {
+        by: By::Admin(client),
+        action,
+        subject,
+        outcome: audit::Outcome::Refused,
+        generation: None,
+        facts: &[why.to_owned()],
+    }
+    .write();
+}
+
+fn reloaded(
+    result: Result<Report, AskError>,
+    action: audit::Action,
+    client: SocketAddr,
+    admin: &Admin,
+) -> Response {
+    if let Err(error) = &result {
+        refused(action, client, admin.reloads.origin(), &error.to_string());
+    }
     match result {
         Ok(report) if report.result == ReloadResult::Refused => {
             let refused = Refused {

@@ -10,6 +10,7 @@ pub mod accept;
 pub mod access_log;
 pub mod admin;
 pub mod answer;
+pub mod audit;
 pub mod body;
 pub mod cli;
 pub mod clock;

@@ -301,10 +301,6 @@ impl Model {
         let mut decider = self.decider.lock();
         let known = decider.policy.set_drained(version, address, drained, now);
         decider.serve_queue();
-        drop(decider);
-        if known {
-            tracing::info!(model = %self.name, version, endpoint = %address, drained, "an operator decided");
-        }
         known
     }
 

@@ -16,7 +16,7 @@
 //! - **A bad file that stays.** It is reported once, and not at every look.
 //!
 //! Every reading that found something new, or that was asked for, leaves a
-//! [`Report`], a log line with the difference, and a count.
+//! [`Report`], an audit line with the difference, and a count.
 
 mod watch;
 
@@ -25,6 +25,7 @@ mod tests;
 
 use std::{
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -39,11 +40,12 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use crate::metrics::{Metrics, ReloadResult};
+use crate::{
+    audit::{self, By},
+    metrics::{Metrics, ReloadResult},
+};
 use watch::Watch;
 
-/// The most lines of difference that one reload logs.
-const LOGGED_CHANGES: usize = 100;
 /// Requests to reload that may wait; more are told to come again.
 const WAITING: usize = 16;
 /// A file that never settles is taken as it is after so many readings.
@@ -91,6 +93,13 @@ pub enum Trigger {
     Rollback,
 }
 
+/// What made the file be read, and who.
+#[derive(Clone, Copy, Debug)]
+struct Cause {
+    trigger: Trigger,
+    by: By,
+}
+
 /// How a reading ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -124,6 +133,7 @@ pub struct ReloadHandle {
 #[derive(Debug)]
 struct Request {
     wish: Wish,
+    by: SocketAddr,
     reply: oneshot::Sender<Option<Report>>,
 }
 
@@ -188,28 +198,28 @@ impl ReloadHandle {
         &self.origin
     }
 
-    /// Reads the file now and takes it, and says how that ended.
+    /// Reads the file now and takes it, for `by`, and says how that ended.
     ///
     /// # Errors
     ///
     /// See [`AskError`].
-    pub async fn reload(&self) -> Result<Report, AskError> {
-        self.ask(Wish::Reload).await
+    pub async fn reload(&self, by: SocketAddr) -> Result<Report, AskError> {
+        self.ask(Wish::Reload, by).await
     }
 
-    /// Goes back to the configuration that ran before, and says how that ended.
+    /// Goes back to the configuration that ran before, for `by`, and says how that ended.
     /// It stays until the file says something new, or a reload is asked for.
     ///
     /// # Errors
     ///
     /// See [`AskError`].
-    pub async fn rollback(&self) -> Result<Report, AskError> {
-        self.ask(Wish::Rollback).await
+    pub async fn rollback(&self, by: SocketAddr) -> Result<Report, AskError> {
+        self.ask(Wish::Rollback, by).await
     }
 
-    async fn ask(&self, wish: Wish) -> Result<Report, AskError> {
+    async fn ask(&self, wish: Wish, by: SocketAddr) -> Result<Report, AskError> {
         let (reply, answer) = oneshot::channel();
-        let request = Request { wish, reply };
+        let request = Request { wish, by, reply };
         self.requests
             .try_send(request)
             .map_err(|error| match error {
@@ -293,12 +303,16 @@ impl<A: Apply> Reloader<A> {
                 () = self.watch.changed() => self.look().await,
                 _ = poll.tick() => self.look().await,
                 Some(()) = self.hangup.recv() => {
-                    self.read_now(Trigger::Signal).await;
+                    self.read_now(Cause::SIGNAL).await;
                 }
-                Some(Request { wish, reply }) = self.requests.recv() => {
+                Some(Request { wish, by, reply }) = self.requests.recv() => {
+                    let by = By::Admin(by);
                     let report = match wish {
-                        Wish::Reload => Some(self.read_now(Trigger::Admin).await),
-                        Wish::Rollback => self.roll_back(),
+                        Wish::Reload => {
+                            let trigger = Trigger::Admin;
+                            Some(self.read_now(Cause { trigger, by }).await)
+                        }
+                        Wish::Rollback => self.roll_back(by),
                     };
                     // Whoever asked may have gone.
                     let _ = reply.send(report);
@@ -321,13 +335,13 @@ impl<A: Apply> Reloader<A> {
             }
             reading = again;
         }
-        self.take(reading, Trigger::File);
+        self.take(reading, Cause::FILE);
     }
 
     /// Takes the file as it is.
-    async fn read_now(&mut self, trigger: Trigger) -> Report {
+    async fn read_now(&mut self, cause: Cause) -> Report {
         let reading = self.read().await;
-        self.take(reading, trigger)
+        self.take(reading, cause)
     }
 
     async fn read(&self) -> Reading {
@@ -340,26 +354,27 @@ impl<A: Apply> Reloader<A> {
         }
     }
 
-    fn take(&mut self, reading: Reading, trigger: Trigger) -> Report {
+    fn take(&mut self, reading: Reading, cause: Cause) -> Report {
         self.seen.clone_from(&reading);
         let changed = |report: &Report| report.result == ReloadResult::Applied;
         match reading {
             Ok(text) => {
-                let report = self.apply(Ok(&text), trigger);
+                let report = self.apply(Ok(&text), cause);
                 if changed(&report) {
                     self.before = Some(std::mem::replace(&mut self.running, text));
                 }
                 report
             }
-            Err(rejected) => self.apply(Err(rejected), trigger),
+            Err(rejected) => self.apply(Err(rejected), cause),
         }
     }
 
     /// Takes what ran before. The file stays as it was seen, so that only
     /// another one ends this.
-    fn roll_back(&mut self) -> Option<Report> {
+    fn roll_back(&mut self, by: By) -> Option<Report> {
         let text = self.before.take()?;
-        let report = self.apply(Ok(&text), Trigger::Rollback);
+        let trigger = Trigger::Rollback;
+        let report = self.apply(Ok(&text), Cause { trigger, by });
         if report.result == ReloadResult::Refused {
             self.before = Some(text);
         } else {
@@ -368,15 +383,28 @@ impl<A: Apply> Reloader<A> {
         Some(report)
     }
 
-    fn apply(&mut self, reading: Result<&str, Rejected>, trigger: Trigger) -> Report {
+    fn apply(&mut self, reading: Result<&str, Rejected>, cause: Cause) -> Report {
         let origin = Arc::clone(&self.handle.origin);
         let result = reading.and_then(|text| self.apply.apply(&origin, text));
-        let report = Report::of(result, trigger);
-        report.log(&origin);
+        let report = Report::of(result, cause.trigger);
+        report.log(&origin, cause.by);
         self.metrics.reloaded(report.result);
         *self.handle.last.lock() = Some((Instant::now(), report.clone()));
         report
     }
+}
+
+// === impl Cause ===
+
+impl Cause {
+    const FILE: Self = Self {
+        trigger: Trigger::File,
+        by: By::File,
+    };
+    const SIGNAL: Self = Self {
+        trigger: Trigger::Signal,
+        by: By::Signal,
+    };
 }
 
 // === impl Report ===
@@ -409,45 +437,42 @@ impl Report {
         }
     }
 
-    /// The audit line: when (the log's own time), from where, the difference.
-    fn log(&self, origin: &str) {
-        let (trigger, generation) = (self.trigger, self.generation.unwrap_or_default());
-        match self.result {
-            ReloadResult::Applied => {
-                let count = self.changes.len();
-                tracing::info!(
-                    origin,
-                    ?trigger,
-                    generation,
-                    changes = count,
-                    "configuration taken"
-                );
-                for change in self.changes.iter().take(LOGGED_CHANGES) {
-                    tracing::info!(generation, "{change}");
-                }
-                if count > LOGGED_CHANGES {
-                    tracing::info!(generation, "and {} more changes", count - LOGGED_CHANGES);
-                }
-            }
-            ReloadResult::Unchanged => {
-                tracing::info!(
-                    origin,
-                    ?trigger,
-                    generation,
-                    "configuration says what runs already"
-                );
-            }
-            ReloadResult::Refused => {
-                let count = self.faults.len();
-                tracing::error!(
-                    origin,
-                    ?trigger,
-                    faults = count,
-                    "configuration refused; the running one stays"
-                );
-                for fault in &self.faults {
-                    tracing::error!(line = fault.line, path = %fault.path, "{}", fault.message);
-                }
+    /// Leaves the audit line. Faults are told one by one too, as `check` tells them.
+    fn log(&self, origin: &str, by: By) {
+        let outcome = match self.result {
+            ReloadResult::Applied => audit::Outcome::Applied,
+            ReloadResult::Unchanged => audit::Outcome::Unchanged,
+            ReloadResult::Refused => audit::Outcome::Refused,
+        };
+        let action = match self.trigger {
+            Trigger::Rollback => audit::Action::Rollback,
+            Trigger::File | Trigger::Signal | Trigger::Admin => audit::Action::Reload,
+        };
+        let faults = self.faults.iter();
+        let faults: Vec<_> = faults
+            .map(|fault| format!("{}: {}", fault.path, fault.message))
+            .collect();
+        let facts = match self.result {
+            ReloadResult::Refused => &faults,
+            ReloadResult::Applied | ReloadResult::Unchanged => &self.changes,
+        };
+        audit::Entry {
+            by,
+            action,
+            subject: origin,
+            outcome,
+            generation: self.generation,
+            facts,
+        }
+        .write();
+        if self.result == ReloadResult::Refused {
+            tracing::error!(
+                origin,
+                faults = self.faults.len(),
+                "configuration refused; the running one stays"
+            );
+            for fault in &self.faults {
+                tracing::error!(line = fault.line, path = %fault.path, "{}", fault.message);
             }
         }
     }

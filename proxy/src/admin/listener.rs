@@ -4,10 +4,15 @@
 //! connection for ever takes one of a few slots; the timeouts give it back, so
 //! that readiness probes always find one.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::Router;
-use hyper::server::conn::http1;
+use axum::{Router, extract::ConnectInfo};
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -39,10 +44,10 @@ pub(super) async fn serve(listener: TcpListener, router: Router) {
             return;
         };
         match listener.accept().await {
-            Ok((tcp, _)) => {
+            Ok((tcp, peer)) => {
                 let router = router.clone();
                 tokio::spawn(async move {
-                    converse(tcp, router).await;
+                    converse(tcp, peer, router).await;
                     drop(slot);
                 });
             }
@@ -54,13 +59,18 @@ pub(super) async fn serve(listener: TcpListener, router: Router) {
     }
 }
 
-/// Serves one connection to its end.
-async fn converse(tcp: TcpStream, router: Router) {
+/// Serves one connection to its end; handlers are told whose it is.
+async fn converse(tcp: TcpStream, peer: SocketAddr, router: Router) {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(tcp), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(tcp), service);
     tokio::pin!(connection);
     // How it ends is the client's business.
     tokio::select! {

@@ -4,6 +4,7 @@
 use std::{
     fs::{self, File},
     io::Write,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     os::unix::fs::symlink,
     path::PathBuf,
     sync::{
@@ -23,6 +24,9 @@ use crate::metrics::{Metrics, ReloadResult};
 
 /// Longer than any test: only the watcher can notice.
 const NEVER: Duration = Duration::from_hours(1);
+
+/// Who asks on the admin port.
+const OPERATOR: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1));
 
 /// Takes every text but those that contain "bad", and remembers them.
 #[derive(Clone, Default)]
@@ -162,16 +166,22 @@ impl Drop for Rig {
 #[tokio::test]
 async fn a_rollback_holds_until_the_file_says_something_new() {
     let rig = Rig::new(Duration::from_millis(10));
-    assert_eq!(rig.handle.rollback().await, Err(AskError::NothingBefore));
+    assert_eq!(
+        rig.handle.rollback(OPERATOR).await,
+        Err(AskError::NothingBefore)
+    );
     rig.write("two");
     rig.applied("two").await;
-    let report = rig.handle.rollback().await.unwrap();
+    let report = rig.handle.rollback(OPERATOR).await.unwrap();
     assert_eq!(
         (report.trigger, report.result),
         (Trigger::Rollback, ReloadResult::Applied)
     );
     assert_eq!(rig.texts(), ["two", "one"]);
-    assert_eq!(rig.handle.rollback().await, Err(AskError::NothingBefore));
+    assert_eq!(
+        rig.handle.rollback(OPERATOR).await,
+        Err(AskError::NothingBefore)
+    );
     // A bad file is refused, and changes nothing about that.
     rig.write("bad");
     rig.report(|report| report.result == ReloadResult::Refused)
@@ -179,7 +189,7 @@ async fn a_rollback_holds_until_the_file_says_something_new() {
     rig.write("three");
     rig.applied("three").await;
     assert_eq!(rig.texts(), ["two", "one", "bad", "three"]);
-    let report = rig.handle.rollback().await.unwrap();
+    let report = rig.handle.rollback(OPERATOR).await.unwrap();
     assert_eq!(
         report.changes,
         ["now one"],
@@ -317,13 +327,13 @@ async fn without_a_watcher_the_file_is_still_looked_at() {
 #[tokio::test]
 async fn whoever_asks_is_answered_also_when_nothing_is_new() {
     let (rig, _elsewhere) = Rig::unheard(NEVER);
-    let report = rig.handle.reload().await.unwrap();
+    let report = rig.handle.reload(OPERATOR).await.unwrap();
     assert_eq!(report.trigger, Trigger::Admin);
     assert_eq!(report.result, ReloadResult::Applied);
-    let report = rig.handle.reload().await.unwrap();
+    let report = rig.handle.reload(OPERATOR).await.unwrap();
     assert_eq!(report.result, ReloadResult::Unchanged);
     rig.write("bad");
-    let report = rig.handle.reload().await.unwrap();
+    let report = rig.handle.reload(OPERATOR).await.unwrap();
     assert_eq!(report.result, ReloadResult::Refused);
     assert_eq!(rig.texts(), ["one", "one", "bad"]);
 }
@@ -345,5 +355,5 @@ async fn a_proxy_that_goes_away_says_so() {
     while !rig.task.is_finished() {
         tokio::task::yield_now().await;
     }
-    assert_eq!(handle.reload().await, Err(AskError::Gone));
+    assert_eq!(handle.reload(OPERATOR).await, Err(AskError::Gone));
 }
