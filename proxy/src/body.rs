@@ -25,6 +25,9 @@ use pingora_core::{
 };
 
 mod h2;
+mod mention;
+
+pub use mention::Mention;
 
 /// What pingora itself keeps of a body (its `BODY_BUF_LIMIT`).
 const PINGORA_KEEPS: u64 = 64 * 1024;
@@ -130,7 +133,9 @@ impl Drop for Reserved {
 // === impl Body ===
 
 impl Body {
-    /// Reads a body of `length` bytes, if it may be kept.
+    /// Reads a body of `length` bytes, if it may be kept. What of it will lie in
+    /// pingora's buffer is looked at by `mention`: it does not come out of there but
+    /// as a copy.
     ///
     /// # Errors
     /// The client's: it went away, or stopped sending.
@@ -139,6 +144,7 @@ impl Body {
         length: Option<u64>,
         limit: u64,
         memory: &Arc<ReplayMemory>,
+        mention: &mut Mention,
     ) -> Result<Self> {
         if let ServerSession::H2(session) = session {
             return h2::read(session, limit, Until::End, memory).await;
@@ -146,7 +152,9 @@ impl Body {
         match length {
             Some(length) if length <= PINGORA_KEEPS.min(limit) => {
                 session.enable_retry_buffering();
-                while session.read_request_body().await?.is_some() {}
+                while let Some(piece) = session.read_request_body().await? {
+                    mention.see(&piece);
+                }
                 Ok(Self::InPingora)
             }
             Some(length) if length <= limit => match memory.reserve(length) {

@@ -41,6 +41,7 @@ mod attempt;
 mod call;
 pub mod failure;
 mod note;
+mod patience;
 mod shadow;
 mod traced;
 
@@ -501,12 +502,14 @@ impl Exchange {
         let all = shared.snapshot().config().limits.upload_timeout;
         let until = self.began + self.patience.map_or(all, |patience| all.min(patience));
         self.upload_until = Some(until);
-        let reading = Body::read(session, length, limit, shared.replay_memory());
+        let mut mention = self.seek_timeout();
+        let memory = shared.replay_memory();
+        let reading = Body::read(session, length, limit, memory, &mut mention);
         match tokio::time::timeout_at(until.into(), reading).await {
             Ok(body) => self.body = body.map_err(Error::into_down)?,
             Err(_) => return Ok(Err(self.too_slow())),
         }
-        Ok(Ok(Next::Forward))
+        Ok(self.heed_timeout(mention, session).map(|()| Next::Forward))
     }
 
     fn upgrades(&self) -> bool {

@@ -15,12 +15,13 @@
 //! trailers otherwise. The former can still be tried elsewhere; the latter comes
 //! when the message is out, and only teaches the breaker.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use aegis_protocol::{
     Reason,
     grpc::{self, Code, FrameError, Head, Method, PREFIX, Target, Versioner},
     headers,
+    timeout::BadParameter,
 };
 use bytes::Bytes;
 use http::{HeaderMap, Version};
@@ -107,6 +108,19 @@ impl Call {
                 _ => Ok(target),
             },
         }
+    }
+
+    /// The time that the parameters of an inference ask for, where all of it is there
+    /// to be read.
+    ///
+    /// # Errors
+    /// When it makes no sense.
+    pub fn timeout(&self, body: &[u8]) -> Result<Option<Duration>, BadParameter> {
+        let whole = self.first.filter(|head| !head.compressed).and_then(|head| {
+            let message = body.get(PREFIX..)?;
+            message.get(..head.length)
+        });
+        whole.map_or(Ok(None), grpc::timeout)
     }
 
     /// Refuses a body that is not the one message of a unary call.

@@ -7,12 +7,19 @@
 //! Two things use this file. `cargo test -p aegis-proxy --test fuzz` runs each function often, on
 //! what is in `corpus/` and on mutants of it; `fuzz_targets/` hands them to libFuzzer.
 
+use std::net::IpAddr;
+
 use aegis_protocol::{
     InferRequest, LoadReport, grpc, headers,
     path::{self, Route},
     timeout,
 };
-use aegis_proxy::config::{self, RawConfig, Sticky};
+use aegis_proxy::{
+    body::Mention,
+    config::{self, RawConfig, Sticky},
+    forwarded::Origin,
+    trace::{Parent, trace_id},
+};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -20,7 +27,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 pub(crate) type Entry = fn(&[u8]);
 
 /// Every function, by the name of its corpus.
-pub(crate) const ALL: [(&str, Entry); 7] = [
+pub(crate) const ALL: [(&str, Entry); 10] = [
     ("config", config),
     ("load_report", load_report),
     ("timeouts", timeouts),
@@ -28,6 +35,9 @@ pub(crate) const ALL: [(&str, Entry); 7] = [
     ("sticky", sticky),
     ("infer_json", infer_json),
     ("grpc", grpc),
+    ("forwarded", forwarded),
+    ("traceparent", traceparent),
+    ("timeout_parameter", timeout_parameter),
 ];
 
 /// The proxy's configuration: faults lie in the text, and what is taken can be written back.
@@ -150,6 +160,9 @@ pub(crate) fn infer_json(data: &[u8]) {
 pub(crate) fn grpc(data: &[u8]) {
     // A target that is cut off anywhere is read as far as it goes.
     let _ = grpc::Target::so_far(data);
+    if let Ok(Some(time)) = grpc::timeout(data) {
+        assert!(!time.is_zero());
+    }
     let whole = grpc::Versioner::new("7").pass(Bytes::copy_from_slice(data));
     let mut pieces = grpc::Versioner::new("7");
     let mut passed = Vec::new();
@@ -162,4 +175,68 @@ pub(crate) fn grpc(data: &[u8]) {
     }
     let whole = whole.expect("what passes in pieces passes whole");
     assert_eq!(whole, passed);
+}
+
+/// What a proxy in front says of who asked: a stranger is not believed, and of a list without
+/// quotes a naive reader makes the same.
+pub(crate) fn forwarded(data: &[u8]) {
+    let Ok(value) = HeaderValue::from_bytes(data) else {
+        return;
+    };
+    let trusted = ["10.0.0.0/8".parse().expect("a network")];
+    let client = |peer: IpAddr, name: HeaderName| {
+        let headers = HeaderMap::from_iter([(name, value.clone())]);
+        Origin::of(Some(peer), false, &headers, &trusted).client()
+    };
+    let (stranger, friend): (IpAddr, IpAddr) = ([192, 0, 2, 1].into(), [10, 0, 0, 1].into());
+    let list = HeaderName::from_static("x-forwarded-for");
+    for name in [list.clone(), header::FORWARDED] {
+        assert_eq!(client(stranger, name.clone()), Some(stranger));
+        assert!(client(friend, name).is_some(), "somebody has asked");
+    }
+    // An address without its port or brackets is all that the naive reader knows.
+    let hops = data.split(|byte| *byte == b',').rev().map(|hop| {
+        let text = std::str::from_utf8(hop).ok()?.trim();
+        text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
+    });
+    let mut naive = Some(friend);
+    for hop in hops {
+        match hop {
+            Some(hop) => naive = Some(hop),
+            None => return,
+        }
+        if naive.is_some_and(|hop| !trusted[0].contains(&hop)) {
+            break;
+        }
+    }
+    assert_eq!(client(friend, list), naive, "{value:?}");
+}
+
+/// Where a request stands in a trace: what was read is written, and read again as the same.
+pub(crate) fn traceparent(data: &[u8]) {
+    let parent = Parent::parse(data);
+    assert_eq!(parent.is_some(), trace_id(data).is_some());
+    let Some(parent) = parent else {
+        return;
+    };
+    assert!(parent.trace != 0 && parent.span != 0);
+    let written = parent.value();
+    assert_eq!(Parent::parse(written.as_bytes()), Some(parent));
+    assert_eq!(trace_id(written.as_bytes()), trace_id(data));
+}
+
+/// The time that an inference asks for: who reads all of it finds the same, and it is mentioned
+/// however the body is cut.
+pub(crate) fn timeout_parameter(data: &[u8]) {
+    let found = timeout::in_json(data);
+    if let Ok(request) = InferRequest::from_json(data) {
+        let value = request.parameters.get(timeout::PARAMETER);
+        assert_eq!(found, value.map(timeout::of_parameter).transpose());
+    }
+    let (mut whole, mut pieces) = (Mention::sought(true), Mention::sought(true));
+    whole.see(data);
+    data.chunks(3).for_each(|piece| pieces.see(piece));
+    assert_eq!(whole.is_found(), pieces.is_found());
+    let plain = !data.contains(&b'\\');
+    assert!(whole.is_found() || !plain || found == Ok(None), "{found:?}");
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use aegis_e2e::{Play, Scene, SceneSetup, Seen, until};
 use aegis_protocol::grpc::{
-    HealthCheckRequest, HealthCheckResponse, InferInputTensor, ModelInferRequest,
-    ModelInferResponse, ModelReadyResponse, ModelStreamInferResponse, ServerLiveResponse,
-    ServerMetadataResponse, ServerReadyResponse, ServingStatus, Target,
+    HealthCheckRequest, HealthCheckResponse, InferInputTensor, InferParameter, ModelInferRequest,
+    ModelInferResponse, ModelReadyResponse, ModelStreamInferResponse, NamedParameter,
+    ParameterChoice, ServerLiveResponse, ServerMetadataResponse, ServerReadyResponse,
+    ServingStatus, Target,
 };
 use aegis_protocol::headers;
 use anyhow::{Result, ensure};
@@ -305,6 +306,40 @@ async fn a_call_ends_when_its_time_is_up_and_others_beside_it_do_not() {
         1,
         "{told:?}"
     );
+}
+
+/// An inference with parameters.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Hurried {
+    #[prost(string, tag = "1")]
+    model_name: String,
+    #[prost(message, repeated, tag = "4")]
+    parameters: Vec<NamedParameter>,
+}
+
+#[tokio::test]
+async fn the_time_that_a_message_asks_for_bounds_its_call() {
+    let scene = Scene::start(1, 0).await.unwrap();
+    let mut client = Client::of(&scene).await;
+    let asking = |us: i64| Hurried {
+        model_name: "m".to_owned(),
+        parameters: vec![NamedParameter {
+            name: "timeout".to_owned(),
+            value: Some(InferParameter {
+                choice: Some(ParameterChoice::Int(us)),
+            }),
+        }],
+    };
+    let answer: Result<ModelInferResponse, _> = client.ask("ModelInfer", asking(400_000)).await;
+    answer.unwrap();
+    let told = seen(&scene).pop().unwrap();
+    let told = told.headers[headers::GRPC_TIMEOUT].to_str().unwrap();
+    let told: u64 = told.strip_suffix('m').unwrap().parse().unwrap();
+    assert!((1..=400).contains(&told), "{told}");
+    let refused: Result<ModelInferResponse, _> = client.ask("ModelInfer", asking(0)).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+    assert!(refused.message().contains("parameters.timeout"));
 }
 
 #[tokio::test]

@@ -267,6 +267,50 @@ async fn what_is_left_of_the_deadline_is_passed_on() {
 }
 
 #[tokio::test]
+async fn the_time_that_a_body_asks_for_bounds_the_deadline_too() {
+    let scene = warm(1).await;
+    let _ = scene.stable[0].take_seen();
+    // The second is too long for one piece, and is kept elsewhere.
+    for padding in [0, 100_000] {
+        let body = |timeout: &str| {
+            let padding = " ".repeat(padding);
+            format!(r#"{{"id":"7",{padding}"parameters":{{"timeout":{timeout}}}}}"#)
+        };
+        for (asked, header, most) in [
+            ("400000", None, 400),
+            ("400000", Some("300"), 300),
+            ("300000", Some("400"), 300),
+            ("9000000", None, 1_500),
+            ("9223372036854775807", None, 1_500),
+        ] {
+            let header = header.map(|header| (headers::REQUEST_TIMEOUT_MS, header));
+            let header: Vec<_> = header.into_iter().collect();
+            let answer = scene.proxy.infer_with(body(asked), &header).await.unwrap();
+            assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+            let seen = scene.stable[0].take_seen().pop().unwrap();
+            let got = seen.headers[headers::REQUEST_TIMEOUT_MS].to_str().unwrap();
+            let got: u64 = got.parse().unwrap();
+            assert!((1..=most).contains(&got), "{got} of {most}");
+            assert_eq!(seen.body, body(asked), "it arrives as it was");
+        }
+        for nonsense in ["0", "-5", "1.5", "true", "\"5\"", "18446744073709551615"] {
+            let answer = scene.proxy.infer(body(nonsense)).await.unwrap();
+            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{nonsense}");
+            assert_eq!(answer.reason(), "bad_request");
+            let error = answer.error().unwrap();
+            assert!(error.contains("parameters.timeout"), "{error}");
+        }
+    }
+    scene.stable[0].play(Play::Hang);
+    let hurried = r#"{"parameters":{"timeout":100000}}"#;
+    let answer = scene.proxy.infer(hurried).await.unwrap();
+    assert_eq!(
+        (answer.status, answer.reason()),
+        (StatusCode::GATEWAY_TIMEOUT, "deadline")
+    );
+}
+
+#[tokio::test]
 async fn a_version_that_hangs_alone_is_given_up_at_the_deadline() {
     let setup = SceneSetup::new(1, 0).await.unwrap();
     let setup = setup.with(|proxy| proxy.set_model("timeouts.request_ms", 200));

@@ -17,6 +17,7 @@ mod code;
 mod frame;
 mod messages;
 mod method;
+mod parameter;
 
 pub use code::{Code, message_header};
 pub use frame::{CallError, FrameError, Head, PREFIX, Versioner, frame, read_call, retarget};
@@ -26,3 +27,4 @@ pub use messages::{
     ServerLiveResponse, ServerMetadataResponse, ServerReadyResponse, ServingStatus, Target,
 };
 pub use method::{Method, is_grpc};
+pub use parameter::{InferParameter, NamedParameter, ParameterChoice, timeout};

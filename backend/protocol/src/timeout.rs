@@ -1,11 +1,15 @@
-//! How long a client waits: the header `x-request-timeout-ms`, and gRPC's own,
-//! `grpc-timeout`.
+//! How long a client waits: the header `x-request-timeout-ms`, gRPC's own,
+//! `grpc-timeout`, and the parameter `timeout` of an inference.
 
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::Deserialize;
 
-use crate::{headers, text::excerpt};
+use crate::{Parameter, headers, text::excerpt};
+
+/// The name of the parameter, which counts in microseconds as Triton does.
+pub const PARAMETER: &str = "timeout";
 
 /// The most digits that gRPC allows.
 const GRPC_DIGITS: usize = 8;
@@ -20,6 +24,28 @@ pub struct BadTimeout {
     pub expected: &'static str,
     /// Its value, cut.
     pub got: String,
+}
+
+/// The parameter says no time. The client's fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("parameters.timeout: expected whole microseconds >= 1, got {got}")]
+pub struct BadParameter {
+    /// Its value, cut.
+    pub got: String,
+}
+
+/// What is read of an inference in JSON; all else is skipped where it stands.
+#[derive(Deserialize)]
+struct OnlyParameters {
+    #[serde(default)]
+    parameters: Option<OnlyTimeout>,
+}
+
+/// See [`PARAMETER`].
+#[derive(Deserialize)]
+struct OnlyTimeout {
+    #[serde(default)]
+    timeout: Option<Parameter>,
 }
 
 /// The time that a client's header asks for.
@@ -61,6 +87,41 @@ pub fn of_grpc(headers: &HeaderMap) -> Result<Option<Duration>, BadTimeout> {
             _ => return None,
         })
     })
+}
+
+/// The time that the parameter asks for.
+///
+/// # Errors
+///
+/// When it is anything but a whole number from 1.
+pub fn of_parameter(value: &Parameter) -> Result<Duration, BadParameter> {
+    match value.as_i64().map(u64::try_from) {
+        Some(Ok(us @ 1..)) => Ok(Duration::from_micros(us)),
+        _ => Err(BadParameter { got: show(value) }),
+    }
+}
+
+/// The time that an inference in JSON asks for among its parameters. Its tensors are
+/// skipped, and what is no such JSON asks for none: whoever reads all of it will say
+/// what is wrong with it.
+///
+/// # Errors
+///
+/// As [`of_parameter`].
+pub fn in_json(body: &[u8]) -> Result<Option<Duration>, BadParameter> {
+    let read: Result<OnlyParameters, _> = serde_json::from_slice(body);
+    let parameters = read.ok().and_then(|read| read.parameters);
+    let timeout = parameters.and_then(|parameters| parameters.timeout);
+    timeout.as_ref().map(of_parameter).transpose()
+}
+
+fn show(value: &Parameter) -> String {
+    match value {
+        Parameter::Bool(value) => value.to_string(),
+        Parameter::Int(value) => value.to_string(),
+        Parameter::Float(value) => value.to_string(),
+        Parameter::String(value) => format!("`{}`", excerpt(value)),
+    }
 }
 
 /// A time as gRPC writes it, in milliseconds where their digits suffice.
@@ -144,6 +205,57 @@ mod tests {
     fn a_header_that_is_there_twice_must_say_one_thing() {
         assert!(of(&["5", "6"]).is_err());
         assert_eq!(of(&["5", "5"]), Ok(Some(Duration::from_millis(5))));
+    }
+
+    #[test]
+    fn the_parameter_is_in_microseconds() {
+        assert_eq!(
+            of_parameter(&Parameter::Int(250)),
+            Ok(Duration::from_micros(250))
+        );
+        for value in [
+            Parameter::Int(0),
+            Parameter::Int(-5),
+            Parameter::Float(1.5),
+            Parameter::Bool(true),
+            Parameter::String("5".to_owned()),
+        ] {
+            assert!(of_parameter(&value).is_err(), "{value:?}");
+        }
+        assert_eq!(
+            of_parameter(&Parameter::Int(-5)).unwrap_err().to_string(),
+            "parameters.timeout: expected whole microseconds >= 1, got -5"
+        );
+    }
+
+    #[test]
+    fn the_parameter_is_found_in_json_where_it_belongs() {
+        let of = |body: &str| in_json(body.as_bytes());
+        let us = |us| Ok(Some(Duration::from_micros(us)));
+        let inputs = r#""inputs":[{"name":"x","parameters":{"timeout":1},"data":[[1,2],[3]]}]"#;
+        for body in [
+            r#"{"parameters":{"timeout":7}}"#.to_owned(),
+            format!(r#"{{{inputs},"parameters":{{"a":"timeout","timeout":7}}}}"#),
+            format!(r#"{{"parameters":{{"timeout" : 7 ,"b":1.5}},"id":"timeout",{inputs}}} "#),
+        ] {
+            assert_eq!(of(&body), us(7), "{body}");
+        }
+        for body in [
+            format!("{{{inputs}}}"),
+            r#"{"timeout":7}"#.to_owned(),
+            r#"{"parameters":null}"#.to_owned(),
+            r#"{"parameters":{"timeout":null}}"#.to_owned(),
+            // A reader of all of it refuses these.
+            r#"{"parameters":{"timeout":7}"#.to_owned(),
+            r#"{"parameters":{"timeout":7},"parameters":{}}"#.to_owned(),
+            r#"{"parameters":{"timeout":[7]}}"#.to_owned(),
+            r#"[{"parameters":{"timeout":7}}]"#.to_owned(),
+            "timeout".to_owned(),
+        ] {
+            assert_eq!(of(&body), Ok(None), "{body}");
+        }
+        assert!(of(r#"{"parameters":{"timeout":0}}"#).is_err());
+        assert!(of(r#"{"parameters":{"timeout":18446744073709551615}}"#).is_err());
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use aegis_protocol::{Parameter, Parameters, excerpt, timeout::BadTimeout};
-
-/// The protocol's parameter, in microseconds.
-const PARAMETER: &str = "timeout";
+use aegis_protocol::{
+    Parameters,
+    timeout::{self, BadParameter, BadTimeout, PARAMETER},
+};
 
 /// Why a timeout makes no sense. The client's fault.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -14,11 +14,8 @@ pub enum TimeoutError {
     #[error(transparent)]
     Header(#[from] BadTimeout),
     /// The parameter.
-    #[error("parameters.timeout: expected whole microseconds >= 1, got {got}")]
-    Parameter {
-        /// Its value, cut.
-        got: String,
-    },
+    #[error(transparent)]
+    Parameter(#[from] BadParameter),
 }
 
 /// The timeout that a request's parameters ask for.
@@ -27,13 +24,8 @@ pub enum TimeoutError {
 ///
 /// When it is anything but a whole number from 1.
 pub(super) fn parameter(parameters: &Parameters) -> Result<Option<Duration>, TimeoutError> {
-    let Some(value) = parameters.get(PARAMETER) else {
-        return Ok(None);
-    };
-    match value.as_i64().map(u64::try_from) {
-        Some(Ok(us @ 1..)) => Ok(Some(Duration::from_micros(us))),
-        _ => Err(TimeoutError::Parameter { got: show(value) }),
-    }
+    let value = parameters.get(PARAMETER);
+    Ok(value.map(timeout::of_parameter).transpose()?)
 }
 
 /// The least of these, from the request's arrival.
@@ -45,44 +37,19 @@ pub(super) fn deadline(
     arrived + asked.into_iter().flatten().fold(allowed, Duration::min)
 }
 
-fn show(value: &Parameter) -> String {
-    match value {
-        Parameter::Bool(value) => value.to_string(),
-        Parameter::Int(value) => value.to_string(),
-        Parameter::Float(value) => value.to_string(),
-        Parameter::String(value) => format!("`{}`", excerpt(value)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use aegis_protocol::Parameter;
+
     use super::*;
 
-    fn with_parameter(value: Parameter) -> Result<Option<Duration>, TimeoutError> {
-        parameter(&Parameters::from([("timeout".to_owned(), value)]))
-    }
-
     #[test]
-    fn the_parameter_is_in_microseconds() {
-        assert_eq!(
-            with_parameter(Parameter::Int(250)),
-            Ok(Some(Duration::from_micros(250)))
-        );
-        assert_eq!(parameter(&Parameters::new()), Ok(None));
-    }
-
-    #[test]
-    fn anything_but_a_whole_number_from_1_is_refused() {
-        let values = [
-            Parameter::Int(0),
-            Parameter::Int(-5),
-            Parameter::Float(1.5),
-            Parameter::Bool(true),
-            Parameter::String("5".to_owned()),
-        ];
-        for value in values {
-            assert!(with_parameter(value.clone()).is_err(), "{value:?}");
-        }
+    fn the_parameter_is_read_by_its_name() {
+        let of = |name: &str, value| parameter(&Parameters::from([(name.to_owned(), value)]));
+        let us = Ok(Some(Duration::from_micros(250)));
+        assert_eq!(of("timeout", Parameter::Int(250)), us);
+        assert_eq!(of("time", Parameter::Int(250)), Ok(None));
+        assert!(of("timeout", Parameter::Int(0)).is_err());
     }
 
     #[test]

@@ -107,9 +107,14 @@ impl Exchange {
             return Err(super::failure::refusal(Some(Failure::Internal), 0));
         };
         let Target { model, version } = call.target(body.start(), headers)?;
+        let asked = match action {
+            Action::CallInfer => call.timeout(body.start()),
+            _ => Ok(None),
+        };
         if !action.is_stream() {
             call.refuse_more_than_one(body)?;
         }
+        self.heed(asked.map_err(|bad| Refusal::new(Reason::BadRequest, bad.to_string()))?);
         let model = find_model(snapshot, &model)?;
         let version = Some(&*version).filter(|version| !version.is_empty());
         let pinned = find_pinned(&model, version, headers)?;

@@ -263,7 +263,8 @@ pub struct RawRetry {
 pub struct RawTimeouts {
     /// From the last byte of the request to the first of the answer, over all
     /// attempts, in milliseconds. A client may ask for less with
-    /// `x-request-timeout-ms`. What is left is passed on.
+    /// `x-request-timeout-ms`, `grpc-timeout`, or `parameters.timeout` (microseconds)
+    /// of an inference that is kept for a retry. What is left is passed on.
     #[schemars(range(min = UPSTREAM_MS.min, max = UPSTREAM_MS.max))]
     pub request_ms: u64,
     /// Until the connection stands, in milliseconds.

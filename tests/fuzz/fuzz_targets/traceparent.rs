@@ -1,0 +1,7 @@
+//! `entries::traceparent` under libFuzzer.
+#![no_main]
+
+#[path = "../entries.rs"]
+mod entries;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| entries::traceparent(data));
