@@ -15,7 +15,7 @@ use std::time::Duration;
 use aegis_protocol::{Reason, headers};
 use anyhow::Result;
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -104,6 +104,8 @@ struct State {
     health: Health,
     /// The body of a 200; none echoes what was asked.
     answer: Option<Bytes>,
+    /// What it says of its load beside each answer.
+    load: Option<HeaderValue>,
     seen: VecDeque<Seen>,
 }
 
@@ -133,6 +135,7 @@ impl Upstream {
             queued: VecDeque::new(),
             health: Health::Ready,
             answer: None,
+            load: None,
             seen: VecDeque::new(),
         };
         let script = Arc::new(Script {
@@ -179,6 +182,11 @@ impl Upstream {
     /// What it answers with 200 from now on, where it would echo what it was asked.
     pub fn set_answer(&self, json: impl Into<Bytes>) {
         self.script.state.lock().answer = Some(json.into());
+    }
+
+    /// What it says of its load beside each answer from now on, asked or not.
+    pub fn report_load(&self, report: &'static str) {
+        self.script.state.lock().load = Some(HeaderValue::from_static(report));
     }
 
     /// Lets every answer in events send one more.
@@ -238,6 +246,10 @@ impl Script {
 
     fn answer(&self) -> Option<Bytes> {
         self.state.lock().answer.clone()
+    }
+
+    fn load(&self) -> Option<HeaderValue> {
+        self.state.lock().load.clone()
     }
 
     fn health(&self) -> Health {

@@ -84,6 +84,14 @@ fn signed(mut answer: Answer, script: &Script) -> Answer {
     answer
 }
 
+/// Says how loaded it is, where the script does.
+pub(super) fn with_load(mut answer: Answer, script: &Script) -> Answer {
+    if let Some(load) = script.load() {
+        answer.headers_mut().insert(headers::LOAD_REPORT, load);
+    }
+    answer
+}
+
 /// A bare status, with an error in the body.
 pub(super) fn status(seen: &Seen, status: StatusCode) -> Answer {
     if seen.is_call() {

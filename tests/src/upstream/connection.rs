@@ -81,16 +81,22 @@ async fn respond(
     }
     let seen = receive(request, play).await?;
     script.remember(seen.clone());
+    let answer = perform(play, &seen, script, switch).await?;
+    Ok(answer::with_load(answer, script))
+}
+
+/// Does to a request what the play says.
+async fn perform(play: Play, seen: &Seen, script: &Script, switch: &ResetSwitch) -> Answered {
     match play {
-        Play::Answer => Ok(answer::echo(&seen, script)),
+        Play::Answer => Ok(answer::echo(seen, script)),
         Play::AnswerAfter(delay) => {
             tokio::time::sleep(delay).await;
-            Ok(answer::echo(&seen, script))
+            Ok(answer::echo(seen, script))
         }
-        Play::Status(status) => Ok(answer::status(&seen, status)),
-        Play::Refuse(reason) => Ok(answer::refuse(&seen, reason)),
+        Play::Status(status) => Ok(answer::status(seen, status)),
+        Play::Refuse(reason) => Ok(answer::refuse(seen, reason)),
         Play::Events(count) => Ok(answer::events(count, script)),
-        Play::FailLate => Ok(grpc::echo(&seen, script, Code::Internal)),
+        Play::FailLate => Ok(grpc::echo(seen, script, Code::Internal)),
         Play::HangUp | Play::HangUpEarly => Err(End::Scripted),
         Play::Reset => {
             switch.arm();
