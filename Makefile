@@ -1,10 +1,10 @@
 # Aegis: set up, run, test. Everything else is plain cargo, which works once `make setup` ran.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build quick run demo test bench-proxy bench-faults bench-memory bench-simulator fmt lint doc deny clean
+.PHONY: help setup build quick run demo test bench-proxy bench-faults bench-memory bench-simulator bench-crosscheck fmt lint doc deny clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing: compilers and cmake (apt), libtorch (.libtorch/)
 	@scripts/setup.sh
@@ -51,6 +51,12 @@ bench-memory: setup ## Ten minutes of faults, reloads and replays: whether memor
 bench-simulator: ## Measure decisions among 10,000 endpoints, and a large simulation (CHECK=1 fails on a missed bound)
 	cargo bench -p aegis-simulator --bench decisions -- \
 		--json "$(CURDIR)/target/bench-simulator.json" $(if $(CHECK),--check) $(BENCH_ARGS)
+
+bench-crosscheck: ## Hold the simulator to the real proxy, row by row (CHECK=1 fails where they are more than 2 x apart)
+	cargo build --release -p aegis-proxy
+	cargo build --profile quick -p aegis-e2e --bin aegis-bench
+	target/quick/aegis-bench crosscheck --bin target/release --json target/bench-crosscheck.json \
+		$(if $(CHECK),--check) $(BENCH_ARGS)
 
 fmt: ## Format the sources
 	cargo fmt

@@ -205,7 +205,7 @@ pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-fn aegis(port: u16, admin: u16, pods: &[SocketAddr]) -> String {
+pub(crate) fn aegis(port: u16, admin: u16, pods: &[SocketAddr]) -> String {
     let list: Vec<String> = pods.iter().map(|pod| format!("\"{pod}\"")).collect();
     format!(
         "[listen]\ndata = \"127.0.0.1:{port}\"\nadmin = \"127.0.0.1:{admin}\"\n\

@@ -20,9 +20,9 @@ use crate::contender::{self, Contender, PATH};
 use crate::load::{self, Sample};
 use crate::pods::{Fault, Pod};
 
-const WARM: Duration = Duration::from_secs(2);
-const FAULTY: Duration = Duration::from_secs(8);
-const MENDED: Duration = Duration::from_secs(12);
+pub(crate) const WARM: Duration = Duration::from_secs(2);
+pub(crate) const FAULTY: Duration = Duration::from_secs(8);
+pub(crate) const MENDED: Duration = Duration::from_secs(12);
 /// A pod has its share again when it gets so much of it.
 const IN_FULL: f64 = 0.75;
 /// Over how long a pod's share is measured.
@@ -30,16 +30,16 @@ const SHARE_OVER: Duration = Duration::from_millis(500);
 
 /// A pool and the load on it.
 #[derive(Clone, Copy, Debug)]
-struct Setting {
+pub(crate) struct Setting {
     name: &'static str,
-    pods: usize,
-    service: Duration,
-    parallel: usize,
-    rate: u32,
+    pub(crate) pods: usize,
+    pub(crate) service: Duration,
+    pub(crate) parallel: usize,
+    pub(crate) rate: u32,
     limit: Duration,
 }
 
-const SETTINGS: [Setting; 2] = [
+pub(crate) const SETTINGS: [Setting; 2] = [
     Setting {
         name: "a",
         pods: 8,
@@ -59,8 +59,12 @@ const SETTINGS: [Setting; 2] = [
 ];
 
 /// What goes wrong, and at how many pods.
-const ROWS: [(&str, Fault, usize); 9] = [
-    ("healthy", Fault::None, 0),
+pub(crate) type Row = (&'static str, Fault, usize);
+
+/// The row in which nothing does.
+pub(crate) const HEALTHY: Row = ("healthy", Fault::None, 0);
+const ROWS: [Row; 9] = [
+    HEALTHY,
     ("slow-200ms", Fault::Slow(Duration::from_millis(200)), 1),
     ("slow-1200ms", Fault::Slow(Duration::from_millis(1_200)), 1),
     ("hung", Fault::Hung, 1),
@@ -71,21 +75,21 @@ const ROWS: [(&str, Fault, usize); 9] = [
     ("killed", Fault::Killed, 1),
 ];
 /// The row with three of them.
-const THREE: (&str, Fault, usize) = ("three-500", Fault::Status(500), 3);
+const THREE: Row = ("three-500", Fault::Status(500), 3);
 
 /// What clients saw.
 #[derive(Clone, Copy, Debug, Serialize)]
-struct Figures {
-    requests: usize,
-    failed: usize,
-    over_limit: usize,
-    p50_ms: f64,
-    p99_ms: f64,
-    p999_ms: f64,
+pub(crate) struct Figures {
+    pub(crate) requests: usize,
+    pub(crate) failed: usize,
+    pub(crate) over_limit: usize,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) p999_ms: f64,
     /// Until the faulty pods got less than a quarter of their share; none while they did not.
-    out_after_ms: Option<f64>,
+    pub(crate) out_after_ms: Option<f64>,
     /// From the end of the fault until the pods had their share again; none while they did not.
-    back_after_ms: Option<f64>,
+    pub(crate) back_after_ms: Option<f64>,
 }
 
 /// By setting, row and contender.
@@ -149,11 +153,14 @@ fn wanted(args: &FaultsArgs, row: &str) -> bool {
     args.rows.is_empty() || args.rows.iter().any(|wanted| wanted == row)
 }
 
-async fn once(
-    contender: &Contender,
-    setting: Setting,
-    row: (&str, Fault, usize),
-) -> Result<Figures> {
+/// The row of that name.
+pub(crate) fn row(name: &str) -> Option<Row> {
+    let mut rows = ROWS.into_iter().chain([THREE]);
+    rows.find(|(known, ..)| *known == name)
+}
+
+/// One round of a row.
+pub(crate) async fn once(contender: &Contender, setting: Setting, row: Row) -> Result<Figures> {
     let (_, fault, faulty) = row;
     let mut pods = Vec::new();
     for _ in 0..setting.pods {
@@ -242,7 +249,7 @@ pub(crate) fn quantile_ms(took: &[Duration], q: f64) -> f64 {
 }
 
 /// The median of each figure by itself.
-fn median(rounds: &[Figures]) -> Figures {
+pub(crate) fn median(rounds: &[Figures]) -> Figures {
     fn middle<T: Copy>(
         rounds: &[Figures],
         of: impl Fn(&Figures) -> T,

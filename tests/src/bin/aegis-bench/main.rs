@@ -8,6 +8,7 @@
 mod bystanders;
 mod clock;
 mod contender;
+mod crosscheck;
 mod faults;
 mod healthy;
 mod load;
@@ -29,6 +30,8 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
+    /// One pod of many misbehaves: whether the simulator says what the proxy does.
+    Crosscheck(CrosscheckArgs),
     /// One pod of many misbehaves: what clients of each proxy see of it.
     Faults(FaultsArgs),
     /// A release or a client misbehaves: what everybody else sees of it.
@@ -61,6 +64,26 @@ struct FaultsArgs {
     #[arg(long)]
     json: Option<PathBuf>,
     /// Exit with 1, naming every bound that was missed.
+    #[arg(long)]
+    check: bool,
+}
+
+/// What to compare, and with what.
+#[derive(Debug, clap::Args)]
+struct CrosscheckArgs {
+    /// Folders in which aegis-proxy is looked for, before PATH.
+    #[arg(long)]
+    bin: Vec<PathBuf>,
+    /// The rows of `faults` that are compared.
+    #[arg(long, value_delimiter = ',', default_value = "slow-1200ms,hung")]
+    rows: Vec<String>,
+    /// How often each is run, on both sides; medians are compared.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Where the figures are written as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Exit with 1, naming every figure that is off.
     #[arg(long)]
     check: bool,
 }
@@ -127,6 +150,7 @@ async fn main() -> ExitCode {
     let Args { bench } = Args::parse();
     let (outcome, check) = match bench {
         Bench::Bystanders(args) => (bystanders::run(&args).await, args.check),
+        Bench::Crosscheck(args) => (crosscheck::run(&args).await, args.check),
         Bench::Faults(args) => (faults::run(&args).await, args.check),
         Bench::Memory(args) => (memory::run(&args).await, args.check),
         Bench::Proxy(args) => (healthy::run(&args).await, args.check),
