@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh            compilers and cmake (with apt), libtorch
 #   scripts/setup.sh test       the same, and cargo-deny, which only `make test` needs
+#   scripts/setup.sh mutants    the same as the first, and cargo-mutants, which only `make mutants` needs
 #   scripts/setup.sh bench      the same as the first, and the programs that Aegis is compared with
 #
 # Everything but the apt packages lands in two git-ignored folders, .libtorch/ and .tools/. Run it
@@ -12,6 +13,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 CARGO_DENY=0.20.2
+CARGO_MUTANTS=27.1.0
 # What the checks and tests write with incremental compilation, and some air.
 DISK_MIB=10240
 
@@ -75,18 +77,30 @@ libtorch() {
     python3 scripts/setup_libtorch.py
 }
 
-# Checks licences, bans and sources of dependencies. Compiled here, because a compiled one would
-# have to be fetched from a host that not every network reaches.
+# Checks licences, bans and sources of dependencies.
 cargo_deny() {
-    if [ "$(.tools/bin/cargo-deny --version 2>/dev/null)" = "cargo-deny $CARGO_DENY" ]; then
-        say "cargo-deny $CARGO_DENY is in place"
+    cargo_tool cargo-deny "$CARGO_DENY" --version
+}
+
+# Breaks the code, to see whether a test notices.
+cargo_mutants() {
+    cargo_tool cargo-mutants "$CARGO_MUTANTS" mutants --version
+}
+
+# Compiled here, because a compiled one would have to be fetched from a host that not every network
+# reaches: cargo_tool NAME VERSION ARGUMENTS THAT SAY THE VERSION
+cargo_tool() {
+    local name=$1 version=$2
+    shift 2
+    if [ "$(".tools/bin/$name" "$@" 2>/dev/null)" = "$name $version" ]; then
+        say "$name $version is in place"
         return
     fi
-    say "building cargo-deny $CARGO_DENY (some minutes, once)"
+    say "building $name $version (some minutes, once)"
     # The build folder stays when this is cut off, so that the next run goes on from there.
     cargo install --quiet --locked --root .tools --target-dir .tools/build \
-        --version "$CARGO_DENY" cargo-deny ||
-        fail "cargo could not build cargo-deny: check the network, then run \`make setup\` again"
+        --version "$version" "$name" ||
+        fail "cargo could not build $name: check the network, then run \`make setup\` again"
     rm -rf .tools/build
 }
 
@@ -118,14 +132,15 @@ timed() {
 
 main() {
     case "${1:-}" in
-        "" | test | bench) ;;
-        *) fail "unknown argument \`$1\`: expected nothing, \`test\` or \`bench\`" ;;
+        "" | test | mutants | bench) ;;
+        *) fail "unknown argument \`$1\`: expected nothing, \`test\`, \`mutants\` or \`bench\`" ;;
     esac
     disk
     timed compilers
     timed rust
     timed libtorch
     [ "${1:-}" != test ] || timed cargo_deny
+    [ "${1:-}" != mutants ] || timed cargo_mutants
     [ "${1:-}" != bench ] || timed peers
 }
 

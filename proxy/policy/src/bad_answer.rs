@@ -71,6 +71,7 @@ mod tests {
         for status in [200, 400, 404, 501, 505] {
             assert_eq!(BadAnswer::of_status(status, false), None);
         }
+        assert_eq!(BadAnswer::of_status(429, false), Some(BadAnswer::Refused));
         assert_eq!(BadAnswer::of_status(503, true), Some(BadAnswer::Refused));
         assert_eq!(BadAnswer::of_status(503, false), Some(BadAnswer::Error5xx));
         assert!(!BadAnswer::Error500.is_tried_elsewhere(false));

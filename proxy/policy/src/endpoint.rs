@@ -372,6 +372,28 @@ mod tests {
     const LINE: usize = 64;
 
     #[test]
+    fn a_short_wait_at_a_slow_one_beats_a_long_line_at_a_fast_one() {
+        let now = crate::tests::origin();
+        let balance = BalanceConfig::default();
+        let endpoint = |port, ms, in_flight| {
+            let breaker = Arc::new(BreakerConfig::default());
+            let mut endpoint = Endpoint::new(([127, 0, 0, 1], port).into(), 0, &breaker);
+            let takes = Duration::from_millis(ms);
+            endpoint.expected.observe(takes, balance.decay, now);
+            endpoint.in_flight = in_flight;
+            endpoint
+        };
+        // 10 requests of 2 ms before it, and itself; one of 10 ms.
+        let (fast, slow) = (endpoint(1, 2, 10), endpoint(2, 10, 0));
+        assert!(slow.beats(&fast, 0.002, &balance, now));
+        assert!(!fast.beats(&slow, 0.002, &balance, now));
+        // And one of 2 ms before it is as good as nothing.
+        let fast = endpoint(1, 2, 1);
+        assert!(fast.beats(&slow, 0.002, &balance, now));
+        assert!(!slow.beats(&fast, 0.002, &balance, now));
+    }
+
+    #[test]
     fn a_choice_reads_two_lines_and_what_follows_stands_in_the_order_of_its_use() {
         assert_eq!(align_of::<Endpoint>(), LINE);
         assert_eq!(offset_of!(Endpoint, serving_at), LINE);

@@ -241,6 +241,26 @@ mod tests {
     }
 
     #[test]
+    fn one_that_is_faster_than_usual_stays_so_however_long_it_was_not_asked() {
+        let mut expected = Expected::default();
+        expected.observe(MS, DECAY, origin());
+        let later = expected.seconds(0.005, DECAY, origin() + 10 * DECAY);
+        assert!((later - 0.001).abs() < 1e-9, "{later}");
+    }
+
+    #[test]
+    fn the_tail_is_made_of_all_that_was_slow_however_differently() {
+        let mut lately = Lately::default();
+        for (ms, count) in [(1, 988), (100, 6), (1_000, 6)] {
+            for _ in 0..count {
+                lately.push(ms * MS, origin());
+            }
+        }
+        let p99 = lately.p99().unwrap();
+        assert!((100 * MS..130 * MS).contains(&p99), "{p99:?}");
+    }
+
+    #[test]
     fn the_median_and_the_tail_are_those_of_the_last_samples() {
         let mut recent = Recent::default();
         for ms in 1..=7 {

@@ -198,6 +198,49 @@ mod tests {
     }
 
     #[test]
+    fn in_a_large_pool_each_has_its_turn_to_be_compared() {
+        let breaker = std::sync::Arc::new(BreakerConfig::default());
+        let mut endpoints = Endpoints::with_key();
+        let serving: Vec<EndpointKey> = (0..600)
+            .map(|port| {
+                let at = ([127, 0, 0, 1], port).into();
+                let mut endpoint = crate::endpoint::Endpoint::new(at, 0, &breaker);
+                for _ in 0..8 {
+                    endpoint.cold.recent.push(Duration::from_millis(5));
+                }
+                endpoints.insert(endpoint)
+            })
+            .collect();
+        let mut peers = Peers::default();
+        for (round, compared) in [(1, 256), (2, 512), (3, 600)] {
+            let now = crate::tests::origin() + EVERY * round;
+            peers.compare(&serving, &mut endpoints, now);
+            let known = serving
+                .iter()
+                .filter(|key| endpoints[**key].cold.usual.is_some());
+            assert_eq!(known.count(), compared, "after round {round}");
+        }
+    }
+
+    #[test]
+    fn a_limit_that_holds_anyway_is_not_put_down_to_the_peers() {
+        let breaker = BreakerConfig {
+            relative_floor: Duration::from_secs(1),
+            latency_threshold: Duration::from_secs(1),
+            ..BreakerConfig::default()
+        };
+        let peers = Peers {
+            median: Some(0.005),
+            tail: Some(0.005),
+            ..Peers::default()
+        };
+        let at = ([127, 0, 0, 1], 1).into();
+        let endpoint = crate::endpoint::Endpoint::new(at, 0, &breaker.into());
+        let basis = peers.threshold(&endpoint.cold, &breaker).basis;
+        assert_eq!(basis, Basis::Absolute);
+    }
+
+    #[test]
     fn the_largest_of_the_three_is_the_limit_and_says_which() {
         let breaker = BreakerConfig::default();
         let ms = |ms: u64| Duration::from_millis(ms);

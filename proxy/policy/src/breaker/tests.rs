@@ -65,6 +65,23 @@ fn a_probe_that_ends_after_the_others_closed_it_counts_for_nothing() {
 }
 
 #[test]
+fn a_probe_of_an_earlier_half_open_says_nothing_about_this_one() {
+    let mut f = Fixture::new(BreakerConfig::default());
+    f.trip();
+    f.wait_until_due();
+    f.use_once(Sample::Good);
+    let [failing, stray] = [(); 2].map(|()| f.ticket().expect("three probes at once"));
+    f.record(failing, Sample::Failed);
+    assert_eq!(f.breaker.state(), BreakerState::Open);
+    f.wait_until_due();
+    // As many probes are out as were then, so that their numbers are the same.
+    f.use_once(Sample::Good);
+    let [_now, _too] = [(); 2].map(|()| f.ticket().expect("three probes at once"));
+    assert_eq!(f.record(stray, Sample::Failed), None);
+    assert_eq!(f.breaker.state(), BreakerState::HalfOpen);
+}
+
+#[test]
 fn every_state_has_the_label_and_the_number_that_dashboards_know() {
     let shown = [
         BreakerState::Closed,

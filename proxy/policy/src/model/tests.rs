@@ -176,6 +176,14 @@ fn the_split_follows_the_weights() {
 }
 
 #[test]
+fn the_status_tells_weights_as_configured_and_the_shares_that_they_make() {
+    let weights = vec![version("1", 6.0, &[1]), version("2", 2.0, &[2])];
+    let status = World::ready(config(weights, &[])).policy.status(origin());
+    let told: Vec<_> = status.iter().map(|v| (v.weight, v.share)).collect();
+    assert_eq!(told, [(6.0, 0.75), (2.0, 0.25)]);
+}
+
+#[test]
 fn a_pinned_request_gets_its_version_even_at_weight_zero() {
     let mut world = World::ready(config(
         vec![version("1", 1.0, &[1]), version("2", 0.0, &[2])],
@@ -441,6 +449,18 @@ fn configurations_that_make_no_sense_are_refused() {
         ModelConfig::new(versions, fallback, Rules::default()).unwrap_err()
     };
     assert!(matches!(new(vec![], &[]), ConfigError::Split(_)));
+    let retry = |per_try_factor, ratio, per_second| {
+        let mut rules = Rules::default();
+        rules.retry.per_try_factor = per_try_factor;
+        rules.retry.budget.ratio = ratio;
+        rules.retry.budget.per_second = per_second;
+        ModelConfig::new::<&str>(vec![version("1", 1.0, &[1])], &[], rules)
+    };
+    retry(1.0, 10.0, 0.0).unwrap();
+    for (factor, ratio, per_second) in [(0.9, 0.2, 1.0), (3.0, -0.1, 1.0), (3.0, 0.2, f64::NAN)] {
+        let error = retry(factor, ratio, per_second).unwrap_err();
+        assert!(matches!(error, ConfigError::OutOfRange { .. }), "{error}");
+    }
     assert!(matches!(
         new(vec![version("1", 1.0, &[1, 1])], &[]),
         ConfigError::DuplicateEndpoint { .. }

@@ -159,6 +159,27 @@ fn no_endpoint_holds_more_than_it_may_and_the_rest_is_refused() {
 }
 
 #[test]
+fn one_that_is_full_gets_no_more_where_the_others_want_to_be_left_alone() {
+    let rules = Rules {
+        balance: BalanceConfig {
+            max_in_flight: 1,
+            ..BalanceConfig::default()
+        },
+        ..Rules::default()
+    };
+    let versions = vec![version("1", 1.0, &[1, 2])];
+    let mut world = World::ready(ModelConfig::new::<&str>(versions, &[], rules).unwrap());
+    let held = world.start(None);
+    let other = if held.address == at(1) { at(2) } else { at(1) };
+    for _ in 0..20 {
+        let attempt = world.start(None);
+        assert_eq!(attempt.address, other);
+        world.record(attempt.permit, Outcome::Pushback { park: None });
+    }
+    world.record(held.permit, OK);
+}
+
+#[test]
 fn a_version_that_is_full_spills() {
     let rules = Rules {
         balance: BalanceConfig {
