@@ -13,7 +13,7 @@
 //! its batch processor are not used: a tracer builds every span while the request
 //! runs, a processor takes a channel and a wake-up for each, and says in its own log
 //! how many it lost. Here a request that has ended is one value in a bounded queue,
-//! and spans are made of it by the thread that sends them ([`export`]).
+//! and spans are made of it by the thread that sends them ([`Exporter`]).
 
 mod context;
 mod export;

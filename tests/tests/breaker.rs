@@ -26,13 +26,13 @@ async fn count(scene: &Scene, metric: &str, labels: &[(&str, &str)]) -> u64 {
 #[tokio::test]
 async fn a_reset_on_a_kept_connection_is_charged_to_nobody_once() {
     let scene = Scene::start(1, 0).await.unwrap();
-    let stale = [("reason", "stale_connection")];
+    let broken = [("reason", "stale_connection")];
     // One connection is kept, and closes on the next request: it may have been on its way out.
     scene.proxy.infer("{}").await.unwrap();
     scene.stable[0].play_once(Play::HangUp);
     let answer = scene.proxy.infer("{}").await.unwrap();
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-    assert_eq!(count(&scene, RETRIES, &stale).await, 1);
+    assert_eq!(count(&scene, RETRIES, &broken).await, 1);
     let state = endpoint(&scene, "1").await;
     assert_eq!(
         (&state["failures"], &state["failures_in_a_row"]),
@@ -48,7 +48,7 @@ async fn a_reset_on_a_kept_connection_is_charged_to_nobody_once() {
     scene.stable[0].play_once(Play::HangUp);
     scene.stable[0].play_once(Play::HangUp);
     let _ = scene.proxy.infer("{}").await.unwrap();
-    assert_eq!(count(&scene, RETRIES, &stale).await, 3);
+    assert_eq!(count(&scene, RETRIES, &broken).await, 3);
     let state = endpoint(&scene, "1").await;
     assert_eq!(state["failures"], 1, "{state}");
 }
