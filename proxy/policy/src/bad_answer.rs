@@ -72,6 +72,7 @@ mod tests {
             assert_eq!(BadAnswer::of_status(status, false), None);
         }
         assert_eq!(BadAnswer::of_status(429, false), Some(BadAnswer::Refused));
+        assert_eq!(BadAnswer::of_status(500, false), Some(BadAnswer::Error500));
         assert_eq!(BadAnswer::of_status(503, true), Some(BadAnswer::Refused));
         assert_eq!(BadAnswer::of_status(503, false), Some(BadAnswer::Error5xx));
         assert!(!BadAnswer::Error500.is_tried_elsewhere(false));

@@ -55,6 +55,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Worked out by another program, from the definitions of FNV-1a and splitmix64.
+    #[test]
+    fn every_proxy_and_every_release_hashes_a_key_alike() {
+        assert_eq!(hash(b"v1"), 0x3c01_dc68_9161_1860);
+        assert_eq!(key("digits", b"alice"), 0xa0d9_4b64_f2c7_9ad4);
+        assert_ne!(key("letters", b"alice"), key("digits", b"alice"));
+    }
+
     fn chosen(key: u64, weights: &[f64]) -> usize {
         let names = (0..).map(|i: u32| hash(format!("v{i}").as_bytes()));
         choose(key, names.zip(weights.iter().copied())).expect("a weight is above 0")
