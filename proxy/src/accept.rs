@@ -40,6 +40,7 @@ mod diagnosis;
 mod farewell;
 mod h2;
 pub mod head;
+mod outbox;
 
 use head::{Guarded, HeadLimits};
 

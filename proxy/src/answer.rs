@@ -159,6 +159,12 @@ impl Answer {
         self
     }
 
+    /// How a call ends with it; none over HTTP.
+    #[must_use]
+    pub fn code(&self) -> Option<Code> {
+        self.call
+    }
+
     /// Its status; of a refused call, the one that means the same.
     #[must_use]
     pub fn status(&self) -> StatusCode {

@@ -14,7 +14,7 @@ use std::{
 use aegis_policy::{ChosenBy, EndpointKey, RouteKind};
 use aegis_protocol::{Reason, headers, timeout};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderValue, Uri, Version as Protocol, header};
 use pingora_core::{Error, ErrorSource, ErrorType, OrErr, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
@@ -40,6 +40,7 @@ mod admission;
 mod attempt;
 mod call;
 pub mod failure;
+mod hop;
 mod note;
 mod patience;
 mod shadow;
@@ -190,6 +191,11 @@ impl Exchange {
             return Ok(true);
         }
         forget_case(session.req_header_mut())?;
+        if session.get_keepalive().is_some() {
+            // pingora has put what the client asks for in its place, or no limit at all.
+            let limit = shared.snapshot().config().limits.keepalive_timeout;
+            session.set_keepalive(Some(limit.as_secs().max(1)));
+        }
         let next = if self.call.is_some() {
             self.begin_call(session, shared).await?
         } else {
@@ -223,8 +229,12 @@ impl Exchange {
         }
     }
 
-    /// An answer of our own, with the request's name.
-    fn named(&self, answer: Answer) -> Answer {
+    /// An answer of our own, with the request's name. A call ends with it, which its
+    /// status, 200, does not tell.
+    fn named(&mut self, answer: Answer) -> Answer {
+        if let (Some(call), Some(code)) = (&mut self.call, answer.code()) {
+            call.ends_here(code);
+        }
         match &self.note {
             Some(note) => answer.with(headers::REQUEST_ID, note.id.value().clone()),
             None => answer,
@@ -277,6 +287,12 @@ impl Exchange {
         }
         // The time for an answer begins when the whole request is there, so while
         // it is not, only the client's own patience is known.
+        if let (None, Body::Kept(kept)) = (&self.call, &self.body)
+            && !headers.contains_key(header::CONTENT_LENGTH)
+        {
+            // HTTP/2 needs none, and not every server reads chunks.
+            headers.insert(header::CONTENT_LENGTH, kept.bytes().len().into());
+        }
         if self.call.is_some() {
             self.address_call(headers, routed.version.header(), forward.action);
         } else if let Some(deadline) = self.deadline.filter(|_| !self.uploading) {
@@ -449,6 +465,10 @@ impl Exchange {
         match identify(&head.method, head.uri.path(), &head.headers, &snapshot)? {
             Wanted::Own(question) => own::answer(&question, shared, &snapshot).map(Next::Answer),
             Wanted::Forward(forward) => {
+                if forward.action == Action::Upgrade && head.version != Protocol::HTTP_11 {
+                    let message = "only HTTP/1.1 can be upgraded to another protocol";
+                    return Err(Refusal::new(Reason::BadRequest, message));
+                }
                 if self.note.as_ref().is_some_and(|note| note.seen.timeout) {
                     self.patience = timeout::from_headers(&head.headers)
                         .map_err(|bad| Refusal::new(Reason::BadRequest, bad.to_string()))?;
@@ -489,8 +509,13 @@ impl Exchange {
             return Ok(Err(too_large(self.max_body)));
         }
         if expects_continue(session) {
+            let keepalive = session.get_keepalive();
             session.write_continue_response().await?;
+            // pingora takes it for an answer that comes too early, and would close.
+            session.set_keepalive(keepalive);
         }
+        // What an endpoint says beforehand is for the proxy.
+        session.set_ignore_info_resp(true);
         if forward.action == Action::Upgrade {
             // There is no body, and what follows passes as it comes.
             let idle = forward.model.config().timeouts.idle;

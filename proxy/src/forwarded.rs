@@ -24,15 +24,11 @@ use crate::text::AddressText;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// What a stranger might say of the way here.
-const HEARSAY: [HeaderName; 6] = [
-    FOR,
-    PROTO,
-    header::FORWARDED,
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-real-ip"),
-];
+/// Whether a header is what anybody might say of the way here.
+#[must_use]
+pub fn is_hearsay(name: &str) -> bool {
+    matches!(name, "forwarded" | "x-real-ip") || name.starts_with("x-forwarded-")
+}
 
 /// Where a request comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +80,8 @@ impl Origin {
             }
         } else {
             if any {
-                for name in &HEARSAY {
+                let names = headers.keys().filter(|name| is_hearsay(name.as_str()));
+                for name in names.cloned().collect::<Vec<_>>() {
                     headers.remove(name);
                 }
             }

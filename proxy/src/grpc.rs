@@ -46,7 +46,7 @@ pub struct Call {
     names: Option<Arc<str>>,
     /// Sets the version in what is not kept whole.
     versioner: Option<Versioner>,
-    /// How it ended, as the endpoint says.
+    /// How it ended, as the endpoint says, or the proxy in its place.
     ended: Option<Code>,
 }
 
@@ -188,6 +188,11 @@ impl Call {
         let code = headers.get(headers::GRPC_STATUS).map(Code::of_header)?;
         self.ended = Some(code);
         Some(code.http_status())
+    }
+
+    /// Takes note of how the proxy itself has ended it.
+    pub fn ends_here(&mut self, code: Code) {
+        self.ended = Some(code);
     }
 
     /// How it ended; none while nobody has said.

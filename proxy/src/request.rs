@@ -171,9 +171,14 @@ fn allow(method: &Method, expected: &Method, path: &str) -> Result<(), Refusal> 
     })
 }
 
-/// Whether the client wants to go on in another protocol on this connection.
+/// Whether the client wants to go on as a WebSocket on this connection. A request
+/// with a body does not.
 fn upgrades(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::UPGRADE)
+    let upgrade = headers.get(header::UPGRADE);
+    let empty = headers.get(header::CONTENT_LENGTH).is_none_or(|l| l == "0");
+    upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && empty
+        && !headers.contains_key(header::TRANSFER_ENCODING)
 }
 
 fn no_such_path(path: &str) -> Refusal {

@@ -16,8 +16,6 @@ const MAX_BYTES: usize = 128;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestId {
     value: HeaderValue,
-    /// It stands in the request already.
-    is_the_clients: bool,
 }
 
 // === impl RequestId ===
@@ -29,7 +27,6 @@ impl RequestId {
         match (values.next(), values.next()) {
             (Some(value), None) if is_sane(value) => Self {
                 value: value.clone(),
-                is_the_clients: true,
             },
             _ => Self::new(rng),
         }
@@ -37,10 +34,7 @@ impl RequestId {
 
     /// A new one.
     pub fn new(rng: &mut impl Rng) -> Self {
-        Self {
-            value: random(rng),
-            is_the_clients: false,
-        }
+        Self { value: random(rng) }
     }
 
     /// The id as a header's value.
@@ -51,9 +45,9 @@ impl RequestId {
 
     /// Writes it into a request that goes upstream.
     pub fn write(&self, request: &mut HeaderMap) {
-        if !self.is_the_clients {
-            request.insert(headers::REQUEST_ID, self.value.clone());
-        }
+        // Even if it was there: the client may have named it in Connection, and pingora
+        // has taken it out.
+        request.insert(headers::REQUEST_ID, self.value.clone());
     }
 
     /// Writes it on an answer, in the place of any other.

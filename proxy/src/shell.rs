@@ -14,6 +14,7 @@
 //!                     what passes is kept, if the shadow is to be asked too
 //! upstream_response_trailer_filter
 //!                     how a gRPC call ended
+//! response_filter     how an answer of no known length ends for old clients
 //! fail_to_proxy       nothing answered: say so
 //! logging             count it
 //! ```
@@ -25,7 +26,7 @@ use std::{os::fd::RawFd, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Version, header};
 use pingora_core::{
     Error, Result, modules::http::HttpModules, protocols::Digest, upstreams::peer::HttpPeer,
 };
@@ -170,6 +171,20 @@ impl ProxyHttp for Shell {
         exchange: &mut Box<Exchange>,
     ) -> Result<()> {
         exchange.ends(trailers);
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        _: &mut Box<Exchange>,
+    ) -> Result<()> {
+        let http_1_0 = session.req_header().version == Version::HTTP_10;
+        if http_1_0 && response.remove_header(&header::TRANSFER_ENCODING).is_some() {
+            // It knows no chunks: the answer ends with the connection.
+            session.set_keepalive(None);
+        }
         Ok(())
     }
 

@@ -44,10 +44,19 @@ impl Recorder {
     ///
     /// When there is no free port.
     pub async fn start() -> Result<Self> {
+        Self::answering(ANSWER, false).await
+    }
+
+    /// Starts one that gives everything but health checks this answer, and perhaps closes then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub async fn answering(answer: &'static [u8], closes: bool) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let heard = Arc::<Mutex<Vec<Heard>>>::default();
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&heard)));
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&heard), (answer, closes)));
         Ok(Self {
             address,
             heard,
@@ -108,7 +117,11 @@ fn head_end(bytes: &[u8]) -> Option<usize> {
     Some(at + HEAD_END.len())
 }
 
-async fn accept(listener: TcpListener, heard: Arc<Mutex<Vec<Heard>>>) {
+async fn accept(
+    listener: TcpListener,
+    heard: Arc<Mutex<Vec<Heard>>>,
+    answer: (&'static [u8], bool),
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -117,7 +130,7 @@ async fn accept(listener: TcpListener, heard: Arc<Mutex<Vec<Heard>>>) {
                     let heard = Arc::clone(&heard);
                     connections.spawn(async move {
                         // One that breaks off has been written down as far as it came.
-                        let _ = listen(stream, &heard).await;
+                        let _ = listen(stream, &heard, answer).await;
                     });
                 }
             }
@@ -127,7 +140,11 @@ async fn accept(listener: TcpListener, heard: Arc<Mutex<Vec<Heard>>>) {
 }
 
 /// Takes one request after the other.
-async fn listen(mut stream: TcpStream, heard: &Mutex<Vec<Heard>>) -> std::io::Result<()> {
+async fn listen(
+    mut stream: TcpStream,
+    heard: &Mutex<Vec<Heard>>,
+    (answer, closes): (&'static [u8], bool),
+) -> std::io::Result<()> {
     let mut bytes = vec![0; 64 * 1024];
     let mut current: Option<usize> = None;
     loop {
@@ -147,7 +164,10 @@ async fn listen(mut stream: TcpStream, heard: &Mutex<Vec<Heard>>) -> std::io::Re
             }
         }
         if note(heard, &mut current, new) {
-            stream.write_all(ANSWER).await?;
+            stream.write_all(answer).await?;
+            if closes {
+                return Ok(());
+            }
             current = None;
         }
     }

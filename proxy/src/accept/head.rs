@@ -17,6 +17,7 @@
 //! pass by unseen; `framing.rs` measures the heads that were parsed, these too.
 
 use std::{
+    future::poll_fn,
     io,
     pin::Pin,
     sync::{
@@ -37,7 +38,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::{diagnosis, farewell::Farewell};
+use super::{diagnosis, farewell::Farewell, outbox::Outbox};
 use crate::{answer::Refusal, metrics::Metrics};
 
 /// Room that a connection keeps for the heads to come.
@@ -66,6 +67,8 @@ pub struct Guarded {
     head: Vec<u8>,
     /// Runs out with the head's time; set when a part of it has to be waited for.
     clock: Option<Pin<Box<Sleep>>>,
+    /// What waits to be written.
+    outbox: Outbox,
     /// What the client is told when the stream is shut down.
     farewell: Option<Farewell>,
 }
@@ -117,6 +120,7 @@ impl Guarded {
             was_read: false,
             head: Vec::new(),
             clock: None,
+            outbox: Outbox::default(),
             farewell: None,
         }
     }
@@ -160,6 +164,14 @@ impl Guarded {
         }
     }
 
+    /// Writes what waits, as far as the client takes it now. An error will show when
+    /// more is written; and at the end nobody waits for a client that takes nothing.
+    fn try_empty(&mut self, cx: &mut Context<'_>) {
+        if !self.outbox.is_empty() {
+            let _ = self.outbox.poll_empty(&mut self.inner, cx);
+        }
+    }
+
     fn refuse(&mut self, refusal: &Refusal) {
         self.metrics.rejected(refusal.reason);
         self.farewell = Some(Farewell::new(refusal.answer().farewell()));
@@ -176,6 +188,8 @@ impl AsyncRead for Guarded {
         if this.reading() {
             return this.poll_head(cx, buf);
         }
+        // Whoever reads now waits.
+        this.try_empty(cx);
         Pin::new(&mut this.inner).poll_read(cx, buf)
     }
 }
@@ -193,7 +207,7 @@ impl AsyncWrite for Guarded {
             }
             return Poll::Ready(Ok(bytes.len()));
         }
-        Pin::new(&mut this.inner).poll_write(cx, bytes)
+        this.outbox.poll_write(&mut this.inner, cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -206,7 +220,7 @@ impl AsyncWrite for Guarded {
             let first = parts.iter().find(|part| !part.is_empty());
             return Pin::new(this).poll_write(cx, first.map_or(&[], |part| part));
         }
-        Pin::new(&mut this.inner).poll_write_vectored(cx, parts)
+        this.outbox.poll_write_vectored(&mut this.inner, cx, parts)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -214,7 +228,9 @@ impl AsyncWrite for Guarded {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+        let this = self.get_mut();
+        ready!(this.outbox.poll_empty(&mut this.inner, cx))?;
+        Pin::new(&mut this.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -222,6 +238,7 @@ impl AsyncWrite for Guarded {
         if let Some(farewell) = &mut this.farewell {
             return farewell.poll(&mut this.inner, cx);
         }
+        this.try_empty(cx);
         Pin::new(&mut this.inner).poll_shutdown(cx)
     }
 }
@@ -229,6 +246,11 @@ impl AsyncWrite for Guarded {
 #[async_trait]
 impl Shutdown for Guarded {
     async fn shutdown(&mut self) {
+        poll_fn(|cx| {
+            self.try_empty(cx);
+            Poll::Ready(())
+        })
+        .await;
         Shutdown::shutdown(&mut self.inner).await;
     }
 }

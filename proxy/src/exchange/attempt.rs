@@ -19,7 +19,7 @@ use aegis_protocol::{Reason, headers};
 use http::{HeaderValue, StatusCode, header};
 use pingora_core::{
     Error, ErrorType, Result,
-    upstreams::peer::{HttpPeer, PeerOptions},
+    upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, PeerOptions},
 };
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -27,6 +27,7 @@ use pingora_proxy::Session;
 use super::{
     Exchange, Routed,
     failure::{Failure, Stage},
+    hop,
 };
 use crate::{
     answer::Refusal,
@@ -34,7 +35,7 @@ use crate::{
     config::Timeouts,
     metrics::RetryResult,
     model::Attempt,
-    request::Forward,
+    request::{Action, Forward},
     rescue::{Armed, Connection, Rescues},
     uncased::edit_response,
 };
@@ -86,6 +87,9 @@ impl Exchange {
         self.body.rewind();
         let mut peer = Box::new(HttpPeer::new(attempt.address, false, String::new()));
         let first_byte = attempt.first_byte_within;
+        if forward.action != Action::Upgrade {
+            peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+        }
         set_timeouts(&mut peer.options, self.idle_timeout, first_byte, timeouts);
         if let Some(call) = &mut self.call
             && let Err(error) = call.aim(attempt.version.name(), &mut self.body, &mut peer)
@@ -266,6 +270,10 @@ impl Exchange {
     pub fn judge(&mut self, session: &mut Session, response: &mut ResponseHeader) -> Result<()> {
         // An upgrade is an answer, and there is no other.
         let upgrade = response.status == StatusCode::SWITCHING_PROTOCOLS;
+        if upgrade && !self.upgrades() {
+            let context = "the endpoint changes to another protocol, which nobody asked for";
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, context).into_up());
+        }
         if response.status.is_informational() && !upgrade {
             return Ok(());
         }
@@ -274,6 +282,9 @@ impl Exchange {
         let mut report = None;
         edit_response(response, |headers| {
             report = headers.remove(headers::LOAD_REPORT);
+            if self.call.is_none() {
+                hop::remove(headers, upgrade);
+            }
             self.sign_answer(headers);
         })?;
         let status = response.status.as_u16();

@@ -55,6 +55,7 @@ fn a_stranger_is_not_believed() {
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "evil"),
             ("x-forwarded-port", "443"),
+            ("x-forwarded-prefix", "/evil"),
             ("x-real-ip", "10.0.0.1"),
             ("forwarded", "for=10.0.0.1"),
             ("host", "models.example"),
@@ -66,6 +67,7 @@ fn a_stranger_is_not_believed() {
     assert_eq!(all(&told, "host"), ["models.example"]);
     for name in [
         "x-forwarded-host",
+        "x-forwarded-prefix",
         "x-forwarded-port",
         "x-real-ip",
         "forwarded",

@@ -6,6 +6,8 @@
 
 use http::HeaderMap;
 
+use crate::forwarded::is_hearsay;
+
 /// Which of the rarer headers a request has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(
@@ -17,7 +19,7 @@ pub struct Seen {
     pub request_id: bool,
     /// `traceparent`
     pub traceparent: bool,
-    /// `x-request-timeout-ms` or `grpc-timeout`
+    /// `x-request-timeout-ms`
     pub timeout: bool,
     /// `x-aegis-model-version`
     pub version: bool,
@@ -38,10 +40,9 @@ impl Seen {
             let flag = match name.as_str() {
                 "x-request-id" => &mut seen.request_id,
                 "traceparent" => &mut seen.traceparent,
-                "x-request-timeout-ms" | "grpc-timeout" => &mut seen.timeout,
+                "x-request-timeout-ms" => &mut seen.timeout,
                 "x-aegis-model-version" => &mut seen.version,
-                "forwarded" | "x-real-ip" => &mut seen.forwarded,
-                name if name.starts_with("x-forwarded-") => &mut seen.forwarded,
+                name if is_hearsay(name) => &mut seen.forwarded,
                 "expect" => &mut seen.expect,
                 _ => continue,
             };
@@ -76,7 +77,6 @@ mod tests {
         assert!(found(headers::REQUEST_ID).request_id);
         assert!(found(headers::TRACEPARENT).traceparent);
         assert!(found(headers::REQUEST_TIMEOUT_MS).timeout);
-        assert!(found(headers::GRPC_TIMEOUT).timeout);
         assert!(found(headers::MODEL_VERSION).version);
         assert!(found(header::EXPECT).expect);
         for name in [
