@@ -14,6 +14,8 @@
 //!   the old one, and Kubernetes swaps the symlink `..data` in the folder above.
 //!   So the folder is watched, and never the file.
 //! - **A bad file that stays.** It is reported once, and not at every look.
+//! - **A file that is away for a moment.** Back again, it says nothing new, so that
+//!   it does not end a rollback; that it is back is reported.
 //!
 //! Every reading that found something new, or that was asked for, leaves a
 //! [`Report`], an audit line with the difference, and a count.
@@ -167,8 +169,12 @@ pub struct Reloader<A> {
     requests: mpsc::Receiver<Request>,
     hangup: Signal,
     watch: Watch,
-    /// What was read last, good or bad.
-    seen: Reading,
+    /// The text that was read last, good or bad.
+    seen: String,
+    /// Why there was none at the last reading.
+    fault: Option<Rejected>,
+    /// Whether a rollback holds against what was seen.
+    held: bool,
     /// The text that runs.
     running: String,
     /// The text that ran before it.
@@ -274,7 +280,9 @@ impl<A: Apply> Reloader<A> {
             requests,
             hangup: signal(SignalKind::hangup())?,
             watch: Watch::new(path),
-            seen: Ok(running.clone()),
+            seen: running.clone(),
+            fault: None,
+            held: false,
             running,
             before: None,
         })
@@ -325,7 +333,7 @@ impl<A: Apply> Reloader<A> {
     async fn look(&mut self) {
         let mut reading = self.read().await;
         for _ in 0..MAX_READINGS {
-            if reading == self.seen {
+            if !self.is_news(&reading) {
                 return;
             }
             tokio::time::sleep(self.timing.settle).await;
@@ -350,23 +358,42 @@ impl<A: Apply> Reloader<A> {
         match tokio::task::spawn_blocking(read).await {
             Ok(reading) => reading,
             // The runtime is going away, and this task with it.
-            Err(_) => self.seen.clone(),
+            Err(_) => match &self.fault {
+                Some(fault) => Err(fault.clone()),
+                None => Ok(self.seen.clone()),
+            },
+        }
+    }
+
+    /// Whether it is another than the last one.
+    fn is_news(&self, reading: &Reading) -> bool {
+        match reading {
+            Ok(text) => self.fault.is_some() || *text != self.seen,
+            Err(fault) => self.fault.as_ref() != Some(fault),
         }
     }
 
     fn take(&mut self, reading: Reading, cause: Cause) -> Report {
-        self.seen.clone_from(&reading);
-        let changed = |report: &Report| report.result == ReloadResult::Applied;
-        match reading {
-            Ok(text) => {
-                let report = self.apply(Ok(&text), cause);
-                if changed(&report) {
-                    self.before = Some(std::mem::replace(&mut self.running, text));
-                }
-                report
+        let text = match reading {
+            Ok(text) => text,
+            Err(fault) => {
+                self.fault = Some(fault.clone());
+                return self.apply(Err(fault), cause);
             }
-            Err(rejected) => self.apply(Err(rejected), cause),
+        };
+        self.fault = None;
+        if self.held && cause.trigger == Trigger::File && text == self.seen {
+            // It was only away.
+            let running = self.running.clone();
+            return self.apply(Ok(&running), cause);
         }
+        self.held = false;
+        self.seen.clone_from(&text);
+        let report = self.apply(Ok(&text), cause);
+        if report.result == ReloadResult::Applied {
+            self.before = Some(std::mem::replace(&mut self.running, text));
+        }
+        report
     }
 
     /// Takes what ran before. The file stays as it was seen, so that only
@@ -379,6 +406,7 @@ impl<A: Apply> Reloader<A> {
             self.before = Some(text);
         } else {
             self.running = text;
+            self.held = true;
         }
         Some(report)
     }

@@ -198,6 +198,37 @@ async fn a_rollback_holds_until_the_file_says_something_new() {
 }
 
 #[tokio::test]
+async fn a_rollback_holds_also_while_the_file_is_away_and_back() {
+    let rig = Rig::new(Duration::from_millis(10));
+    rig.write("two");
+    rig.applied("two").await;
+    rig.handle.rollback(OPERATOR).await.unwrap();
+    let away = rig.folder.path().join("away");
+    for _ in 0..2 {
+        fs::rename(&rig.path, &away).unwrap();
+        rig.report(|report| report.result == ReloadResult::Refused)
+            .await;
+        fs::rename(&away, &rig.path).unwrap();
+        let back = |report: &Report| report.result != ReloadResult::Refused;
+        let report = rig.report(back).await;
+        assert_eq!(
+            (report.trigger, report.result),
+            (Trigger::File, ReloadResult::Unchanged)
+        );
+    }
+    assert_eq!(rig.texts(), ["two", "one", "one", "one"]);
+    assert_eq!(rig.count(ReloadResult::Refused), "2", "once each time");
+    // Who asks for what the file says gets it.
+    rig.handle.reload(OPERATOR).await.unwrap();
+    assert_eq!(rig.texts().last().map(String::as_str), Some("two"));
+    fs::rename(&rig.path, &away).unwrap();
+    rig.report(|report| report.result == ReloadResult::Refused)
+        .await;
+    rig.write("three");
+    rig.applied("three").await;
+}
+
+#[tokio::test]
 async fn a_file_that_is_written_anew_is_taken() {
     let rig = Rig::new(NEVER);
     rig.write("two");
