@@ -137,6 +137,16 @@ fn lines_that_are_no_request() -> Vec<(&'static str, Vec<u8>, Reason)> {
             BadRequest,
         ),
         ("no host", post("content-length: 0\r\n\r\n"), BadRequest),
+        (
+            "a host in the target alone",
+            b"GET http://a/v2 HTTP/1.1\r\nconnection: close\r\n\r\n".to_vec(),
+            BadRequest,
+        ),
+        (
+            "a target that is no URI",
+            b"GET /v2?a={\"x\":1} HTTP/1.1\r\nhost: a\r\n\r\n".to_vec(),
+            BadRequest,
+        ),
         ("two hosts", field("host: b"), BadRequest),
     ]
 }

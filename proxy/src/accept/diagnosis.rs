@@ -10,6 +10,7 @@ use std::time::Duration;
 use aegis_protocol::Reason;
 use http::{HeaderName, Method, header};
 use httparse::{EMPTY_HEADER, Error, Request, Status};
+use pingora_http::RequestHeader;
 
 use crate::answer::Refusal;
 
@@ -86,6 +87,11 @@ fn of_meaning(request: &Request<'_, '_>) -> Refusal {
             ..Refusal::new(Reason::MethodNotAllowed, message)
         };
     }
+    // As pingora does, before it looks at any field.
+    let target = request.path.unwrap_or_default().as_bytes();
+    if RequestHeader::build(Method::GET, target, None).is_err() {
+        return bad("the request's target is no URI: percent-encode what may not stand in one");
+    }
     let has = |name: HeaderName| {
         let mut fields = request.headers.iter();
         fields.any(|field| field.name.eq_ignore_ascii_case(name.as_str()))
@@ -152,6 +158,24 @@ mod tests {
             assert_eq!(refusal.reason, Reason::BadRequest);
             let message = &refusal.message;
             assert!(message.contains(part), "{fields:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_target_that_is_no_uri_is_named_whatever_the_fields_are() {
+        for fields in [
+            "",
+            "content-length: 2\r\n",
+            "transfer-encoding: chunked\r\n",
+        ] {
+            let head = format!("GET /v2?a={{\"x\":1}} HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
+            let refusal = of(head.as_bytes());
+            assert_eq!(refusal.reason, Reason::BadRequest);
+            let message = &refusal.message;
+            assert!(
+                message.contains("target is no URI"),
+                "{fields:?}: {message}"
+            );
         }
     }
 
