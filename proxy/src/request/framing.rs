@@ -8,7 +8,7 @@
 //! HTTP/2 has none of these: its frames say where a message ends.
 
 use aegis_protocol::Reason;
-use http::{HeaderMap, HeaderValue, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Version, header};
 use pingora_core::protocols::http::{ServerSession, v1::server::HttpSession};
 
 use crate::answer::Refusal;
@@ -31,7 +31,7 @@ pub fn refuse_framing(session: &ServerSession, limit: usize) -> Result<(), Refus
     }
     lines(&raw)?;
     let head = session.req_header();
-    host(&head.uri, head.version, &head.headers)?;
+    host(head.version, &head.headers)?;
     length(&head.headers, &raw)?;
     connection(&head.headers)?;
     expectation(&head.headers)
@@ -48,10 +48,10 @@ fn lines(raw: &[u8]) -> Result<(), Refusal> {
     ))
 }
 
-/// A request of HTTP/1.1 names its host; two names are pingora's to refuse.
-fn host(target: &Uri, version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
-    let named = headers.contains_key(header::HOST) || target.host().is_some();
-    if named || version != Version::HTTP_11 {
+/// A request of HTTP/1.1 names its host in the header, also where the target names
+/// it; two names are pingora's to refuse.
+fn host(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
+    if headers.contains_key(header::HOST) || version != Version::HTTP_11 {
         return Ok(());
     }
     Err(bad("the request has no Host header"))
