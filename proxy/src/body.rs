@@ -13,9 +13,12 @@
 //! through; those may be sent again only while pingora holds all that was read
 //! of them. HTTP/2 announces no length and needs none (`body/h2.rs`).
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -135,7 +138,8 @@ impl Drop for Reserved {
 impl Body {
     /// Reads a body of `length` bytes, if it may be kept. What of it will lie in
     /// pingora's buffer is looked at by `mention`: it does not come out of there but
-    /// as a copy.
+    /// as a copy. `silence` bounds each read of HTTP/2; a session of HTTP/1 has its own
+    /// limit.
     ///
     /// # Errors
     /// The client's: it went away, or stopped sending.
@@ -144,10 +148,11 @@ impl Body {
         length: Option<u64>,
         limit: u64,
         memory: &Arc<ReplayMemory>,
+        silence: Duration,
         mention: &mut Mention,
     ) -> Result<Self> {
         if let ServerSession::H2(session) = session {
-            return h2::read(session, limit, Until::End, memory).await;
+            return h2::read(session, limit, Until::End, memory, silence).await;
         }
         match length {
             Some(length) if length <= PINGORA_KEEPS.min(limit) => {
@@ -174,8 +179,9 @@ impl Body {
         limit: u64,
         until: Until,
         memory: &Arc<ReplayMemory>,
+        silence: Duration,
     ) -> Result<Self> {
-        h2::read(session, limit, until, memory).await
+        h2::read(session, limit, until, memory, silence).await
     }
 
     /// What lies here of it: all, or its start.

@@ -529,7 +529,8 @@ impl Exchange {
         self.upload_until = Some(until);
         let mut mention = self.seek_timeout();
         let memory = shared.replay_memory();
-        let reading = Body::read(session, length, limit, memory, &mut mention);
+        let silence = shared.snapshot().config().limits.read_timeout;
+        let reading = Body::read(session, length, limit, memory, silence, &mut mention);
         match tokio::time::timeout_at(until.into(), reading).await {
             Ok(body) => self.body = body.map_err(Error::into_down)?,
             Err(_) => return Ok(Err(self.too_slow())),

@@ -378,3 +378,39 @@ async fn a_stream_brings_each_answer_before_the_next_question() {
     let counted = metrics.count("aegis_proxy_requests_total", &[("code", "200")]);
     assert_eq!(counted.unwrap(), 1, "a stream is one request");
 }
+
+#[tokio::test]
+async fn a_silent_call_is_given_up_and_a_stream_with_nothing_to_say_yet_is_not() {
+    let setup = SceneSetup::new(1, 0).await.unwrap();
+    let setup = setup.with(|proxy| {
+        proxy
+            .set("limits.read_timeout_ms", 200)
+            .set("limits.upload_timeout_ms", 3_600_000)
+    });
+    let scene = setup.start().await.unwrap();
+    let mut client = Client::of(&scene).await;
+    let mut other = Client(client.0.clone());
+    client.0.ready().await.unwrap();
+    other.0.ready().await.unwrap();
+    let path = |method| PathAndQuery::try_from(format!("{SERVICE}{method}")).unwrap();
+
+    let (question, asked) = tokio::sync::oneshot::channel();
+    let asked = futures::stream::once(async { asked.await.unwrap() });
+    let codec = ProstCodec::<ModelInferRequest, ModelStreamInferResponse>::default();
+    let opening = client
+        .0
+        .streaming(Request::new(asked), path("ModelStreamInfer"), codec);
+    let codec = ProstCodec::<ModelInferRequest, ModelInferResponse>::default();
+    let nothing = Request::new(futures::stream::pending());
+    let silent = other.0.streaming(nothing, path("ModelInfer"), codec);
+    let (opening, silent) = (std::pin::pin!(opening), std::pin::pin!(silent));
+    // The silent call was made later, so the stream has been silent for longer.
+    let first = futures::future::select(opening, silent).await;
+    let futures::future::Either::Right((silent, opening)) = first else {
+        panic!("the stream ended before the silent call");
+    };
+    assert_eq!(silent.unwrap_err().code(), Code::Cancelled);
+    question.send(request("", &tensor(1))).unwrap();
+    let mut answers = opening.await.unwrap().into_inner();
+    assert!(answers.next().await.unwrap().is_ok());
+}

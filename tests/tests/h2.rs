@@ -1,12 +1,18 @@
 //! HTTP/2 on the data port does what HTTP/1.1 does there, and is bounded as that is.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
-use aegis_e2e::{Client, Play, Scene, SceneSetup, Signal, until};
+use aegis_e2e::{Client, PATIENCE, Play, Scene, SceneSetup, Signal, until};
 use aegis_protocol::headers;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use http::StatusCode;
+use futures::StreamExt;
+use http::{Request, StatusCode};
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -241,4 +247,29 @@ async fn half_a_preface_is_waited_for_no_longer_than_a_header() {
     stream.read_to_end(&mut rest).await.unwrap();
     assert!(rest.is_empty(), "{rest:?}");
     assert!(scene.proxy.infer("{}").await.unwrap().status.is_success());
+}
+
+#[tokio::test]
+async fn a_client_that_falls_silent_in_the_middle_of_a_body_is_given_up() {
+    let setup = SceneSetup::new(1, 0).await.unwrap();
+    let setup = setup.with(|proxy| {
+        proxy
+            .set("limits.read_timeout_ms", 200)
+            .set("limits.upload_timeout_ms", 3_600_000)
+    });
+    let scene = setup.start().await.unwrap();
+    let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+        .http2_only(true)
+        .build(HttpConnector::new());
+    for start in [&[][..], &["{"], &["{", "}"]] {
+        let start = start.iter().map(|part| Bytes::from_static(part.as_bytes()));
+        let start = start.map(|part| Ok::<_, Infallible>(Frame::data(part)));
+        let silence = futures::stream::iter(start).chain(futures::stream::pending());
+        let uri = format!("http://{}{}", scene.proxy.data(), scene.proxy.infer_path());
+        let request = Request::post(uri).body(StreamBody::new(silence)).unwrap();
+        let answer = tokio::time::timeout(PATIENCE, client.request(request)).await;
+        let answer = answer.expect("an answer").unwrap();
+        assert_eq!(answer.status(), StatusCode::REQUEST_TIMEOUT);
+    }
+    assert_eq!(scene.stable[0].asked(), 0);
 }

@@ -86,7 +86,8 @@ impl Exchange {
             _ => Until::End,
         };
         let limit = snapshot.longest_replay().min(limits.max_body_bytes);
-        let reading = Body::read_http2(session, limit, enough, shared.replay_memory());
+        let (memory, silence) = (shared.replay_memory(), limits.read_timeout);
+        let reading = Body::read_http2(session, limit, enough, memory, silence);
         match tokio::time::timeout_at(until.into(), reading).await {
             Ok(Ok(body)) if body.start().len() as u64 > limits.max_body_bytes => {
                 Ok(Err(too_large(limits.max_body_bytes)))
