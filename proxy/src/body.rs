@@ -8,10 +8,16 @@
 //! body takes on its way upstream. Reading first has a second use: a slow
 //! uploader holds no endpoint, and does not make one look slow.
 //!
-//! Bodies that are longer than the replay limit, that would exceed the memory
-//! for all bodies together, or whose length is not known (chunked) stream
-//! through; those may be sent again only while pingora holds all that was read
-//! of them. HTTP/2 announces no length and needs none (`body/h2.rs`).
+//! Bodies that are longer than the replay limit, that find no memory, or whose
+//! length is not known (chunked) stream through; those may be sent again only
+//! while pingora holds all that was read of them. HTTP/2 announces no length and
+//! needs none (`body/h2.rs`).
+//!
+//! The memory for all bodies together is taken as they come in, and not as they
+//! are announced: or who announces much and sends little would keep others from
+//! being sent again. So it may run out in the middle of a body. Such a body goes on
+//! as a stream: what was read of it first, in the place of its last read, which
+//! pingora's buffer was made to hold, and then the rest as it comes in.
 
 use std::{
     sync::{
@@ -35,11 +41,9 @@ pub use mention::Mention;
 /// What pingora itself keeps of a body (its `BODY_BUF_LIMIT`).
 const PINGORA_KEEPS: u64 = 64 * 1024;
 
-/// Room for the first reads of a long body; it grows as bytes come in. The
-/// share of [`ReplayMemory`] is taken whole at once, so that a body that was
-/// begun can be ended: who announces much and sends little holds that share
-/// until the client's read timeout, and meanwhile others are sent once.
-const FIRST_ROOM: usize = 256 * 1024;
+/// What a long body takes of [`ReplayMemory`] at first. It doubles as bytes come
+/// in, up to the length that was announced, and is always ahead of the next read.
+const FIRST_ROOM: u64 = 2 * PINGORA_KEEPS;
 
 /// The memory that bodies of over 64 KiB may take, over all requests. Shorter
 /// ones lie in pingora's buffers, one a request, also while the request waits in a
@@ -88,7 +92,7 @@ pub struct Kept {
     sent: bool,
     /// Whether more followed, which is not kept.
     followed: bool,
-    _reserved: Option<Reserved>,
+    reserved: Option<Reserved>,
 }
 
 // === impl ReplayMemory ===
@@ -124,6 +128,14 @@ impl Reserved {
         };
         self.bytes += std::mem::take(&mut more.bytes);
         true
+    }
+
+    /// Doubles, where the next read of a body of `length` bytes, of which `have` are
+    /// there, might come to more; false when there is not so much.
+    fn keep_ahead(&mut self, have: u64, length: u64) -> bool {
+        let next = length.min(have.saturating_add(PINGORA_KEEPS));
+        let missing = length.saturating_sub(self.bytes);
+        next <= self.bytes || self.grow(missing.min(self.bytes.max(PINGORA_KEEPS)))
     }
 }
 
@@ -162,7 +174,7 @@ impl Body {
                 }
                 Ok(Self::InPingora)
             }
-            Some(length) if length <= limit => match memory.reserve(length) {
+            Some(length) if length <= limit => match memory.reserve(length.min(FIRST_ROOM)) {
                 Some(reserved) => read_long(session, length, reserved).await,
                 None => Ok(Self::Streamed),
             },
@@ -170,10 +182,10 @@ impl Body {
         }
     }
 
-    /// Reads the body of an HTTP/2 request.
+    /// Reads the body of an HTTP/2 request; see [`Body::read`].
     ///
     /// # Errors
-    /// The client's: it went away.
+    /// The client's: it went away, or stopped sending.
     pub async fn read_http2(
         session: &mut HttpSession,
         limit: u64,
@@ -226,7 +238,7 @@ impl Body {
     pub fn fill(&mut self, chunk: &mut Option<Bytes>) {
         match self {
             Self::Streamed | Self::InPingora => {}
-            Self::Begun(kept) if kept.sent => kept.followed = true,
+            Self::Begun(kept) if kept.sent => kept.forget(),
             Self::Kept(kept) | Self::Begun(kept) => {
                 *chunk = (!kept.sent).then(|| kept.whole.clone());
                 kept.sent = true;
@@ -243,8 +255,15 @@ impl Kept {
             whole,
             sent: false,
             followed: false,
-            _reserved: reserved,
+            reserved,
         }
+    }
+
+    /// More followed, so that it cannot be sent again and its memory serves others.
+    fn forget(&mut self) {
+        self.followed = true;
+        self.whole = Bytes::new();
+        self.reserved = None;
     }
 
     /// The bytes.
@@ -268,21 +287,28 @@ impl Kept {
     }
 }
 
-async fn read_long(session: &mut ServerSession, length: u64, reserved: Reserved) -> Result<Body> {
-    let room = usize::try_from(length).unwrap_or(usize::MAX);
-    let mut whole = BytesMut::with_capacity(room.min(FIRST_ROOM));
+async fn read_long(
+    session: &mut ServerSession,
+    length: u64,
+    mut reserved: Reserved,
+) -> Result<Body> {
+    let mut whole = BytesMut::with_capacity(usize::try_from(reserved.bytes).unwrap_or(0));
     loop {
+        let left = length.saturating_sub(whole.len() as u64);
+        let has_room = reserved.keep_ahead(whole.len() as u64, length);
         // A read never returns more than pingora's buffer, so there is always
         // a last one that starts with at most that much to come.
-        if length.saturating_sub(whole.len() as u64) <= PINGORA_KEEPS {
+        if !has_room || left <= PINGORA_KEEPS {
             session.enable_retry_buffering();
         }
         match session.read_request_body().await? {
             Some(chunk) => whole.extend_from_slice(&chunk),
-            None => break,
+            None => return Ok(Body::Kept(Kept::new(whole.freeze(), Some(reserved)))),
+        }
+        if !has_room && (whole.len() as u64) < length {
+            return Ok(Body::Begun(Kept::new(whole.freeze(), Some(reserved))));
         }
     }
-    Ok(Body::Kept(Kept::new(whole.freeze(), Some(reserved))))
 }
 
 #[cfg(test)]
@@ -332,6 +358,24 @@ mod tests {
         body.fill(&mut rest);
         assert_eq!(rest.as_deref(), Some(&b"rest"[..]));
         assert!(!body.replayable(false));
+        assert!(memory.reserve(10).is_some(), "its memory serves others");
+    }
+
+    #[test]
+    fn a_share_is_ahead_of_the_next_read_and_far_from_what_was_announced() {
+        let length = 8 * 1024 * 1024;
+        let memory = ReplayMemory::new(length);
+        let mut share = memory.reserve(FIRST_ROOM).expect("it is free");
+        let mut have = 0;
+        while have < length {
+            assert!(share.keep_ahead(have, length));
+            let next = length.min(have + PINGORA_KEEPS);
+            let most = length.min(2 * have + FIRST_ROOM);
+            assert!((next..=most).contains(&share.bytes), "{have}: {share:?}");
+            have += 10_007;
+        }
+        assert_eq!(share.bytes, length);
+        assert!(memory.reserve(1).is_none());
     }
 
     #[test]

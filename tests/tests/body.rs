@@ -5,9 +5,9 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use aegis_e2e::{Answer, Client, Play, Scene, SceneSetup, raw_exchange};
+use aegis_e2e::{Answer, Client, Play, Scene, SceneSetup, raw_exchange, until};
 use aegis_protocol::headers;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
@@ -150,6 +150,67 @@ async fn a_body_too_long_to_be_kept_is_sent_once() {
     );
     let asked: u64 = scene.stable.iter().map(aegis_e2e::Upstream::asked).sum();
     assert_eq!(asked, 2, "one request each time");
+}
+
+/// Two endpoints, and memory for a mebibyte of bodies.
+async fn with_little_memory() -> Scene {
+    let setup = SceneSetup::new(2, 0).await.unwrap();
+    let setup = setup.with(|proxy| {
+        proxy
+            .set("limits.replay_memory_bytes", i64::try_from(MIB).unwrap())
+            .set_model("breaker.enforce", false)
+    });
+    setup.start().await.unwrap()
+}
+
+#[tokio::test]
+async fn who_announces_much_and_sends_little_keeps_nobody_from_being_sent_again() {
+    let scene = with_little_memory().await;
+    let path = scene.proxy.infer_path();
+    let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: {MIB}\r\n\r\nx");
+    let mut tricklers = Vec::new();
+    for _ in 0..4 {
+        let mut stream = TcpStream::connect(scene.proxy.data()).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        tricklers.push(stream);
+    }
+    until("their requests", async || {
+        let metrics = scene.proxy.metrics().await?;
+        let in_flight = metrics.value("aegis_proxy_in_flight", &[]);
+        ensure!(in_flight == Some(4.0), "{in_flight:?} in flight");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    for endpoint in &scene.stable {
+        endpoint.play_first_attempts(Play::HangUp);
+    }
+    let sent = body(200 * KIB);
+    let answer = scene.proxy.infer(sent.clone()).await.unwrap();
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    assert!(arrived(&scene, "2").unwrap() == sent);
+}
+
+#[tokio::test]
+async fn a_body_for_which_the_memory_ends_goes_on_as_a_stream_and_gives_it_back() {
+    let scene = with_little_memory().await;
+    for size in [MIB + 1, 2 * MIB, 5 * MIB] {
+        let sent = body(size);
+        let answer = scene.proxy.infer(sent.clone()).await.unwrap();
+        assert_eq!(answer.status, StatusCode::OK, "{size} bytes: {answer:?}");
+        let got = arrived(&scene, "1").unwrap();
+        assert_eq!(got.len(), size);
+        assert!(got == sent, "{size} other bytes arrived");
+    }
+    for endpoint in &scene.stable {
+        endpoint.play_first_attempts(Play::HangUp);
+    }
+    let answer = scene.proxy.infer(body(5 * MIB)).await.unwrap();
+    assert_eq!(answer.status, StatusCode::BAD_GATEWAY, "{answer:?}");
+    let sent = body(MIB);
+    let answer = scene.proxy.infer(sent.clone()).await.unwrap();
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    assert!(arrived(&scene, "2").unwrap() == sent);
 }
 
 #[tokio::test]
