@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use aegis_e2e::{Play, Scene, SceneSetup, Seen, until};
+use aegis_e2e::{PATIENCE, Play, Scene, SceneSetup, Seen, until};
 use aegis_protocol::grpc::{
     HealthCheckRequest, HealthCheckResponse, InferInputTensor, InferParameter, ModelInferRequest,
     ModelInferResponse, ModelReadyResponse, ModelStreamInferResponse, NamedParameter,
@@ -405,7 +405,9 @@ async fn a_silent_call_is_given_up_and_a_stream_with_nothing_to_say_yet_is_not()
     let silent = other.0.streaming(nothing, path("ModelInfer"), codec);
     let (opening, silent) = (std::pin::pin!(opening), std::pin::pin!(silent));
     // The silent call was made later, so the stream has been silent for longer.
-    let first = futures::future::select(opening, silent).await;
+    let first = futures::future::select(opening, silent);
+    let first = tokio::time::timeout(PATIENCE, first).await;
+    let first = first.expect("neither ended in time");
     let futures::future::Either::Right((silent, opening)) = first else {
         panic!("the stream ended before the silent call");
     };
