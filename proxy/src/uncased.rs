@@ -5,7 +5,8 @@
 //! twice, and a name that is added is copied and parsed anew. Names mean the same
 //! in upper and lower case (RFC 9110, 5.1), so the second map is dropped at the
 //! first look: what passes is written as pingora writes a name that it knows, and
-//! in lower case else. That saves a tenth of all instructions of a request.
+//! in lower case else. Without it, and with ours set in one go, a request takes about a
+//! tenth fewer instructions.
 
 use std::mem;
 
