@@ -203,7 +203,7 @@ mod tests {
         poll_fn(|cx| outbox.poll_empty(&mut near, cx))
             .await
             .unwrap();
-        assert!(outbox.bytes.capacity() <= KEPT.max(ROOM));
+        assert!(outbox.bytes.capacity() <= KEPT);
         drop(near);
         let came = tokio::time::timeout(Duration::from_secs(10), reading);
         (wanted, came.await.unwrap().unwrap())
