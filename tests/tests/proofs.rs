@@ -71,7 +71,7 @@ fn every_claim_about_a_plan_has_a_test_that_exists() {
 
 fn check_table(table: &str, least: usize) {
     let path = workspace_root().join("tests/proofs").join(table);
-    let text = fs::read_to_string(path).unwrap();
+    let text = fs::read_to_string(path).expect("the table");
     let (mut section, mut rows, mut wrong) = ("", 0, Vec::new());
     let mut claims = BTreeSet::new();
     for (index, line) in text.lines().enumerate() {

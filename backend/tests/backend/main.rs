@@ -11,6 +11,8 @@ mod bad_input;
 mod batching;
 mod cli;
 #[cfg(feature = "torch")]
+mod deep;
+#[cfg(feature = "torch")]
 mod digits;
 mod documents;
 mod drain;
