@@ -1,7 +1,7 @@
 # Aegis: set up, run, test. Everything else is plain cargo, which works once `make setup` ran.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build quick run demo test bench-proxy bench-faults bench-memory bench-simulator bench-crosscheck mutants fmt lint doc deny clean
+.PHONY: help setup build quick run demo test bench-proxy bench-faults bench-memory bench-simulator bench-crosscheck bench-backend bench-batching mutants fmt lint doc deny clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,22 @@ bench-crosscheck: ## Hold the simulator to the real proxy, row by row (CHECK=1 f
 	cargo build --profile quick -p aegis-e2e --bin aegis-bench
 	target/quick/aegis-bench crosscheck --bin target/release --json target/bench-crosscheck.json \
 		$(if $(CHECK),--check) $(BENCH_ARGS)
+
+bench-backend: setup ## Measure what the server makes of two cores, beside Triton and mosec (CHECK=1 fails on a missed bound)
+	@scripts/setup.sh bench-backend
+	cargo build --release -p aegis-backend
+	cargo build --profile quick -p aegis-e2e --bin aegis-bench -p aegis-torch --example bench_models
+	target/quick/examples/bench_models target/bench-models
+	target/quick/aegis-bench backend --bin target/release --models target/bench-models --peers .tools/serving \
+		--json target/bench-backend.json $(if $(CHECK),--check) $(BENCH_ARGS)
+
+bench-batching: setup ## Measure what batching brings, and what is answered under overload (CHECK=1 fails on a missed bound)
+	@scripts/setup.sh bench-backend
+	cargo build --release -p aegis-backend
+	cargo build --profile quick -p aegis-e2e --bin aegis-bench -p aegis-torch --example bench_models
+	target/quick/examples/bench_models target/bench-models
+	target/quick/aegis-bench batching --bin target/release --models target/bench-models \
+		--json target/bench-batching.json $(if $(CHECK),--check) $(BENCH_ARGS)
 
 mutants: ## Break the policy a thousand times, a little each time: its tests have to notice (an hour; MUTANTS_ARGS="--shard 0/8")
 	@scripts/setup.sh mutants

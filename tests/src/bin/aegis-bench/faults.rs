@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::FaultsArgs;
 use crate::clock;
 use crate::contender::{self, Contender, PATH};
-use crate::load::{self, Sample};
+use crate::load::{self, Ask, Sample};
 use crate::pods::{Fault, Pod};
 
 pub(crate) const WARM: Duration = Duration::from_secs(2);
@@ -170,10 +170,19 @@ pub(crate) async fn once(contender: &Contender, setting: Setting, row: Row) -> R
     let proxy = contender.start(&addresses).await?;
     // Until its first checks have passed and everybody's connections are open.
     let warmup = Duration::from_secs(2);
-    load::run(proxy.address, PATH, setting.rate, warmup).await?;
+    load::run(
+        proxy.address,
+        Ask::some(PATH),
+        load::even(setting.rate, warmup),
+    )
+    .await?;
     let began = clock::now();
     let lasts = WARM + FAULTY + MENDED;
-    let running = tokio::spawn(load::run(proxy.address, PATH, setting.rate, lasts));
+    let running = tokio::spawn(load::run(
+        proxy.address,
+        Ask::some(PATH),
+        load::even(setting.rate, lasts),
+    ));
     tokio::time::sleep_until((began + WARM).into()).await;
     let from = clock::now();
     for pod in pods.iter_mut().take(faulty) {

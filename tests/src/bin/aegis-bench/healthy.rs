@@ -16,12 +16,12 @@
 
 mod bounds;
 mod idle;
+mod load;
 pub(crate) mod measure;
 mod peers;
 pub(crate) mod proof;
 mod steady;
 mod upstream;
-mod wrk;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,6 +31,7 @@ use serde::Serialize;
 
 use crate::HealthyArgs;
 use crate::contender::Running;
+use crate::wrk::Wrk;
 
 use self::peers::Peer;
 use self::upstream::Upstreams;
@@ -71,7 +72,7 @@ type Table = BTreeMap<&'static str, Figures>;
 /// Runs every round, prints the table, and returns the bounds that were missed.
 pub(crate) async fn run(args: &HealthyArgs) -> Result<Vec<String>> {
     let peers = peers::found(&args.only, &args.bin)?;
-    let wrk = wrk::Wrk::find()?;
+    let wrk = load::generator()?;
     let upstreams = Upstreams::start().await?;
     let lasts = Duration::from_secs(args.seconds.max(1));
     let mut rounds: BTreeMap<&'static str, Vec<Figures>> = BTreeMap::new();
@@ -101,11 +102,11 @@ pub(crate) async fn run(args: &HealthyArgs) -> Result<Vec<String>> {
     Ok(missed)
 }
 
-async fn once(proxy: &Running, wrk: &wrk::Wrk, lasts: Duration) -> Result<Figures> {
+async fn once(proxy: &Running, wrk: &Wrk, lasts: Duration) -> Result<Figures> {
     // Until connections stand, caches are warm and checks have passed.
-    wrk.run(proxy.address, Duration::from_secs(1)).await?;
+    load::run(wrk, proxy, Duration::from_secs(1)).await?;
     let before = measure::cpu_time(proxy.pid())?;
-    let closed = wrk.run(proxy.address, lasts).await?;
+    let closed = load::run(wrk, proxy, lasts).await?;
     let cpu = measure::cpu_time(proxy.pid())?.saturating_sub(before);
     let open = steady::run(proxy.address, lasts).await?;
     let resident = measure::resident_bytes(proxy.pid())?;

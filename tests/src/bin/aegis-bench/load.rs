@@ -1,4 +1,4 @@
-//! Open-loop load at an even rate: latency counts from the instant at which a request was due.
+//! Open-loop load on a schedule: latency counts from the instant at which a request was due.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,29 +36,57 @@ pub(crate) enum By {
     Other,
 }
 
-/// Sends `rate` requests a second for so long, beginning now.
+/// What is sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    pub(crate) path: String,
+    pub(crate) body: Bytes,
+    /// How long the server is told that the client waits.
+    pub(crate) timeout: Option<Duration>,
+}
+
+// === impl Ask ===
+
+impl Ask {
+    /// As large as an 8×8 image in JSON with some company, for pods that read nothing of it.
+    pub(crate) fn some(path: &str) -> Self {
+        let body = format!("{{\"inputs\":[],\"id\":\"{}\"}}", "x".repeat(512));
+        Self {
+            path: path.to_owned(),
+            body: body.into(),
+            timeout: None,
+        }
+    }
+}
+
+/// So many requests a second, evenly, for so long.
+pub(crate) fn even(rate: u32, lasts: Duration) -> impl Iterator<Item = Duration> + Send {
+    let gap = Duration::from_secs(1) / rate;
+    (0..)
+        .map(move |at: u32| gap * at)
+        .take_while(move |due| *due < lasts)
+}
+
+/// Sends requests at these times from now on.
 pub(crate) async fn run(
     at: SocketAddr,
-    path: &str,
-    rate: u32,
-    lasts: Duration,
+    asks: Ask,
+    schedule: impl Iterator<Item = Duration>,
 ) -> Result<Vec<Sample>> {
     let client: Client<HttpConnector, Full<Bytes>> =
         Client::builder(TokioExecutor::new()).build_http();
-    let uri: http::Uri = format!("http://{at}{path}").parse()?;
-    // As large as an 8×8 image in JSON with some company.
-    let body = Bytes::from(format!("{{\"inputs\":[],\"id\":\"{}\"}}", "x".repeat(512)));
+    let uri: http::Uri = format!("http://{at}{}", asks.path).parse()?;
+    let Ask { body, timeout, .. } = asks;
     let samples = Arc::new(Mutex::new(Vec::new()));
     let began = clock::now();
     let mut requests = JoinSet::new();
-    let gap = Duration::from_secs(1) / rate;
-    let mut due = began;
-    while due < began + lasts {
+    for due in schedule.map(|due| began + due) {
         tokio::time::sleep_until(due.into()).await;
         let (client, uri, body) = (client.clone(), uri.clone(), body.clone());
         let samples = Arc::clone(&samples);
         requests.spawn(async move {
-            let asked = tokio::time::timeout_at((due + PATIENCE).into(), ask(&client, uri, body));
+            let asked =
+                tokio::time::timeout_at((due + PATIENCE).into(), ask(&client, uri, body, timeout));
             let (status, by) = match asked.await {
                 Ok(Ok(answered)) => answered,
                 _ => (0, By::Other),
@@ -68,7 +96,6 @@ pub(crate) async fn run(
             samples.lock().push(Sample { due, took, ok, by });
         });
         while requests.try_join_next().is_some() {}
-        due += gap;
     }
     while requests.join_next().await.is_some() {}
     let mut samples = std::mem::take(&mut *samples.lock());
@@ -80,13 +107,16 @@ async fn ask(
     client: &Client<HttpConnector, Full<Bytes>>,
     uri: http::Uri,
     body: Bytes,
+    timeout: Option<Duration>,
 ) -> Result<(u16, By)> {
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(Method::POST)
         .uri(uri)
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(Full::new(body))?;
-    let response = client.request(request).await?;
+        .header(header::CONTENT_TYPE, "application/json");
+    if let Some(timeout) = timeout {
+        request = request.header("x-request-timeout-ms", timeout.as_millis().to_string());
+    }
+    let response = client.request(request.body(Full::new(body))?).await?;
     let status = response.status().as_u16();
     let says = |name: &str, value: &str| response.headers().get(name).is_some_and(|v| v == value);
     let stable = says("x-aegis-model-version", "1") && says("x-aegis-route", "split");

@@ -3,8 +3,10 @@
 //! `make bench-proxy` runs [`healthy`]: what each costs while all is well. `make bench-faults` runs
 //! [`faults`]: fake pods that misbehave on cue, open-loop load through each contender, and what its
 //! clients saw of it; and [`bystanders`], of releases and clients that misbehave. Contenders are configured as somebody would who knows
-//! them well; their files stand in [`contender`], to be argued with.
+//! them well; their files stand in [`contender`], to be argued with. `make bench-backend` runs
+//! [`serving`]: what a model server makes of two cores, beside its peers.
 
+mod batching;
 mod bystanders;
 mod clock;
 mod contender;
@@ -14,6 +16,8 @@ mod healthy;
 mod load;
 mod memory;
 mod pods;
+mod serving;
+mod wrk;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,6 +42,10 @@ enum Bench {
     Bystanders(BystandersArgs),
     /// Nothing misbehaves: what each proxy costs.
     Proxy(HealthyArgs),
+    /// What batching brings and costs, and what is answered in time under overload.
+    Batching(BatchingArgs),
+    /// Nothing misbehaves: what each model server makes of two cores.
+    Backend(ServingArgs),
     /// Faults, reloads and replays for minutes: whether the proxy's memory stays flat.
     Memory(MemoryArgs),
 }
@@ -128,6 +136,61 @@ struct BystandersArgs {
     check: bool,
 }
 
+/// What to compare, and with what.
+#[derive(Debug, clap::Args)]
+struct ServingArgs {
+    /// Folders in which aegis-backend is looked for, before PATH.
+    #[arg(long)]
+    bin: Vec<PathBuf>,
+    /// What the example `bench_models` has made.
+    #[arg(long)]
+    models: PathBuf,
+    /// The Python environment of the peers.
+    #[arg(long)]
+    peers: PathBuf,
+    /// How tensors are sent: `binary`, `json` and `grpc`; all, by default.
+    #[arg(long, value_delimiter = ',')]
+    forms: Vec<String>,
+    /// The contenders; all, by default.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// How often each is run; medians are reported.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// How long each load lasts.
+    #[arg(long, default_value_t = 4)]
+    seconds: u64,
+    /// Where the figures are written as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Exit with 1, naming every bound that was missed.
+    #[arg(long)]
+    check: bool,
+}
+
+/// What to measure, and with what.
+#[derive(Debug, clap::Args)]
+struct BatchingArgs {
+    /// Folders in which aegis-backend is looked for, before PATH.
+    #[arg(long)]
+    bin: Vec<PathBuf>,
+    /// What the example `bench_models` has made and measured.
+    #[arg(long)]
+    models: PathBuf,
+    /// How often each is run; medians are reported.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// How long each load lasts.
+    #[arg(long, default_value_t = 8)]
+    seconds: u64,
+    /// Where the figures are written as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Exit with 1, naming every bound that was missed.
+    #[arg(long)]
+    check: bool,
+}
+
 /// How long, and with what.
 #[derive(Debug, clap::Args)]
 struct MemoryArgs {
@@ -149,6 +212,8 @@ struct MemoryArgs {
 async fn main() -> ExitCode {
     let Args { bench } = Args::parse();
     let (outcome, check) = match bench {
+        Bench::Batching(args) => (batching::run(&args).await, args.check),
+        Bench::Backend(args) => (serving::run(&args).await, args.check),
         Bench::Bystanders(args) => (bystanders::run(&args).await, args.check),
         Bench::Crosscheck(args) => (crosscheck::run(&args).await, args.check),
         Bench::Faults(args) => (faults::run(&args).await, args.check),

@@ -1,7 +1,6 @@
-//! The closed load: `wrk`, on the core that the contender does not have.
+//! A closed load by `wrk`, and what it saw.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,27 +9,10 @@ use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use super::{BODY, CONNECTIONS, OTHER_CORE};
-use crate::contender::{PATH, program};
+use crate::contender::program;
 
-/// Every eighth request has the client's key, so that one is drawn and one is looked up; the rest
-/// are drawn. The end is written as JSON, since the text is rounded.
-const SCRIPT: &str = r#"
-local body = string.rep("x", BODY)
-local common = {["content-type"] = "application/json", ["x-request-timeout-ms"] = "1000"}
-local requests, turn = {}, 0
-function init(args)
-  for i = 1, 8 do
-    local headers = {}
-    for name, value in pairs(common) do headers[name] = value end
-    if i == 1 then headers["x-user-id"] = "somebody" end
-    requests[i] = wrk.format("POST", nil, headers, body)
-  end
-end
-function request()
-  turn = turn % 8 + 1
-  return requests[turn]
-end
+/// Tells the end as JSON, since the text of `wrk` is rounded.
+const DONE: &str = r#"
 function done(summary, latency, requests)
   local e = summary.errors
   io.write(string.format(
@@ -42,19 +24,19 @@ end
 
 /// The load generator.
 #[derive(Debug)]
-pub(super) struct Wrk {
+pub(crate) struct Wrk {
     program: PathBuf,
     folder: TempDir,
 }
 
 /// What it saw.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Closed {
-    pub(super) requests: u64,
-    pub(super) requests_per_second: f64,
-    pub(super) p50_ms: f64,
-    pub(super) p99_ms: f64,
-    pub(super) failed: u64,
+pub(crate) struct Closed {
+    pub(crate) requests: u64,
+    pub(crate) requests_per_second: f64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) failed: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -69,24 +51,30 @@ struct Summary {
 // === impl Wrk ===
 
 impl Wrk {
-    pub(super) fn find() -> Result<Self> {
+    /// With a script that makes the requests; how it ends is ours.
+    pub(crate) fn with(script: &str) -> Result<Self> {
         let program = program("wrk", &[]).context("no program `wrk` in PATH")?;
         let folder = tempfile::tempdir()?;
-        let script = SCRIPT.replace("BODY", &BODY.to_string());
-        fs::write(folder.path().join("load.lua"), script)?;
+        fs::write(folder.path().join("load.lua"), format!("{script}\n{DONE}"))?;
         Ok(Self { program, folder })
     }
 
-    /// Loads the proxy for so long.
-    pub(super) async fn run(&self, at: SocketAddr, lasts: Duration) -> Result<Closed> {
+    /// Loads a server from so many connections for so long, on these cores.
+    pub(crate) async fn run(
+        &self,
+        url: &str,
+        connections: usize,
+        cores: &str,
+        lasts: Duration,
+    ) -> Result<Closed> {
         let output = Command::new("taskset")
-            .args(["-c", OTHER_CORE])
+            .args(["-c", cores])
             .arg(&self.program)
-            .args(["--threads", "1", "--connections", &CONNECTIONS.to_string()])
+            .args(["--threads", "1", "--connections", &connections.to_string()])
             .args(["--duration", &format!("{}s", lasts.as_secs())])
             .args(["--timeout", "5s", "--script"])
             .arg(self.folder.path().join("load.lua"))
-            .arg(format!("http://{at}{PATH}"))
+            .arg(url)
             .kill_on_drop(true)
             .output()
             .await?;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 /// CPU time of all threads of the process and its descendants: on a core, in nanoseconds, by the
 /// scheduler's own count (`/proc/PID/task/*/schedstat`).
-pub(super) fn cpu_time(pid: u32) -> Result<Duration> {
+pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
     let mut total = 0;
     for pid in family(pid)? {
         for task in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {

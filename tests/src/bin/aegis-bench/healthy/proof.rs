@@ -13,9 +13,9 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 
+use super::load;
 use super::peers::Peer;
 use super::upstream::Upstreams;
-use super::wrk::Wrk;
 use crate::contender::{PATH, Running};
 
 /// How long the dead upstream may go unnoticed.
@@ -28,9 +28,7 @@ pub(super) async fn run(aegis: &Peer, mut upstreams: Upstreams) -> Result<Vec<St
     let proxy = aegis.start(&upstreams).await?;
     let http: Http = Client::builder(TokioExecutor::new()).build_http();
     let mut missing = Vec::new();
-    Wrk::find()?
-        .run(proxy.address, Duration::from_secs(2))
-        .await?;
+    load::run(&load::generator()?, &proxy, Duration::from_secs(2)).await?;
     let metrics = scrape(&http, &proxy).await?;
     let share = |version: &str| {
         let labels = [("kind", "split"), ("model_version", version)];
