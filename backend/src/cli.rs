@@ -1,4 +1,4 @@
-//! The command line: `serve`, `check`, `schema`.
+//! The command line: `serve`, `check`, `schema`, `sign`, `verify`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,6 +12,7 @@ use crate::repository::RawModelFile;
 mod check;
 mod exit;
 mod serve;
+mod signing;
 
 pub use exit::Exit;
 
@@ -36,6 +37,28 @@ enum Command {
         /// The configuration, backend.toml.
         #[arg(value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Sign a folder with a private key, by OpenSSF Model Signing v1.0.
+    Sign {
+        /// The folder, such as that of a model's version.
+        folder: PathBuf,
+        /// The private key in PEM: ECDSA on P-256, P-384 or P-521.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Where the signature goes; `model.sig` in the folder, when not given.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Verify that a folder is as it was signed.
+    Verify {
+        /// The folder.
+        folder: PathBuf,
+        /// A public key in PEM that is trusted; may be given several times.
+        #[arg(long, value_name = "FILE", required = true)]
+        key: Vec<PathBuf>,
+        /// Where the signature is; `model.sig` in the folder, when not given.
+        #[arg(long, value_name = "FILE")]
+        signature: Option<PathBuf>,
     },
     /// Print the JSON Schema of a file.
     Schema {
@@ -97,6 +120,12 @@ fn run(command: Command) -> Exit {
     match command {
         Command::Serve { config } => serve::serve(&config),
         Command::Check { config } => check::check(&config),
+        Command::Sign { folder, key, out } => signing::sign(&folder, &key, out),
+        Command::Verify {
+            folder,
+            key,
+            signature,
+        } => signing::verify(&folder, &key, signature.as_deref()),
         Command::Schema {
             of: SchemaOf::Backend,
         } => exit::print(&backend_schema()),

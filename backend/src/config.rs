@@ -13,7 +13,7 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
-pub use raw::{LogFormat, RawConfig, RawModel};
+pub use raw::{LogFormat, RawConfig, RawModel, RawVerify as Verify};
 
 /// What the program runs with.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,8 +30,21 @@ pub struct Config {
     pub http: HttpLimits,
     /// How it goes away.
     pub drain: DrainTimes,
+    /// What may be loaded.
+    pub integrity: Integrity,
     /// How log lines are written.
     pub log_format: LogFormat,
+}
+
+/// What may be loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Integrity {
+    /// Whether models are verified.
+    pub verify: Verify,
+    /// The files of the keys that are trusted; at least one where models are verified.
+    pub trusted_keys: Vec<PathBuf>,
+    /// The most bytes of one model version.
+    pub max_model_bytes: u64,
 }
 
 /// A model that is served.
@@ -129,8 +142,28 @@ fn validate(raw: &RawConfig, faults: &mut Faults<'_>, folder: &Path) -> Option<C
             delay: Duration::from_millis(raw.drain_delay_ms),
             grace: Duration::from_millis(raw.grace_ms),
         },
+        integrity: integrity(raw, faults, folder),
         log_format: raw.log_format,
     })
+}
+
+fn integrity(raw: &RawConfig, faults: &mut Faults<'_>, folder: &Path) -> Integrity {
+    if raw.verify != Verify::Off && raw.trusted_keys.is_empty() {
+        let message = "expected at least one file of a public key, or nothing could be verified";
+        faults.at("trusted_keys", message);
+    }
+    if raw.max_model_bytes == 0 {
+        faults.at("max_model_bytes", "expected a number >= 1, got 0");
+    }
+    Integrity {
+        verify: raw.verify,
+        trusted_keys: raw
+            .trusted_keys
+            .iter()
+            .map(|key| folder.join(key))
+            .collect(),
+        max_model_bytes: raw.max_model_bytes,
+    }
 }
 
 fn models(raw: &RawConfig, faults: &mut Faults<'_>) -> Option<Vec<ModelEntry>> {

@@ -12,7 +12,7 @@
 //! | cut into rows, check, encode, record | [`engine`], [`api`], [`metrics`] |
 //!
 //! What is served, and how each model is, stands in [`served`]; [`loader`] gets it there from what
-//! [`config`] and [`repository`] say. A row never sees its neighbours: one bad, late or cancelled
+//! [`config`] and [`repository`] say, when [`integrity`] lets it. A row never sees its neighbours: one bad, late or cancelled
 //! row changes nothing for the others.
 
 pub mod api;
@@ -24,6 +24,7 @@ pub mod clock;
 pub mod config;
 pub mod cost;
 pub mod engine;
+pub mod integrity;
 pub mod loader;
 pub mod metrics;
 pub mod model;

@@ -5,16 +5,17 @@
 //! so that a probe sees a process that loads and not one that is not there.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Instant;
 
 use crate::clock;
+use crate::integrity::{Admitted, Gate, Weights};
 use crate::model::{Factory, LoadError, scripted};
-use crate::repository::{ModelSpec, Platform, torchscript_file};
-use crate::served::{Models, Served};
+use crate::repository::{ModelSpec, Platform};
+use crate::served::{Models, Served, Standing};
 
 /// The thread that loads.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ impl Loader {
     /// # Errors
     ///
     /// When the system has no more threads.
-    pub fn start(models: Arc<Models>, repository: PathBuf) -> io::Result<Self> {
+    pub fn start(models: Arc<Models>) -> io::Result<Self> {
         let abandoned = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&abandoned);
         let (runs, running) = mpsc::channel();
@@ -41,9 +42,7 @@ impl Loader {
             let _runs: mpsc::Sender<()> = runs;
             let unless_stopped = |_: &&Arc<Served>| !stopped.load(Ordering::Relaxed);
             for served in models.iter().take_while(unless_stopped) {
-                if let Some(spec) = served.spec() {
-                    served.load(factory(served, spec, &repository), &stopped);
-                }
+                load(served, models.gate(), &stopped);
             }
         };
         thread::Builder::new()
@@ -67,16 +66,43 @@ impl Loader {
     }
 }
 
-/// What makes the instances of this version.
-fn factory(served: &Served, spec: &ModelSpec, repository: &Path) -> Result<Factory, LoadError> {
-    match &spec.platform {
-        Platform::TorchScript { device } => {
-            let file = torchscript_file(repository, &served.name, &served.version);
-            torchscript(file, device.clone())
+/// Loads a version, unless that was decided already.
+fn load(served: &Served, gate: &Gate, stopped: &Arc<AtomicBool>) {
+    if served.standing() != Standing::Loading {
+        return;
+    }
+    match gate.admit(&served.name, &served.version, served.spec()) {
+        Ok(admitted) => {
+            let Admitted {
+                spec,
+                weights,
+                provenance,
+            } = admitted;
+            served.admit(&spec, provenance);
+            served.load(factory(&spec, weights), stopped);
         }
-        Platform::Scripted(script) => {
+        Err(error) => served.fail(&error),
+    }
+}
+
+/// What makes the instances of what was admitted.
+fn factory(spec: &ModelSpec, weights: Weights) -> Result<Factory, LoadError> {
+    match (&spec.platform, weights) {
+        (Platform::Scripted(script), _) => {
             Ok(scripted::factory(script.clone(), (*spec.signature).clone()))
         }
+        (Platform::TorchScript { device }, Weights::File(file)) => {
+            torchscript(file, device.clone())
+        }
+        (Platform::TorchScript { device }, Weights::Sealed(sealed)) => {
+            let inner = torchscript(sealed.path(), device.clone())?;
+            Ok(Arc::new(move || {
+                // The path leads somewhere only while the sealed bytes live.
+                let _alive = &sealed;
+                inner()
+            }))
+        }
+        (Platform::TorchScript { .. }, Weights::None) => Err(LoadError::NoWeights),
     }
 }
 

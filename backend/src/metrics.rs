@@ -9,9 +9,11 @@
 use std::time::Duration;
 
 use aegis_protocol::Reason;
+use aegis_signing::Outcome;
 use http::StatusCode;
 use prometheus::{Counter, Gauge, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
+use crate::integrity::Verifications;
 use crate::safety::Check;
 use families::{Declare, Families};
 
@@ -43,6 +45,8 @@ pub struct Metrics {
     registry: Registry,
     /// In the order of [`Reason::ALL`].
     rejected: [IntCounter; Reason::ALL.len()],
+    /// How often verifications of models ended how.
+    pub verifications: Verifications,
     /// Connections that are open.
     pub connections: IntGauge,
     /// How often accepting paused because there were too many.
@@ -97,6 +101,13 @@ impl Metrics {
             &["reason"],
         );
         let rejected = Reason::ALL.map(|reason| rejected.with_label_values(&[reason.name()]));
+        let verifications = declare.counters(
+            "aegis_model_verifications_total",
+            "Verifications of model versions before they are loaded, by how they ended.",
+            &["outcome"],
+        );
+        let verifications =
+            Outcome::ALL.map(|outcome| verifications.with_label_values(&[outcome.name()]));
         let connections = declare.gauge("aegis_http_connections", "Connections that are open.");
         let accept_paused = declare.counter(
             "aegis_http_accept_paused_total",
@@ -106,6 +117,7 @@ impl Metrics {
         Self {
             registry,
             rejected,
+            verifications: Verifications(verifications),
             connections,
             accept_paused,
             families,

@@ -89,6 +89,9 @@ pub enum LoadError {
         #[source]
         source: std::io::Error,
     },
+    /// There is nothing to load. A mistake of this program.
+    #[error("no weights were handed out")]
+    NoWeights,
     /// This program was built without that runtime.
     #[error("this build has no executor for platform `{platform}`")]
     NoExecutor {

@@ -1,7 +1,9 @@
 //! The model repository: `NAME/model.toml` and what it says, checked.
 //!
 //! One file describes all versions of a model, because their signature is what clients rely on
-//! when a split or a fallback sends them to another version.
+//! when a split or a fallback sends them to another version. A version may have one of its own,
+//! `NAME/VERSION/model.toml`, which then comes first: that is what a signature of the version's
+//! folder covers.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -63,10 +65,16 @@ pub enum SpecError {
     Rejected(#[from] Rejected),
 }
 
-/// The file that describes a model.
+/// The file that describes a version of a model: its own, where it has one, or that of the model.
 #[must_use]
-pub fn model_file(repository: &Path, name: &str) -> PathBuf {
-    repository.join(name).join("model.toml")
+pub fn model_file(repository: &Path, name: &str, version: &str) -> PathBuf {
+    let folder = repository.join(name);
+    let own = folder.join(version).join("model.toml");
+    if own.exists() {
+        own
+    } else {
+        folder.join("model.toml")
+    }
 }
 
 /// The file that holds a version's TorchScript.
@@ -78,13 +86,13 @@ pub fn torchscript_file(repository: &Path, name: &str, version: &str) -> PathBuf
 // === impl ModelSpec ===
 
 impl ModelSpec {
-    /// Reads a model's description from the repository.
+    /// Reads the description of a version from the repository.
     ///
     /// # Errors
     ///
     /// When the file cannot be read, or every fault in it.
-    pub fn read(repository: &Path, name: &str) -> Result<Self, SpecError> {
-        let path = model_file(repository, name);
+    pub fn read(repository: &Path, name: &str, version: &str) -> Result<Self, SpecError> {
+        let path = model_file(repository, name, version);
         let text = read_file(&path)?;
         Ok(Self::parse(&path.display().to_string(), &text)?)
     }

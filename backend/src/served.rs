@@ -16,6 +16,7 @@ use crate::batcher;
 use crate::chain::Chain;
 use crate::config::{Config, ModelEntry, QueueLimits};
 use crate::engine::{Engine, Plan};
+use crate::integrity::{Gate, Provenance};
 use crate::metrics::{Metrics, VersionMetrics};
 use crate::model::{Factory, LoadError};
 use crate::repository::{ModelSpec, SpecError};
@@ -23,6 +24,7 @@ use crate::repository::{ModelSpec, SpecError};
 /// Every model that is served.
 #[derive(Debug)]
 pub struct Models {
+    gate: Gate,
     by_name: BTreeMap<String, Vec<Arc<Served>>>,
 }
 
@@ -37,7 +39,8 @@ pub struct Served {
     pub version_header: HeaderValue,
     /// Its series.
     pub metrics: VersionMetrics,
-    spec: Result<Arc<ModelSpec>, String>,
+    spec: OnceLock<Arc<ModelSpec>>,
+    provenance: OnceLock<Provenance>,
     queue: QueueLimits,
     engine: OnceLock<Result<Engine, String>>,
 }
@@ -77,39 +80,36 @@ impl Models {
     /// nothing else.
     #[must_use]
     pub fn open(config: &Config, metrics: &Metrics) -> Self {
+        let gate = Gate::new(
+            config.integrity.clone(),
+            config.model_repository.clone(),
+            metrics.verifications.clone(),
+        );
         let mut models = Self {
+            gate,
             by_name: BTreeMap::new(),
         };
         for entry in &config.models {
-            let spec = ModelSpec::read(&config.model_repository, &entry.name);
-            models.add(entry, spec, config.queue, metrics);
+            models.add(entry, config.queue, metrics);
         }
         models
     }
 
-    /// Adds a model, with all its versions loading, or failed when its description is wrong.
-    fn add(
-        &mut self,
-        entry: &ModelEntry,
-        spec: Result<ModelSpec, SpecError>,
-        queue: QueueLimits,
-        metrics: &Metrics,
-    ) {
-        let spec = spec
-            .map(Arc::new)
-            .map_err(|error| Chain(&error).to_string());
+    /// Adds a model, with all its versions loading, or failed when their description is wrong.
+    fn add(&mut self, entry: &ModelEntry, queue: QueueLimits, metrics: &Metrics) {
         let serve = |version: &String| {
             let metrics = metrics.version(&entry.name, version);
-            Arc::new(Served::new(
-                &entry.name,
-                version,
-                spec.clone(),
-                queue,
-                metrics,
-            ))
+            let spec = self.gate.spec_unverified(&entry.name, version);
+            Arc::new(Served::new(&entry.name, version, spec, queue, metrics))
         };
         let versions = entry.versions.iter().map(serve).collect();
         self.by_name.insert(entry.name.clone(), versions);
+    }
+
+    /// What decides whether a version may be loaded.
+    #[must_use]
+    pub fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// The version asked for, or the model's first.
@@ -143,7 +143,7 @@ impl Models {
             .iter()
             .map(|served| served.version.clone())
             .collect();
-        let spec = served.spec.as_ref().ok()?;
+        let spec = served.spec()?;
         Some(spec.metadata(&served.name, &versions))
     }
 
@@ -209,32 +209,44 @@ impl Served {
     fn new(
         name: &str,
         version: &str,
-        spec: Result<Arc<ModelSpec>, String>,
+        spec: Option<Result<Arc<ModelSpec>, SpecError>>,
         queue: QueueLimits,
         metrics: VersionMetrics,
     ) -> Self {
-        let engine = OnceLock::new();
-        if let Err(reason) = &spec {
-            tracing::error!(model = name, version, "not loaded: {reason}");
-            let _ = engine.set(Err(reason.clone()));
-        }
-        Self {
+        let served = Self {
             name: name.to_owned(),
             version: version.to_owned(),
             // The configuration admits only names that a header can carry.
             version_header: HeaderValue::from_str(version)
                 .unwrap_or(HeaderValue::from_static("unprintable")),
             metrics,
-            spec,
+            spec: OnceLock::new(),
+            provenance: OnceLock::new(),
             queue,
-            engine,
+            engine: OnceLock::new(),
+        };
+        match spec {
+            Some(Ok(spec)) => {
+                let _ = served.spec.set(spec);
+            }
+            Some(Err(error)) => served.fail(&error),
+            None => {}
         }
+        served
     }
 
-    /// The model's description, unless it is wrong.
+    /// It cannot be loaded; that is its standing from now on.
+    pub fn fail(&self, error: &dyn std::error::Error) {
+        let (model, version) = (&self.name, &self.version);
+        let reason = Chain(error).to_string();
+        tracing::error!(model, version, "not loaded: {reason}");
+        let _ = self.engine.set(Err(reason));
+    }
+
+    /// The model's description, once it is known and right.
     #[must_use]
     pub fn spec(&self) -> Option<&Arc<ModelSpec>> {
-        self.spec.as_ref().ok()
+        self.spec.get()
     }
 
     /// What runs it, once it is loaded.
@@ -253,31 +265,38 @@ impl Served {
         }
     }
 
+    /// Takes in what it is, and whose it is, before it is loaded.
+    pub fn admit(&self, spec: &Arc<ModelSpec>, provenance: Provenance) {
+        let _ = self.spec.get_or_init(|| Arc::clone(spec));
+        let _ = self.provenance.set(provenance);
+    }
+
     /// Makes its instances and warms them; blocks until it is ready or has failed, which is then
     /// its standing. Once it is abandoned, it stays as it is.
+    ///
+    /// Does nothing before it was [admitted](Self::admit).
     pub fn load(&self, factory: Result<Factory, LoadError>, abandoned: &Arc<AtomicBool>) {
-        let Ok(spec) = &self.spec else { return };
+        let Some(spec) = self.spec.get() else { return };
         let plan = self.plan(spec, Arc::clone(abandoned));
         let engine =
             factory.and_then(|factory| Engine::start(plan, &factory, self.metrics.clone()));
         let (model, version) = (&self.name, &self.version);
-        let engine = match engine {
+        match engine {
             Ok(engine) => {
-                tracing::info!(model, version, "loaded and warm");
-                self.metrics.loaded.set(1);
-                Ok(engine)
+                let signer = self
+                    .provenance
+                    .get()
+                    .and_then(|known| known.signer.as_deref());
+                tracing::info!(model, version, signer, "loaded and warm");
+                if self.engine.set(Ok(engine)).is_ok() {
+                    self.metrics.loaded.set(1);
+                }
             }
             Err(LoadError::Abandoned) => {
                 tracing::info!(model, version, "{}", LoadError::Abandoned);
-                return;
             }
-            Err(error) => {
-                let reason = Chain(&error).to_string();
-                tracing::error!(model, version, "not loaded: {reason}");
-                Err(reason)
-            }
-        };
-        let _ = self.engine.set(engine);
+            Err(error) => self.fail(&error),
+        }
     }
 
     fn plan(&self, spec: &ModelSpec, abandoned: Arc<AtomicBool>) -> Plan {
@@ -302,13 +321,15 @@ impl Served {
             Standing::Failed(reason) => (false, false, Some(reason)),
             Standing::Broken(reason) => (true, false, Some(reason)),
         };
-        let (name, version) = (self.name.clone(), self.version.clone());
+        let provenance = self.provenance.get().cloned().unwrap_or_default();
         ModelHealth {
-            name,
-            version,
+            name: self.name.clone(),
+            version: self.version.clone(),
             loaded,
             warm,
-            reason,
+            digest: provenance.digest,
+            signer: provenance.signer,
+            reason: reason.or(provenance.warning),
         }
     }
 }

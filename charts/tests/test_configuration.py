@@ -145,7 +145,8 @@ def with_programs(schema):
     backend = json.loads((ROOT / "config" / "backend.schema.json").read_text())
     model = proxy["definitions"]["Model"]
     versions = {"type": "object", "additionalProperties": {"$ref": "#/definitions/version"}}
-    taken = {name: it for name, it in proxy["definitions"].items() if name not in ("Listen", "Model", "Version")}
+    shared = {**backend["definitions"], **proxy["definitions"]}
+    taken = {name: it for name, it in shared.items() if name not in ("Listen", "Model", "RawModel", "Version")}
     taken["proxyConfig"] = without(proxy, "listen", "models")
     taken["backendConfig"] = without(backend, "listen", "model_repository", "models")
     taken["model"] = {**model, "properties": {**model["properties"], "versions": versions}}

@@ -99,6 +99,8 @@ fn model_health(model: &Model) -> impl Iterator<Item = ModelHealth> {
             version: version.name().to_string(),
             loaded: available,
             warm: available,
+            digest: None,
+            signer: None,
             reason: (!available).then(|| "no endpoint is ready".into()),
         }
     })

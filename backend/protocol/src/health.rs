@@ -31,7 +31,13 @@ pub struct ModelHealth {
     pub loaded: bool,
     /// Whether it has run at every batch size that can occur.
     pub warm: bool,
-    /// Why it is not loaded or not warm.
+    /// The digest over all files of the version, where they were verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Whose trusted key signed them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<String>,
+    /// Why it is not loaded or not warm, or what is wrong with one that is loaded all the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

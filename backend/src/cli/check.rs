@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::{Exit, exit, read_config};
 use crate::chain::Chain;
-use crate::config::{Config, ModelEntry};
-use crate::repository::{ModelSpec, Platform, torchscript_file};
+use crate::integrity::{Gate, Weights};
+use crate::metrics::Metrics;
 
 /// Lists every fault of the configuration and of the models that it names.
 pub(super) fn check(file: &Path) -> Exit {
@@ -16,11 +16,22 @@ pub(super) fn check(file: &Path) -> Exit {
             return Exit::Config;
         }
     };
-    let faults: Vec<String> = config
-        .models
-        .iter()
-        .flat_map(|entry| faults_of(&config, entry))
-        .collect();
+    let gate = Gate::new(
+        config.integrity.clone(),
+        config.model_repository.clone(),
+        Metrics::new().verifications,
+    );
+    let mut faults = Vec::new();
+    for entry in &config.models {
+        for version in &entry.versions {
+            // What is wrong with a description that versions share is said once.
+            if let Some(fault) = fault_of(&gate, &entry.name, version)
+                && !faults.contains(&fault)
+            {
+                faults.push(fault);
+            }
+        }
+    }
     if faults.is_empty() {
         return exit::print(&format!("{}: ok\n", file.display()));
     }
@@ -30,21 +41,21 @@ pub(super) fn check(file: &Path) -> Exit {
     Exit::Config
 }
 
-fn faults_of(config: &Config, entry: &ModelEntry) -> Vec<String> {
-    let repository = &config.model_repository;
-    match ModelSpec::read(repository, &entry.name) {
-        Err(error) => vec![Chain(&error).to_string()],
-        Ok(ModelSpec {
-            platform: Platform::Scripted(_),
-            ..
-        }) => Vec::new(),
-        Ok(_) => {
-            let files = entry.versions.iter();
-            let files = files.map(|version| torchscript_file(repository, &entry.name, version));
-            let missing = files.filter(|file| !file.is_file());
-            missing
-                .map(|file| format!("{}: no such file", file.display()))
-                .collect()
-        }
+fn fault_of(gate: &Gate, name: &str, version: &str) -> Option<String> {
+    let spec = match gate.spec_unverified(name, version) {
+        Some(Ok(spec)) => Some(spec),
+        Some(Err(error)) => return Some(Chain(&error).to_string()),
+        None => None,
+    };
+    let admitted = match gate.admit(name, version, spec.as_ref()) {
+        Ok(admitted) => admitted,
+        Err(error) => return Some(format!("{name}/{version}: {}", Chain(&error))),
+    };
+    if let Some(warning) = admitted.provenance.warning {
+        eprintln!("{name}/{version}: warning: {warning}");
+    }
+    match admitted.weights {
+        Weights::File(file) if !file.is_file() => Some(format!("{}: no such file", file.display())),
+        _ => None,
     }
 }

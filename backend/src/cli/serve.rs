@@ -78,7 +78,7 @@ fn start(config: &Config) -> Result<Ended, ServeError> {
     let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
     let app = App::open(config);
     let (server, stops) = runtime.block_on(listen(config, &app))?;
-    let loader = Loader::start(Arc::clone(&app.models), config.model_repository.clone())?;
+    let loader = Loader::start(Arc::clone(&app.models))?;
     let drained = runtime.block_on(server.run(config.drain, stops));
     runtime.shutdown_background();
     tracing::info!(?drained, "stopped serving");

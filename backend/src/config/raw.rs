@@ -47,6 +47,16 @@ pub struct RawConfig {
     pub request_timeout_ms: u64,
     /// How log lines are written to stderr.
     pub log_format: LogFormat,
+    /// Whether a model version must be as a trusted key signed it: `required` loads no other, `warn`
+    /// loads it and says so, `off` does not look. What is verified is the folder `NAME/VERSION`, by
+    /// the `model.sig` in it (OpenSSF Model Signing v1.0), with a `model.toml` of its own.
+    pub verify: RawVerify,
+    /// Files of the public keys that are trusted, in PEM; several while one replaces another. `/health`
+    /// shows which one signed, by the name of its file. Relative to this file's folder.
+    pub trusted_keys: Vec<String>,
+    /// The most bytes of one model version, all its files together where it is verified, else
+    /// `model.pt`; one with more is not loaded.
+    pub max_model_bytes: u64,
     /// The models to serve, by the names of their folders.
     pub models: BTreeMap<String, RawModel>,
 }
@@ -58,6 +68,19 @@ pub struct RawModel {
     /// The versions to serve, by the names of their folders. The first answers requests that name
     /// no version.
     pub versions: Vec<String>,
+}
+
+/// Whether models are verified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawVerify {
+    /// They are not.
+    #[default]
+    Off,
+    /// They are; one that fails is loaded all the same, logged and counted.
+    Warn,
+    /// They are; one that fails is not loaded.
+    Required,
 }
 
 /// How log lines are written.
@@ -90,6 +113,9 @@ impl Default for RawConfig {
             idle_timeout_ms: 75_000,
             request_timeout_ms: 30_000,
             log_format: LogFormat::Text,
+            verify: RawVerify::Off,
+            trusted_keys: Vec::new(),
+            max_model_bytes: 8 << 30,
             models: BTreeMap::new(),
         }
     }

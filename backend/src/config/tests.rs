@@ -45,6 +45,31 @@ fn every_fault_is_listed_at_once_with_its_line() {
 }
 
 #[test]
+fn to_verify_takes_a_key_that_is_trusted() {
+    for verify in ["warn", "required"] {
+        let faults = faults(&format!(
+            "verify = \"{verify}\"\nmax_model_bytes = 0\n{MODEL}"
+        ));
+        assert!(
+            faults.contains("trusted_keys: expected at least one"),
+            "{faults}"
+        );
+        assert!(
+            faults.contains("b.toml:2: max_model_bytes: expected"),
+            "{faults}"
+        );
+    }
+    let text =
+        format!("verify = \"required\"\ntrusted_keys = [\"keys/a.pub\", \"/b.pub\"]\n{MODEL}");
+    let integrity = parse(&text).unwrap().integrity;
+    assert_eq!(integrity.verify, Verify::Required);
+    assert_eq!(
+        integrity.trusted_keys,
+        [Path::new("etc/keys/a.pub"), Path::new("/b.pub")]
+    );
+}
+
+#[test]
 fn a_server_without_models_or_versions_is_refused() {
     assert!(faults("").contains("models: expected at least one model"));
     assert!(faults("[models.m]").contains("models.m.versions: expected at least one version"));

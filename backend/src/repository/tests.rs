@@ -159,7 +159,7 @@ fn a_shape_that_memory_cannot_hold_is_refused_and_not_allocated() {
 
 #[test]
 fn a_missing_file_is_named() {
-    let error = ModelSpec::read(Path::new("nowhere"), "m").unwrap_err();
+    let error = ModelSpec::read(Path::new("nowhere"), "m", "1").unwrap_err();
     assert!(
         error.to_string().contains("nowhere/m/model.toml"),
         "{error}"

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 
+use crate::integrity::{Signed, key, private_pem};
 use crate::support::{ECHO, Setup};
 
 fn program() -> Command {
@@ -88,6 +89,73 @@ fn a_faulty_configuration_exits_with_78_and_lists_every_fault() {
         stderr(&output).contains("no/such/file.toml"),
         "{}",
         stderr(&output)
+    );
+}
+
+#[test]
+fn what_is_signed_is_verified_until_it_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let version = path("1");
+    std::fs::create_dir(&version).unwrap();
+    std::fs::write(path("1/model.pt"), "weights").unwrap();
+    for (name, seed) in [("team", 7), ("other", 8)] {
+        std::fs::write(path(name), private_pem(seed)).unwrap();
+        let public = key(seed).public().unwrap();
+        std::fs::write(path(&format!("{name}.pub")), public.to_pem().unwrap()).unwrap();
+    }
+    let output = run(&["sign", &version, "--key", &path("team")]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("holds no model.toml"),
+        "{}",
+        stderr(&output)
+    );
+
+    let (team, other) = (path("team.pub"), path("other.pub"));
+    let verify = |keys: &[&str]| {
+        let keys = keys.iter().flat_map(|key| ["--key", key]);
+        let arguments: Vec<_> = ["verify", &version].into_iter().chain(keys).collect();
+        let output = run(&arguments);
+        let told = String::from_utf8(output.stdout.clone()).unwrap() + &stderr(&output);
+        (output.status.code(), told)
+    };
+    let (code, told) = verify(&[&other, &team]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(
+        told.contains("1: ok, 1 files signed by team, sha256:"),
+        "{told}"
+    );
+    let (code, told) = verify(&[&other]);
+    assert_eq!(code, Some(1));
+    assert!(
+        told.contains("1 is not verified: signed by a key that is not trusted"),
+        "{told}"
+    );
+    std::fs::write(path("1/model.pt"), "weighty").unwrap();
+    let (code, told) = verify(&[&team]);
+    assert_eq!(code, Some(1));
+    assert!(
+        told.contains("model.pt is not as it was signed: expected"),
+        "{told}"
+    );
+    assert_eq!(verify(&[]).0, Some(64));
+}
+
+#[test]
+fn check_verifies_the_models_where_the_server_would() {
+    let keys = "verify = \"required\"\ntrusted_keys = [\"team.pub\"]";
+    let signed = Signed::new(keys);
+    let file = config(signed.folder.path());
+    let output = run(&["check", &file]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    std::fs::write(signed.version("2").join("labels.txt"), "other").unwrap();
+    let output = run(&["check", &file]);
+    assert_eq!(output.status.code(), Some(78));
+    let text = stderr(&output);
+    assert!(
+        text.starts_with("echo/2: not verified: labels.txt is not as it was signed"),
+        "{text}"
     );
 }
 

@@ -19,6 +19,7 @@ mod drain;
 mod faults;
 mod health;
 mod infer;
+mod integrity;
 mod limits;
 mod load_report;
 mod metrics;

@@ -55,7 +55,6 @@ pub(crate) struct Backend {
     pub(crate) app: Arc<App>,
     pub(crate) stop: mpsc::Sender<()>,
     pub(crate) ended: JoinHandle<Drained>,
-    config: Config,
     _folder: TempDir,
 }
 
@@ -104,6 +103,14 @@ impl Setup<'_> {
 // === impl Backend ===
 
 impl Backend {
+    /// Starts a server on what was written into this folder, and does not wait until it is ready.
+    pub(crate) async fn start_in(folder: TempDir) -> Self {
+        let text = std::fs::read_to_string(folder.path().join("backend.toml")).unwrap();
+        let backend = Self::listen(&text, folder).await;
+        backend.load();
+        backend
+    }
+
     /// Starts a server from the text of its configuration, which lies in this folder.
     async fn listen(text: &str, folder: TempDir) -> Self {
         let config = Config::parse("backend.toml", text, folder.path()).unwrap();
@@ -117,15 +124,13 @@ impl Backend {
             app,
             stop,
             ended,
-            config,
             _folder: folder,
         }
     }
 
     /// Loads the models in the background.
     pub(crate) fn load(&self) {
-        let repository = self.config.model_repository.clone();
-        Loader::start(Arc::clone(&self.app.models), repository).unwrap();
+        Loader::start(Arc::clone(&self.app.models)).unwrap();
     }
 
     /// A server with these models, ready.

@@ -42,6 +42,8 @@ fn report(health: Health, script: &Script) -> Answer {
         version: script.version.clone(),
         loaded,
         warm: loaded,
+        digest: None,
+        signer: None,
         reason: (!loaded).then(|| "the script says so".to_owned()),
     };
     let report = HealthReport {

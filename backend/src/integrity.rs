@@ -1,0 +1,292 @@
+//! Whether a model version may be loaded, and the very bytes that it is loaded from.
+//!
+//! What a version computes is decided by two files: its weights, and the description that names its
+//! tensors, its device and its safety checks. Both must be covered, or whoever can write to the
+//! repository turns the checks off and leaves the weights alone. So a version's folder may hold a
+//! `model.toml` of its own, which comes before the one that describes all versions, and where
+//! signatures are required only such a one counts: it is listed in the signature like any other
+//! file of the folder.
+//!
+//! Verified bytes are kept in sealed memory ([`aegis_signing::Sealed`]) from the moment that they are
+//! hashed until every instance was made from them; the files are not opened again.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aegis_config::{ReadError, read_file};
+use aegis_signing::{KeyError, Outcome, PublicKey, Request, Sealed, TrustedKey, VerifyError};
+use prometheus::IntCounter;
+
+use crate::chain::Chain;
+use crate::config::{Integrity, Verify};
+use crate::repository::{self, ModelSpec, Platform, SpecError};
+
+const MODEL: &str = "model.pt";
+const DESCRIPTION: &str = "model.toml";
+
+/// Decides what may be loaded.
+#[derive(Debug)]
+pub struct Gate {
+    settings: Integrity,
+    repository: PathBuf,
+    counted: Verifications,
+}
+
+/// How often verifications ended how, in the order of [`Outcome::ALL`].
+#[derive(Clone, Debug)]
+pub struct Verifications(pub(crate) [IntCounter; Outcome::ALL.len()]);
+
+/// What may be loaded.
+#[derive(Debug)]
+pub struct Admitted {
+    /// What the model is.
+    pub spec: Arc<ModelSpec>,
+    /// Its weights.
+    pub weights: Weights,
+    /// What is known of them.
+    pub provenance: Provenance,
+}
+
+/// Where a model's bytes are.
+#[derive(Clone, Debug)]
+pub enum Weights {
+    /// In the repository, unverified.
+    File(PathBuf),
+    /// In memory, verified.
+    Sealed(Arc<Sealed>),
+    /// It has none.
+    None,
+}
+
+/// What is known of a model's bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Provenance {
+    /// The digest over all files of the version, where they were verified.
+    pub digest: Option<String>,
+    /// Who signed them.
+    pub signer: Option<String>,
+    /// Why they were loaded all the same, where they should have been verified.
+    pub warning: Option<String>,
+}
+
+/// A model version must not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum GateError {
+    /// A file of a trusted key cannot be read. The operator's fault.
+    #[error("not verified: trusted key")]
+    KeyFile(#[source] ReadError),
+    /// A file of a trusted key holds none.
+    #[error("not verified: trusted key {path}", path = path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: KeyError,
+    },
+    /// It is not what a trusted signer signed.
+    #[error("not verified")]
+    Verify(#[source] VerifyError),
+    /// A file that decides what is computed is not among those that were signed.
+    #[error("not verified: {file} is not among the signed files of {folder}", folder = folder.display())]
+    Uncovered {
+        /// The file.
+        file: &'static str,
+        /// Where it should be.
+        folder: PathBuf,
+    },
+    /// The description is wrong.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// The description cannot be read from memory.
+    #[error("cannot read the verified description")]
+    Description(#[source] io::Error),
+    /// The weights are over the limit.
+    #[error("{path} has {bytes} bytes, more than max_model_bytes, which is {limit}", path = path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+}
+
+// === impl Gate ===
+
+impl Gate {
+    /// A gate for the models of a repository.
+    #[must_use]
+    pub fn new(settings: Integrity, repository: PathBuf, counted: Verifications) -> Self {
+        Self {
+            settings,
+            repository,
+            counted,
+        }
+    }
+
+    /// The description of a version, where it need not be verified first.
+    #[must_use]
+    pub fn spec_unverified(
+        &self,
+        name: &str,
+        version: &str,
+    ) -> Option<Result<Arc<ModelSpec>, SpecError>> {
+        let read = || ModelSpec::read(&self.repository, name, version).map(Arc::new);
+        (self.settings.verify == Verify::Off).then(read)
+    }
+
+    /// Decides on a version. `known` is its description, where that needs no verification.
+    ///
+    /// # Errors
+    ///
+    /// Why it must not be loaded.
+    pub fn admit(
+        &self,
+        name: &str,
+        version: &str,
+        known: Option<&Arc<ModelSpec>>,
+    ) -> Result<Admitted, GateError> {
+        if let Some(spec) = known {
+            return self.unverified(name, version, Arc::clone(spec), None);
+        }
+        let verified = self.verified(name, version);
+        self.counted.count(match &verified {
+            Ok(_) => Outcome::Verified,
+            Err(error) => error.outcome(),
+        });
+        match verified {
+            // What was verified, and is wrong, is wrong however it is loaded.
+            Err(error)
+                if self.settings.verify == Verify::Warn && error.outcome() != Outcome::Verified =>
+            {
+                let warning = Chain(&error).to_string();
+                tracing::warn!(model = name, version, "loaded all the same: {warning}");
+                let spec = Arc::new(ModelSpec::read(&self.repository, name, version)?);
+                self.unverified(name, version, spec, Some(warning))
+            }
+            decided => decided,
+        }
+    }
+
+    fn unverified(
+        &self,
+        name: &str,
+        version: &str,
+        spec: Arc<ModelSpec>,
+        warning: Option<String>,
+    ) -> Result<Admitted, GateError> {
+        let weights = match &spec.platform {
+            Platform::TorchScript { .. } => {
+                let path = repository::torchscript_file(&self.repository, name, version);
+                Weights::File(self.within_limit(path)?)
+            }
+            Platform::Scripted(_) => Weights::None,
+        };
+        Ok(Admitted {
+            spec,
+            weights,
+            provenance: Provenance {
+                warning,
+                ..Provenance::default()
+            },
+        })
+    }
+
+    /// A file that is not there is the executor's to complain about.
+    fn within_limit(&self, path: PathBuf) -> Result<PathBuf, GateError> {
+        let limit = self.settings.max_model_bytes;
+        match std::fs::metadata(&path).map(|file| file.len()) {
+            Ok(bytes) if bytes > limit => Err(GateError::TooLarge { path, bytes, limit }),
+            _ => Ok(path),
+        }
+    }
+
+    fn verified(&self, name: &str, version: &str) -> Result<Admitted, GateError> {
+        let folder = self.repository.join(name).join(version);
+        let request = Request {
+            folder: &folder,
+            signature: None,
+            keep: &[MODEL, DESCRIPTION],
+            max_bytes: self.settings.max_model_bytes,
+        };
+        let keys = trusted_keys(&self.settings.trusted_keys)?;
+        let mut verified = aegis_signing::verify(request, &keys).map_err(GateError::Verify)?;
+        let mut take = |file| {
+            let kept = verified.kept.remove(file);
+            let folder = folder.clone();
+            kept.ok_or(GateError::Uncovered { file, folder })
+        };
+        let description = take(DESCRIPTION)?.read().map_err(GateError::Description)?;
+        let origin = folder.join(DESCRIPTION).display().to_string();
+        // What is no text has a fault at its place, as in a file.
+        let text = String::from_utf8_lossy(&description);
+        let spec = ModelSpec::parse(&origin, &text).map_err(SpecError::from)?;
+        let weights = match &spec.platform {
+            Platform::TorchScript { .. } => Weights::Sealed(Arc::new(take(MODEL)?)),
+            Platform::Scripted(_) => Weights::None,
+        };
+        Ok(Admitted {
+            spec: Arc::new(spec),
+            weights,
+            provenance: Provenance {
+                digest: Some(format!("sha256:{}", verified.digest)),
+                signer: Some(verified.signer),
+                warning: None,
+            },
+        })
+    }
+}
+
+/// Reads trusted keys. At every verification, so that a key that is replaced counts from the next
+/// load on.
+///
+/// # Errors
+///
+/// The first that cannot be read: with one left out, a rotation would fail long after it was made.
+pub fn trusted_keys(files: &[PathBuf]) -> Result<Vec<TrustedKey>, GateError> {
+    files.iter().map(|file| trusted_key(file)).collect()
+}
+
+fn trusted_key(file: &Path) -> Result<TrustedKey, GateError> {
+    let text = read_file(file).map_err(GateError::KeyFile)?;
+    let key = PublicKey::from_pem(&text).map_err(|source| GateError::Key {
+        path: file.to_owned(),
+        source,
+    })?;
+    let stem = file
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned());
+    Ok(TrustedKey {
+        name: stem.unwrap_or_else(|| key.fingerprint().to_string()),
+        key,
+    })
+}
+
+// === impl Verifications ===
+
+impl Verifications {
+    fn count(&self, outcome: Outcome) {
+        if let Some(at) = Outcome::ALL.iter().position(|known| *known == outcome) {
+            self.0[at].inc();
+        }
+    }
+}
+
+// === impl GateError ===
+
+impl GateError {
+    /// What a counter says of it. A description that is wrong is still the one that was signed.
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::KeyFile(_) | Self::Key { .. } => Outcome::NoKey,
+            Self::Verify(error) => error.outcome(),
+            Self::Uncovered { .. } => Outcome::Uncovered,
+            Self::Spec(_) => Outcome::Verified,
+            Self::Description(_) => Outcome::Unreadable,
+            Self::TooLarge { .. } => Outcome::TooLarge,
+        }
+    }
+}
