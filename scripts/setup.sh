@@ -2,7 +2,7 @@
 # Installs what is missing to build Aegis, and only that.
 #
 #   scripts/setup.sh            compilers and cmake (with apt), libtorch
-#   scripts/setup.sh test       the same, and cargo-deny, which only `make test` needs
+#   scripts/setup.sh test       the same, and what only `make test` needs: cargo-deny, and clients that others wrote
 #   scripts/setup.sh mutants    the same as the first, and cargo-mutants, which only `make mutants` needs
 #   scripts/setup.sh bench      the same as the first, and the proxies that Aegis is compared with
 #   scripts/setup.sh bench-backend   the same as the first, and the model servers that Aegis is compared with
@@ -83,6 +83,12 @@ cargo_deny() {
     cargo_tool cargo-deny "$CARGO_DENY" --version
 }
 
+# What uses the server in tests/clients/.
+clients() {
+    scripts/check_clients.sh --install
+    say "the clients that others wrote are in place"
+}
+
 # Breaks the code, to see whether a test notices.
 cargo_mutants() {
     cargo_tool cargo-mutants "$CARGO_MUTANTS" mutants --version
@@ -161,6 +167,7 @@ main() {
     timed rust
     timed libtorch
     [ "${1:-}" != test ] || timed cargo_deny
+    [ "${1:-}" != test ] || timed clients
     [ "${1:-}" != mutants ] || timed cargo_mutants
     [ "${1:-}" != bench ] || timed peers
     [ "${1:-}" != bench-backend ] || timed servers

@@ -29,6 +29,7 @@ step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-d
 step "build of the tests" cargo test --workspace --no-run --quiet
 step "build of the programs" cargo build -p aegis-proxy -p aegis-backend --bins --quiet
 step "the Helm chart and its alerts" scripts/check_charts.sh
+step "clients that others wrote" scripts/check_clients.sh
 
 echo "==> tests"
 log=$(mktemp)

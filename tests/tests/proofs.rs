@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 use aegis_e2e::workspace_root;
 use anyhow::{Context, Result, ensure};
@@ -48,6 +49,18 @@ fn exists(proof: &str) -> Result<()> {
         .context("it is not `path::name`")?;
     let text = fs::read_to_string(workspace_root().join(path))?;
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    if Path::new(path)
+        .extension()
+        .is_some_and(|ending| ending == "py")
+    {
+        // What unittest runs; and a test is declared and never skipped, or its file would say so.
+        let declared = format!("def {name}(self");
+        ensure!(name.starts_with("test_"), "the function is no test");
+        ensure!(!text.contains("skip"), "a test of the file may be skipped");
+        let found = lines.iter().any(|line| line.starts_with(&declared));
+        ensure!(found, "there is no such function");
+        return Ok(());
+    }
     let declared = [format!("fn {name}("), format!("async fn {name}(")];
     let at = lines
         .iter()
