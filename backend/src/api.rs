@@ -20,16 +20,15 @@ use hyper::body::{Body, Incoming};
 use serde::Serialize;
 
 use crate::app::{App, Phase};
+use crate::infer::not_ready;
 use crate::served::{Served, Standing};
 
 mod body;
 mod codec;
-mod deadline;
 mod infer;
 mod refused;
 mod uploads;
 
-pub use deadline::TimeoutError;
 pub use refused::Refused;
 pub use uploads::{Uploads, UploadsFull};
 
@@ -195,20 +194,6 @@ fn metrics(app: &App) -> Result<Answer, Refused> {
     let mut answer = Response::new(Full::new(Bytes::from(text)));
     answer.headers_mut().insert(CONTENT_TYPE, METRICS_TYPE);
     Ok(answer)
-}
-
-fn not_ready(served: &Served, standing: Standing) -> Refused {
-    let reason = match standing {
-        Standing::Loading => "it is loading".to_owned(),
-        Standing::Ready => "it has only just become so".to_owned(),
-        Standing::Failed(reason) | Standing::Broken(reason) => reason,
-    };
-    let (model, version) = (served.name.clone(), served.version.clone());
-    Refused::NotReady {
-        model,
-        version,
-        reason,
-    }
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Answer {

@@ -5,13 +5,21 @@
 //! anyway. Timers lose to this rule twice: at low load they add their whole window to every
 //! answer, and at high load the queue has filled a batch before they fire.
 //!
-//! **Order.** Earliest deadline first, first come first served among equals, and requests without
-//! a deadline behind those that have one. The head of that order always runs next; behind it, in
-//! the same order, whatever fits joins: requests [alike](Batchable::joins) it, while the rows stay
-//! within `max_rows`. A request that has more rows than that runs alone.
+//! **Order.** By [priority](Priority); within one, earliest deadline first, first come first served
+//! among equals, and requests without a deadline behind those that have one. The head of that order
+//! runs next; behind it, in the same order, whatever fits joins: requests [alike](Batchable::joins)
+//! it, while the rows stay within `max_rows`. A request that has more rows than that runs alone.
 //!
-//! **Mechanics.** The queue is a [`BTreeMap`] from place to entry, so that taking the head,
-//! finding the expired ones (they are always in front) and taking out a client that left are all
+//! **In time.** What a batch takes is known beforehand, more or less. A request that would be late
+//! even alone is [given up](Decision::Expire) before it runs: it would be thrown away, and what waits
+//! behind it would be late too. A batch grows only as far as its earliest deadline allows. But where
+//! more than one that could have joined would be late for that, the most urgent is given up instead: a
+//! server that runs small batches for the sake of one loses the throughput that it needs to catch up.
+//! The last request that waits is always tried, whatever was predicted: nobody else loses by it, and
+//! predictions are learned from nothing else.
+//!
+//! **Mechanics.** The queue is a [`BTreeMap`] from place to entry, so that taking the head, finding
+//! the expired ones (they are in front of their priority) and taking out a client that left are all
 //! `O(log n)`. Nothing here reads a clock, waits or locks: `now` is an argument, and the answer to
 //! [`Batcher::poll`] says what to do.
 //!
@@ -21,10 +29,14 @@
 //! one who cancels it.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
+mod priority;
 #[cfg(test)]
 mod tests;
+
+pub use priority::{BadPriority, Priority};
 
 /// What the batcher must know of a request.
 pub trait Batchable {
@@ -36,7 +48,14 @@ pub trait Batchable {
 
     /// Whether the two can run in one batch: equal shapes but for the batch axis.
     fn joins(&self, other: &Self) -> bool;
+
+    /// What its cost is learned by: the same for all that [join](Self::joins).
+    fn class(&self) -> Class;
 }
+
+/// Requests whose rows cost alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Class(pub u64);
 
 /// What bounds a queue and its batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +81,7 @@ enum Due {
 /// A request's place in the queue, good for [`Batcher::cancel`]. Never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket {
+    priority: Priority,
     due: Due,
     number: u64,
 }
@@ -88,7 +108,7 @@ pub enum QueueFull {
 /// What to do now.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decision<T> {
-    /// The deadlines of these have passed: answer so. Poll again.
+    /// The deadlines of these have passed, or would before they had run: answer so. Poll again.
     Expire(Vec<T>),
     /// Run this on an idle instance. Poll again while another is idle.
     Run(Batch<T>),
@@ -116,6 +136,23 @@ pub struct Waited<T> {
     pub request: T,
     /// From its push to this batch.
     pub waited: Duration,
+}
+
+/// Where a request would stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// How important it is.
+    pub priority: Priority,
+    /// When it must be answered.
+    pub deadline: Option<Instant>,
+}
+
+/// What can be run now.
+enum Choice {
+    /// These, which have so many rows.
+    Run(Vec<Ticket>, usize),
+    /// This one would be late, or make more than it is worth late.
+    GiveUp(Ticket),
 }
 
 /// The queue of one model version.
@@ -176,14 +213,11 @@ impl<T: Batchable> Batcher<T> {
     pub fn push(
         &mut self,
         request: T,
-        deadline: Option<Instant>,
+        place: impl Into<Place>,
         now: Instant,
     ) -> Result<Ticket, QueueFull> {
         self.admit(request.bytes())?;
-        let ticket = Ticket {
-            due: deadline.map_or(Due::Whenever, Due::By),
-            number: self.next_number,
-        };
+        let ticket = place.into().ticket(self.next_number);
         self.next_number += 1;
         self.bytes += request.bytes();
         // A client may say any number of rows; their sum is advice.
@@ -206,16 +240,44 @@ impl<T: Batchable> Batcher<T> {
         queue.into_values().map(|entry| entry.request).collect()
     }
 
-    /// Says what to do now, when `idle_instances` could start a batch.
-    pub fn poll(&mut self, now: Instant, idle_instances: usize) -> Decision<T> {
-        let Some((head, _)) = self.queue.first_key_value() else {
+    /// How many requests stand before that place, and how many rows they have.
+    #[must_use]
+    pub fn before(&self, place: Place) -> (usize, usize) {
+        let (mut requests, mut rows) = (self.queue.len(), self.rows);
+        // Mostly deadlines are those of arrivals and a constant, and nobody is behind.
+        let behind = place.ticket(self.next_number)..;
+        for Entry { request, .. } in self.queue.range(behind).map(|(_, entry)| entry) {
+            requests -= 1;
+            rows = rows.saturating_sub(request.rows());
+        }
+        (requests, rows)
+    }
+
+    /// Says what to do now, when `idle_instances` could start a batch. `takes` predicts how long a
+    /// batch of requests like this one, of so many rows, takes; it may not know.
+    pub fn poll(
+        &mut self,
+        now: Instant,
+        idle_instances: usize,
+        takes: impl Fn(&T, usize) -> Option<Duration>,
+    ) -> Decision<T> {
+        if self.queue.is_empty() {
             return Decision::Idle;
-        };
-        match head.due {
-            Due::By(deadline) if deadline <= now => Decision::Expire(self.take_expired(now)),
-            _ if idle_instances > 0 => self.take_batch(now),
-            Due::By(deadline) => Decision::WakeAt(deadline),
-            Due::Whenever => Decision::Idle,
+        }
+        let mut lost = self.take_expired(now);
+        if !lost.is_empty() {
+            return Decision::Expire(lost);
+        }
+        if idle_instances == 0 {
+            return self.next_due().map_or(Decision::Idle, Decision::WakeAt);
+        }
+        loop {
+            match self.choose(now, &takes) {
+                Some(Choice::GiveUp(ticket)) => lost.extend(self.cancel(ticket)),
+                _ if !lost.is_empty() => return Decision::Expire(lost),
+                Some(Choice::Run(tickets, rows)) => return self.take_batch(now, tickets, rows),
+                None => return Decision::Idle,
+            }
         }
     }
 
@@ -235,16 +297,43 @@ impl<T: Batchable> Batcher<T> {
 
     fn take_expired(&mut self, now: Instant) -> Vec<T> {
         let mut expired = Vec::new();
-        while let Some((&ticket, _)) = self.queue.first_key_value()
-            && matches!(ticket.due, Due::By(deadline) if deadline <= now)
-        {
-            expired.extend(self.cancel(ticket));
+        let mut next = self.queue.first_key_value().map(|(ticket, _)| *ticket);
+        while let Some(ticket) = next {
+            if matches!(ticket.due, Due::By(deadline) if deadline <= now) {
+                expired.extend(self.cancel(ticket));
+                next = self.queue.range(ticket..).next().map(|(next, _)| *next);
+            } else {
+                next = self.first_behind(ticket.priority);
+            }
         }
         expired
     }
 
-    fn take_batch(&mut self, now: Instant) -> Decision<T> {
-        let (tickets, rows) = self.choose();
+    /// The earliest deadline of all.
+    fn next_due(&self) -> Option<Instant> {
+        let mut earliest: Option<Instant> = None;
+        let mut next = self.queue.first_key_value().map(|(ticket, _)| *ticket);
+        while let Some(ticket) = next {
+            if let Due::By(deadline) = ticket.due {
+                earliest = Some(earliest.map_or(deadline, |earliest| earliest.min(deadline)));
+            }
+            next = self.first_behind(ticket.priority);
+        }
+        earliest
+    }
+
+    /// The first place of the less important.
+    fn first_behind(&self, priority: Priority) -> Option<Ticket> {
+        let last = Ticket {
+            priority,
+            due: Due::Whenever,
+            number: u64::MAX,
+        };
+        let behind = (Bound::Excluded(last), Bound::Unbounded);
+        self.queue.range(behind).next().map(|(ticket, _)| *ticket)
+    }
+
+    fn take_batch(&mut self, now: Instant, tickets: Vec<Ticket>, rows: usize) -> Decision<T> {
         let mut batch = Batch {
             requests: Vec::with_capacity(tickets.len()),
             rows,
@@ -259,26 +348,46 @@ impl<T: Batchable> Batcher<T> {
         Decision::Run(batch)
     }
 
-    /// The head, and in order all that fit beside it; and their rows.
-    fn choose(&self) -> (Vec<Ticket>, usize) {
-        let mut tickets = Vec::new();
-        let mut rows = 0;
-        let mut head: Option<&T> = None;
-        for (&ticket, Entry { request, .. }) in &self.queue {
-            // Saturated sums fit no limit but the largest, and the head runs in any case.
-            let together = usize::saturating_add(rows, request.rows());
-            let fits =
-                head.is_none_or(|head| together <= self.limits.max_rows && request.joins(head));
-            if fits {
-                head = head.or(Some(request));
-                rows = together;
-                tickets.push(ticket);
-            }
-            if rows >= self.limits.max_rows {
+    /// The head and, in order, all that fit beside it; or who has to go first.
+    fn choose(
+        &self,
+        now: Instant,
+        takes: &impl Fn(&T, usize) -> Option<Duration>,
+    ) -> Option<Choice> {
+        let mut queue = self.queue.iter();
+        let (&first, Entry { request: head, .. }) = queue.next()?;
+        let ends = |rows| Some(now + takes(head, rows)?);
+        if first.is_late(ends(head.rows())) && self.queue.len() > 1 {
+            return Some(Choice::GiveUp(first));
+        }
+        let (mut tickets, mut rows) = (vec![first], head.rows());
+        let (mut earliest, mut left, mut left_rows) = (first, Vec::new(), 0_usize);
+        for (&ticket, Entry { request, .. }) in queue {
+            if rows >= self.limits.max_rows || left.len() >= self.limits.max_rows {
                 break;
             }
+            // Saturated sums fit no limit but the largest.
+            let together = usize::saturating_add(rows, request.rows());
+            if together > self.limits.max_rows || !request.joins(head) {
+                continue;
+            }
+            let end = ends(together);
+            if earliest.is_late(end) {
+                left.push(ticket);
+                left_rows = left_rows.saturating_add(request.rows());
+            } else if !ticket.is_late(end) {
+                rows = together;
+                tickets.push(ticket);
+                earliest = earliest.min_due(ticket);
+            }
         }
-        (tickets, rows)
+        let behind = left_rows.min(self.limits.max_rows);
+        let after = ends(rows).and_then(|end| Some(end + takes(head, behind)?));
+        let at_stake = |one: &Ticket| one.priority <= earliest.priority && one.is_late(after);
+        if left.iter().filter(|one| at_stake(one)).count() > 1 {
+            return Some(Choice::GiveUp(earliest));
+        }
+        Some(Choice::Run(tickets, rows))
     }
 
     fn remove(&mut self, ticket: Ticket) -> Option<Entry<T>> {
@@ -286,5 +395,41 @@ impl<T: Batchable> Batcher<T> {
         self.bytes -= entry.request.bytes();
         self.rows = self.rows.saturating_sub(entry.request.rows());
         Some(entry)
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    fn ticket(self, number: u64) -> Ticket {
+        Ticket {
+            priority: self.priority,
+            due: self.deadline.map_or(Due::Whenever, Due::By),
+            number,
+        }
+    }
+}
+
+/// Of the usual priority.
+impl From<Option<Instant>> for Place {
+    fn from(deadline: Option<Instant>) -> Self {
+        Self {
+            priority: Priority::default(),
+            deadline,
+        }
+    }
+}
+
+// === impl Ticket ===
+
+impl Ticket {
+    /// Whether it must be answered before that.
+    fn is_late(self, end: Option<Instant>) -> bool {
+        end.is_some_and(|end| self.due < Due::By(end))
+    }
+
+    /// The one of the two that must be answered first.
+    fn min_due(self, other: Self) -> Self {
+        if other.due < self.due { other } else { self }
     }
 }

@@ -1,6 +1,6 @@
 //! The queue of one model version and the threads that run it.
 //!
-//! **Shape.** The pure [`Batcher`] sits behind one short lock. A request pushes itself and awaits
+//! **Shape.** The pure [`Scheduler`] sits behind one short lock. A request pushes itself and awaits
 //! a oneshot; an instance is an OS thread with its own module that takes the next batch under the
 //! same lock, runs it outside, and answers its requests. The alternative that lost is a queue task
 //! between the two: it adds two wake-ups to every answer (request to task, task to thread), and an
@@ -10,33 +10,38 @@
 //! itself out of the queue, whatever the instances do; dropping its future does the same, so that
 //! a client that left costs nothing. When an instance panics, its requests are answered with
 //! [`InferError::InstanceDied`], the engine stops being [healthy](Engine::fault), and the last
-//! instance takes the queue with it.
+//! instance takes the queue with it. A run that takes longer than [`Plan::run_timeout`] is taken for
+//! one that never ends, since nothing can stop it: its requests are answered by the
+//! [watchdog](Engine::give_up_hung), and its instance counts as dead. The end does not wait for it.
+//!
+//! **Whose fault a failure is.** Runs that fail one after the other are the model's fault or that of
+//! its inputs. So the instance then runs zeros: where those fail too, the engine is not healthy until
+//! they do no more, and else it goes on. A client's inputs alone take nobody out of service.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aegis_protocol::{LoadReport, Tensor};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use crate::batcher::{self, Batcher, QueueFull, Ticket};
+use crate::batcher::{self, Place as InQueue, Priority, Ticket};
 use crate::clock;
 use crate::metrics::VersionMetrics;
 use crate::model::{Factory, LoadError, ModelError};
+use crate::scheduler::{BatchId, Refusal, Scheduler};
 use crate::signature::{Inputs, Signature};
 
 mod batch;
 mod instance;
 mod job;
-mod load;
 #[cfg(test)]
 mod tests;
 mod worker;
 
-use job::Job;
-use load::{Queued, Work};
+use job::{Answer, Job};
 
 /// What an engine needs to know.
 #[derive(Clone, Debug)]
@@ -49,6 +54,8 @@ pub struct Plan {
     pub limits: batcher::Limits,
     /// How many threads run it.
     pub instances: usize,
+    /// The longest that a run may take; without, it may take for ever.
+    pub run_timeout: Option<Duration>,
     /// Set by whoever does not need the engine any more while it still starts.
     pub abandoned: Arc<AtomicBool>,
 }
@@ -63,9 +70,9 @@ pub struct Engine {
 /// Why a request has no outputs.
 #[derive(Debug, thiserror::Error)]
 pub enum InferError {
-    /// Too much waits already; a retry may help in a moment.
+    /// Too much waits already, or before it would be answered; a retry may help later or elsewhere.
     #[error(transparent)]
-    QueueFull(#[from] QueueFull),
+    Refused(#[from] Refusal),
     /// The deadline passed in the queue or while it ran.
     #[error("the deadline passed before the answer was there")]
     Deadline,
@@ -75,6 +82,12 @@ pub enum InferError {
     /// The thread that ran it panicked; the rows may be the cause.
     #[error("the instance that ran the request died")]
     InstanceDied,
+    /// The run that it was part of does not end; the rows may be the cause.
+    #[error("the run takes longer than {} ms, and was given up", .limit.as_millis())]
+    Hung {
+        /// [`Plan::run_timeout`].
+        limit: Duration,
+    },
     /// No instance is left; a retry elsewhere may help.
     #[error("the model has stopped")]
     Stopped,
@@ -94,14 +107,19 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    batcher: Batcher<Job>,
-    work: Work,
+    scheduler: Scheduler<Job>,
+    /// Who waits for the batches that run.
+    waiting: Vec<(BatchId, Vec<Answer>)>,
     /// Instances that run nothing.
     idle: usize,
     /// Instances whose module is in memory.
     alive: usize,
-    /// Instances that panicked.
+    /// Instances that panicked, or hang.
     dead: usize,
+    /// Of those that are alive, the ones that hang.
+    hung: usize,
+    /// Instances whose last runs, zeros among them, have failed.
+    failing: usize,
     /// No more requests are taken; instances end when the queue is empty.
     closed: bool,
     /// Why an instance died.
@@ -131,11 +149,13 @@ impl Engine {
         metrics: VersionMetrics,
     ) -> Result<Self, LoadError> {
         let state = State {
-            batcher: Batcher::new(plan.limits),
-            work: Work::new(clock::now()),
+            scheduler: Scheduler::new(plan.limits, plan.instances, clock::now()),
+            waiting: Vec::new(),
             idle: 0,
             alive: 0,
             dead: 0,
+            hung: 0,
+            failing: 0,
             closed: false,
             fault: None,
         };
@@ -169,12 +189,17 @@ impl Engine {
         &self,
         inputs: Inputs,
         deadline: Instant,
+        priority: Priority,
     ) -> Result<Vec<Tensor>, InferError> {
         if deadline <= clock::now() {
             return Err(InferError::Deadline);
         }
         let (answer, outputs) = oneshot::channel();
-        let mut place = self.shared.push(Job { inputs, answer }, deadline)?;
+        let place = InQueue {
+            priority,
+            deadline: Some(deadline),
+        };
+        let mut place = self.shared.push(Job::new(inputs, answer), place)?;
         match tokio::time::timeout_at(deadline.into(), outputs).await {
             Ok(outcome) => {
                 place.ticket = None;
@@ -196,13 +221,14 @@ impl Engine {
     pub fn stop(&self, deadline: Instant) -> bool {
         self.close();
         let mut state = self.shared.state.lock();
-        let is_alive = |state: &mut State| state.alive > 0;
+        let is_alive = |state: &mut State| state.alive > state.hung;
         let timed_out = self
             .shared
             .ended
             .wait_while_until(&mut state, is_alive, deadline);
+        let all_ended = state.alive == 0;
         drop(state);
-        if timed_out.timed_out() {
+        if timed_out.timed_out() || !all_ended {
             return false;
         }
         let threads = std::mem::take(&mut *self.threads.lock());
@@ -216,36 +242,42 @@ impl Engine {
         state.dead == self.shared.plan.instances
     }
 
-    /// Why the engine should not be given requests any more, if an instance died.
+    /// Why the engine should not be given requests: an instance died, or all runs fail.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
-        self.shared.state.lock().fault.clone()
+        let state = self.shared.state.lock();
+        let failing = || {
+            let name = &self.shared.plan.name;
+            (state.failing > 0).then(|| format!("{name} fails every run, of zeros too"))
+        };
+        state.fault.clone().or_else(failing)
+    }
+
+    /// Answers the requests of every run that takes too long, and counts its instance as dead.
+    pub fn give_up_hung(&self, now: Instant) {
+        if let Some(limit) = self.shared.plan.run_timeout
+            && let Some(began_before) = now.checked_sub(limit)
+        {
+            while self.shared.give_up(limit, began_before, now) {}
+        }
     }
 
     /// What a proxy wants to know before it sends another request here.
     #[must_use]
     pub fn load_report(&self) -> LoadReport {
         let now = clock::now();
-        let plan = &self.shared.plan;
-        let state = self.shared.state.lock();
-        let instances = plan.instances - state.dead;
-        let queued = Queued {
-            rows: state.batcher.rows(),
-            max_rows: plan.limits.max_rows,
-            instances,
-        };
-        LoadReport {
-            queue_depth: Some(state.batcher.len() as f64),
-            in_flight: Some(self.shared.metrics.in_flight.get() as f64),
-            expected_wait: state.work.expected_wait(queued, now),
-            utilization: Some(state.work.utilization(instances, now)),
-        }
+        let in_flight = self.shared.metrics.in_flight.get() as f64;
+        self.shared
+            .state
+            .lock()
+            .scheduler
+            .load_report(in_flight, now)
     }
 
     /// Requests that wait.
     #[must_use]
     pub fn queue_depth(&self) -> usize {
-        self.shared.state.lock().batcher.len()
+        self.shared.state.lock().scheduler.len()
     }
 }
 
@@ -269,12 +301,12 @@ impl Shared {
         self.plan.abandoned.load(Ordering::Relaxed) || self.state.lock().closed
     }
 
-    fn push(&self, job: Job, deadline: Instant) -> Result<Place<'_>, InferError> {
+    fn push(&self, job: Job, place: InQueue) -> Result<Place<'_>, InferError> {
         let mut state = self.state.lock();
         if state.closed || state.dead == self.plan.instances {
             return Err(InferError::Stopped);
         }
-        let ticket = state.batcher.push(job, Some(deadline), clock::now())?;
+        let ticket = state.scheduler.push(job, place, clock::now())?;
         self.show_depth(&state);
         let somebody_waits = state.idle > 0;
         drop(state);
@@ -289,16 +321,56 @@ impl Shared {
 
     /// Shows what batches cost, once that is known.
     fn show_cost(&self, state: &State) {
-        if let Some(terms) = state.work.cost.terms() {
+        if let Some(terms) = state.scheduler.terms() {
             self.metrics.batch_cost_per_row.set(terms.per_row);
             self.metrics.batch_cost_per_batch.set(terms.per_batch);
         }
     }
 
+    /// Gives up the oldest run that began before that time; says whether there was one.
+    fn give_up(&self, limit: Duration, began_before: Instant, now: Instant) -> bool {
+        let mut state = self.state.lock();
+        let Some((id, rows)) = state.scheduler.give_up(began_before, now) else {
+            return false;
+        };
+        let answers = state.answers(id).unwrap_or_default();
+        state.hung += 1;
+        let text = format!(
+            "an instance of {} hangs: a run of {rows} rows takes more than {} ms",
+            self.plan.name,
+            limit.as_millis()
+        );
+        self.metrics.hung.inc();
+        let orphans = self.lose_instance(&mut state, text);
+        drop(state);
+        self.ended.notify_all();
+        for answer in answers {
+            let _ = answer.send(Err(InferError::Hung { limit }));
+        }
+        stopped(orphans);
+        true
+    }
+
+    /// An instance works no more, for that reason. Returns the requests that nobody is left to run.
+    fn lose_instance(&self, state: &mut State, reason: String) -> Vec<Job> {
+        tracing::error!("{reason}");
+        state.fault.get_or_insert(reason);
+        state.dead += 1;
+        state.scheduler.lose_instance();
+        let orphans = if state.dead == self.plan.instances {
+            state.scheduler.clear()
+        } else {
+            Vec::new()
+        };
+        self.show_depth(state);
+        self.metrics.loaded.set(0);
+        orphans
+    }
+
     fn show_depth(&self, state: &State) {
         self.metrics
             .queue_depth
-            .set(i64::try_from(state.batcher.len()).unwrap_or(i64::MAX));
+            .set(i64::try_from(state.scheduler.len()).unwrap_or(i64::MAX));
     }
 }
 
@@ -310,6 +382,12 @@ impl State {
         self.alive += 1;
         self.idle += 1;
     }
+
+    /// Who waits for a batch; none where it was given up.
+    fn answers(&mut self, id: BatchId) -> Option<Vec<Answer>> {
+        let at = self.waiting.iter().position(|(batch, _)| *batch == id)?;
+        Some(self.waiting.swap_remove(at).1)
+    }
 }
 
 // === impl Place ===
@@ -318,11 +396,18 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
             let mut state = self.shared.state.lock();
-            let job = state.batcher.cancel(ticket);
+            let job = state.scheduler.cancel(ticket);
             self.shared.show_depth(&state);
             drop(state);
             // Freeing tensors is not the lock's business.
             drop(job);
         }
+    }
+}
+
+/// Tells these that nobody is left to run them.
+fn stopped(orphans: Vec<Job>) {
+    for job in orphans {
+        job.answer(Err(InferError::Stopped));
     }
 }

@@ -5,9 +5,10 @@
 //! | step | where |
 //! |---|---|
 //! | accept, within limits of number and time | [`server`] |
-//! | identify model and version, decode, compare with the signature, check for NaN | [`api`], [`signature`], [`safety`] |
-//! | queue, in order of deadlines, within bounds | [`engine`], [`batcher`] |
-//! | learn what batches cost, and tell how long a new request would wait | [`cost`], [`engine`] |
+//! | identify model and version, decode, encode | [`api`] |
+//! | compare with the signature, check for NaN, count | [`infer`], [`signature`], [`safety`] |
+//! | refuse what would be late, queue in order of deadlines, within bounds | [`scheduler`], [`batcher`] |
+//! | learn what batches cost, and tell how long a new request would wait | [`scheduler`] |
 //! | run in a batch of equal shapes, on an instance's own thread | [`engine`], [`model`] |
 //! | cut into rows, check, encode, record | [`engine`], [`api`], [`metrics`] |
 //!
@@ -22,14 +23,15 @@ pub mod chain;
 pub mod cli;
 pub mod clock;
 pub mod config;
-pub mod cost;
 pub mod engine;
+pub mod infer;
 pub mod integrity;
 pub mod loader;
 pub mod metrics;
 pub mod model;
 pub mod repository;
 pub mod safety;
+pub mod scheduler;
 pub mod seldom;
 pub mod served;
 pub mod server;

@@ -81,6 +81,10 @@ pub struct VersionMetrics {
     pub batches_split: IntCounter,
     /// Time that instances spent running.
     pub busy_seconds: Counter,
+    /// Instances that hung.
+    pub hung: IntCounter,
+    tests_passed: IntCounter,
+    tests_failed: IntCounter,
     /// 1 when it is loaded and warm.
     pub loaded: IntGauge,
     /// In the order of [`Check::ALL`].
@@ -180,6 +184,27 @@ impl VersionMetrics {
         self.batch_size.observe(rows as f64);
         self.batch_seconds.observe(time.as_secs_f64());
         self.busy_seconds.inc_by(time.as_secs_f64());
+    }
+
+    /// Counts a run of zeros, after several runs that had failed.
+    pub fn tested(&self, passed: bool) {
+        if passed {
+            &self.tests_passed
+        } else {
+            &self.tests_failed
+        }
+        .inc();
+    }
+
+    /// How many runs of zeros have passed, or failed.
+    #[cfg(test)]
+    pub(crate) fn tests(&self, passed: bool) -> u64 {
+        if passed {
+            &self.tests_passed
+        } else {
+            &self.tests_failed
+        }
+        .get()
     }
 
     fn ended(&self, code: u16) {

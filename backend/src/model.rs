@@ -36,6 +36,11 @@ pub trait Model {
     fn warm_up(&mut self, batch: &[Tensor]) -> Result<Vec<Tensor>, ModelError> {
         self.run(batch)
     }
+
+    /// Whether a warm-up run takes as long as another.
+    fn warm_up_tells_cost(&self) -> bool {
+        true
+    }
 }
 
 /// Makes one instance of a model, on the thread that will run it.

@@ -38,6 +38,8 @@ pub struct ModelSpec {
     pub max_wait: Duration,
     /// Threads with a module of their own.
     pub instances: usize,
+    /// The longest that a run may take.
+    pub run_timeout: Option<Duration>,
     /// What is checked in requests and answers.
     pub safety: Safety,
 }

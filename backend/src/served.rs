@@ -161,6 +161,13 @@ impl Models {
             .any(|served| served.engine().is_some_and(Engine::is_dead))
     }
 
+    /// Gives up the runs that take too long.
+    pub fn give_up_hung(&self, now: Instant) {
+        for engine in self.iter().filter_map(|served| served.engine()) {
+            engine.give_up_hung(now);
+        }
+    }
+
     /// The answer to `GET /health`.
     #[must_use]
     pub fn health(&self, draining: bool) -> HealthReport {
@@ -310,6 +317,7 @@ impl Served {
                 max_wait: spec.max_wait,
             },
             instances: spec.instances,
+            run_timeout: spec.run_timeout,
             abandoned,
         }
     }

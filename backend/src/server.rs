@@ -14,7 +14,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use aegis_listener::LastCall;
@@ -34,6 +34,9 @@ mod tests;
 
 /// How long accepting pauses after the system refused a connection, as without file descriptors.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(50);
+
+/// How late a run that hangs may be noticed.
+const WATCH_EVERY: Duration = Duration::from_millis(100);
 
 /// It may refuse for hours, and the log should still be readable.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
@@ -92,6 +95,7 @@ impl Server {
 
     /// Serves until a stop is received, and drains; a second stop ends it at once.
     pub async fn run(self, times: DrainTimes, mut stops: mpsc::Receiver<()>) -> Drained {
+        tokio::spawn(watch(Arc::downgrade(&self.app)));
         tokio::select! {
             never = self.accept() => match never {},
             _ = stops.recv() => {}
@@ -146,6 +150,15 @@ impl Server {
             Ok(permit) => permit,
             Err(_closed) => unreachable!("nobody closes the semaphore"),
         }
+    }
+}
+
+/// Gives up runs that take too long, for as long as the program is there.
+async fn watch(app: Weak<App>) {
+    while let Some(app) = app.upgrade() {
+        app.models.give_up_hung(clock::now());
+        drop(app);
+        sleep(WATCH_EVERY).await;
     }
 }
 

@@ -5,11 +5,13 @@ use http::header::{ALLOW, RETRY_AFTER};
 use http::{HeaderValue, Method, StatusCode};
 
 use super::body::BodyError;
-use super::deadline::TimeoutError;
 use super::{Answer, error};
+use crate::batcher::BadPriority;
 use crate::chain::Chain;
 use crate::engine::InferError;
+use crate::infer::TimeoutError;
 use crate::safety::{Check, NonFinite, Side};
+use crate::scheduler::Refusal;
 use crate::served::NotFound;
 use crate::signature::{Names, SignatureError};
 
@@ -91,6 +93,9 @@ pub enum Refused {
     /// The timeout makes no sense.
     #[error(transparent)]
     Timeout(#[from] TimeoutError),
+    /// The priority makes no sense.
+    #[error(transparent)]
+    Priority(#[from] BadPriority),
     /// The inputs are not what the model takes.
     #[error(transparent)]
     Input(#[from] SignatureError),
@@ -159,16 +164,19 @@ impl Refused {
             )
             | Self::Decode(_)
             | Self::Timeout(_)
+            | Self::Priority(_)
             | Self::Input(_)
             | Self::UnknownOutput { .. }
             | Self::Unsafe(_) => Reason::BadRequest,
-            Self::Infer(InferError::QueueFull(_)) | Self::Body(BodyError::NoRoom(_)) => {
+            Self::Infer(InferError::Refused(_)) | Self::Body(BodyError::NoRoom(_)) => {
                 Reason::QueueFull
             }
             Self::Late | Self::Infer(InferError::Deadline) | Self::Body(BodyError::Deadline) => {
                 Reason::Deadline
             }
-            Self::Infer(InferError::Model(_) | InferError::InstanceDied)
+            Self::Infer(
+                InferError::Model(_) | InferError::InstanceDied | InferError::Hung { .. },
+            )
             | Self::Panicked
             | Self::Encode(_)
             | Self::Metrics(_) => Reason::ModelError,
@@ -205,11 +213,33 @@ impl Refused {
         }
     }
 
+    /// After how many seconds another like it would be taken, where that is known: what would be late
+    /// now, once so much of the queue has gone.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Infer(InferError::Refused(Refusal::TooLate { expected, patience })) => {
+                let over = expected.saturating_sub(*patience);
+                Some(
+                    over.as_millis()
+                        .div_ceil(1_000)
+                        .max(1)
+                        .try_into()
+                        .unwrap_or(u64::MAX),
+                )
+            }
+            _ => None,
+        }
+    }
+
     /// What the client gets.
     #[must_use]
     pub fn answer(&self) -> Answer {
         let mut answer = error(self.status(), Chain(self));
         explain(&mut answer, self.reason());
+        if let Some(wait) = self.retry_after() {
+            answer.headers_mut().insert(RETRY_AFTER, wait.into());
+        }
         if let Self::Method { expected, .. } = self {
             let allow = if expected == Method::GET {
                 "GET, HEAD"

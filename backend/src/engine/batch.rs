@@ -19,7 +19,7 @@ pub(super) struct Outcome {
 }
 
 /// Runs requests that have equal shapes but for the batch axis.
-pub(super) fn run(model: &mut dyn Model, signature: &Signature, requests: &[&Inputs]) -> Outcome {
+pub(super) fn run(model: &mut dyn Model, signature: &Signature, requests: &[Inputs]) -> Outcome {
     match together(model, signature, requests) {
         Ok(outputs) => Outcome {
             outputs: outputs.into_iter().map(Ok).collect(),
@@ -56,7 +56,7 @@ fn alone(
 fn together(
     model: &mut dyn Model,
     signature: &Signature,
-    requests: &[&Inputs],
+    requests: &[Inputs],
 ) -> Result<Vec<Vec<Tensor>>, ModelError> {
     if let [only] = requests {
         return Ok(vec![alone(model, signature, only)?]);
@@ -70,7 +70,7 @@ fn together(
 }
 
 /// One tensor for each input, with the rows of all requests.
-fn join(requests: &[&Inputs]) -> Result<Vec<Tensor>, TensorError> {
+fn join(requests: &[Inputs]) -> Result<Vec<Tensor>, TensorError> {
     let inputs = requests.first().map_or(0, |request| request.tensors.len());
     let column = |at: usize| -> Vec<&Tensor> {
         requests

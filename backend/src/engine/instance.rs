@@ -1,15 +1,19 @@
 //! One instance: a thread and its module, from loading to the end.
 
+use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use aegis_protocol::Tensor;
 
-use super::worker::Worker;
-use super::{InferError, Shared};
+use super::job::class;
+use super::worker::{Ended, Worker};
+use super::{Shared, stopped};
+use crate::clock;
 use crate::model::{Factory, LoadError, Model, ModelError};
-use crate::signature::{Inputs, Signature};
+use crate::scheduler::BatchId;
+use crate::signature::Signature;
 
 /// How often each batch size runs at warm-up. TorchScript profiles the first run of a shape and
 /// compiles in the second, either of which may be a thousand times slower than the third.
@@ -85,13 +89,21 @@ fn live(
     let _ = report.send(Ok(()));
     // After a panic nothing is used again but the shared state, which is only ever changed under
     // its lock and by code that does not panic.
-    let ended = panic::catch_unwind(AssertUnwindSafe(|| Worker::new(shared, &mut *model).work()));
-    if ended.is_err() {
-        died(shared, instance);
-    }
+    let running = Cell::new(None);
+    let work = || Worker::new(shared, &mut *model, &running).work();
+    let ended = panic::catch_unwind(AssertUnwindSafe(work));
+    let was_given_up = match ended {
+        Ok(ended) => ended == Ended::GivenUp,
+        Err(_) => !died(shared, instance, running.get()),
+    };
     // Whoever waits for the end may unload the runtime after it, so the module goes first.
     drop(model);
-    shared.state.lock().alive -= 1;
+    let mut state = shared.state.lock();
+    state.alive -= 1;
+    if was_given_up {
+        state.hung -= 1;
+    }
+    drop(state);
     shared.ended.notify_all();
 }
 
@@ -105,13 +117,19 @@ fn born(shared: &Shared, factory: &Factory) -> Result<Box<dyn Model>, LoadError>
         1
     };
     for rows in (1..=sizes).rev() {
-        let Inputs { tensors, rows } = signature.zeros(rows);
-        for _ in 0..WARM_UP_RUNS {
+        let zeros = signature.zeros(rows);
+        for run in 1..=WARM_UP_RUNS {
             if shared.is_abandoned() {
                 return Err(LoadError::Abandoned);
             }
-            warm_up(&mut *model, signature, &tensors, rows)
+            let began = clock::now();
+            warm_up(&mut *model, signature, &zeros.tensors, zeros.rows)
                 .map_err(|source| LoadError::WarmUp { rows, source })?;
+            if run == WARM_UP_RUNS && model.warm_up_tells_cost() {
+                let took = clock::now().saturating_duration_since(began);
+                let mut state = shared.state.lock();
+                state.scheduler.learn(class(&zeros), zeros.rows, took);
+            }
         }
     }
     Ok(model)
@@ -129,24 +147,25 @@ fn warm_up(
         .map_err(ModelError::Signature)
 }
 
-/// The requests that it ran were dropped by the unwinding, which their owners see. Those that wait
-/// have nobody to run them when it was the last.
-fn died(shared: &Shared, instance: usize) {
+/// Tells the owners of the requests that it ran, and where it was the last, of those that wait. Says
+/// whether that was not done already, because it had been given up.
+fn died(shared: &Shared, instance: usize, running: Option<BatchId>) -> bool {
     let mut state = shared.state.lock();
-    let fault = format!("instance {instance} of {} panicked", shared.plan.name);
-    tracing::error!("{fault}");
-    state.fault.get_or_insert(fault);
-    state.dead += 1;
-    let is_last = state.dead == shared.plan.instances;
-    let orphans = if is_last {
-        state.batcher.clear()
-    } else {
-        Vec::new()
+    let answers = match running {
+        Some(id) => match state.answers(id) {
+            Some(answers) => {
+                state.scheduler.end(id, false, clock::now());
+                answers
+            }
+            None => return false,
+        },
+        None => Vec::new(),
     };
-    shared.show_depth(&state);
-    shared.metrics.loaded.set(0);
+    let fault = format!("instance {instance} of {} panicked", shared.plan.name);
+    let orphans = shared.lose_instance(&mut state, fault);
     drop(state);
-    for job in orphans {
-        job.answer(Err(InferError::Stopped));
-    }
+    // Their owners see that nobody will answer.
+    drop(answers);
+    stopped(orphans);
+    true
 }

@@ -1,22 +1,36 @@
 //! A request in the queue.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use aegis_protocol::Tensor;
 use tokio::sync::oneshot;
 
 use super::InferError;
-use crate::batcher::Batchable;
+use crate::batcher::{Batchable, Class};
 use crate::signature::Inputs;
+
+/// Where a request's outputs go.
+pub(super) type Answer = oneshot::Sender<Result<Vec<Tensor>, InferError>>;
 
 /// One request's inputs, and where its outputs go.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) inputs: Inputs,
-    pub(super) answer: oneshot::Sender<Result<Vec<Tensor>, InferError>>,
+    pub(super) answer: Answer,
+    class: Class,
 }
 
 // === impl Job ===
 
 impl Job {
+    pub(super) fn new(inputs: Inputs, answer: Answer) -> Self {
+        Self {
+            class: class(&inputs),
+            inputs,
+            answer,
+        }
+    }
+
     /// Answers, if somebody still listens.
     pub(super) fn answer(self, outcome: Result<Vec<Tensor>, InferError>) {
         let _ = self.answer.send(outcome);
@@ -43,4 +57,17 @@ impl Batchable for Job {
             .into_iter()
             .all(|(a, b)| a.shape().row() == b.shape().row())
     }
+
+    fn class(&self) -> Class {
+        self.class
+    }
+}
+
+/// By the shapes of the rows.
+pub(super) fn class(inputs: &Inputs) -> Class {
+    let mut hasher = DefaultHasher::new();
+    for tensor in &inputs.tensors {
+        tensor.shape().row().hash(&mut hasher);
+    }
+    Class(hasher.finish())
 }

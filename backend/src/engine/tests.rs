@@ -116,6 +116,7 @@ fn plan() -> Plan {
             max_wait: LONG,
         },
         instances: 1,
+        run_timeout: None,
         abandoned: Arc::default(),
     }
 }
@@ -141,7 +142,11 @@ type Asked = tokio::task::JoinHandle<Result<Vec<Tensor>, InferError>>;
 
 fn ask_within(engine: &Arc<Engine>, inputs: Inputs, patience: Duration) -> Asked {
     let engine = Arc::clone(engine);
-    tokio::spawn(async move { engine.infer(inputs, clock::now() + patience).await })
+    tokio::spawn(async move {
+        engine
+            .infer(inputs, clock::now() + patience, Priority::default())
+            .await
+    })
 }
 
 /// Asks, and waits until the request is queued behind `depth` others.

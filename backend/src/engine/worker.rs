@@ -1,76 +1,189 @@
 //! The loop of an instance: takes batches until the engine is closed and its queue empty.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
 
-use super::job::Job;
-use super::{InferError, Shared, batch};
-use crate::batcher::{Batch, Decision};
+use super::job::{Answer, Job, class};
+use super::{InferError, Shared, State, batch};
+use crate::batcher::{Batch, Batchable, Class, Decision};
 use crate::chain::Chain;
 use crate::clock;
 use crate::model::{Model, ModelError};
+use crate::scheduler::BatchId;
 use crate::seldom::Seldom;
 use crate::signature::Inputs;
 
 /// A model that fails every batch must not fill the log; clients are told each failure anyway.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
+/// Runs that fail one after the other until the instance tests itself.
+const FAILURES: usize = 3;
+/// How often it does, once it has failed its own test.
+const TEST_EVERY: Duration = Duration::from_secs(1);
 
 /// What an instance works with.
 pub(super) struct Worker<'s> {
     shared: &'s Shared,
     model: &'s mut dyn Model,
+    /// What it runs, for whoever finds that it panicked.
+    running: &'s Cell<Option<BatchId>>,
     complaints: Seldom,
+    /// Runs that failed since one did not.
+    failures: usize,
+    /// When to test itself again, after it has failed.
+    test_at: Option<Instant>,
+}
+
+/// What came of a run.
+struct Ran<T> {
+    outcome: T,
+    whole: bool,
+    answers: Vec<Answer>,
+    took: Duration,
+}
+
+/// How the loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// There is nothing left to do.
+    Done,
+    /// It was given up meanwhile.
+    GivenUp,
 }
 
 // === impl Worker ===
 
 impl<'s> Worker<'s> {
-    pub(super) fn new(shared: &'s Shared, model: &'s mut dyn Model) -> Self {
+    pub(super) fn new(
+        shared: &'s Shared,
+        model: &'s mut dyn Model,
+        running: &'s Cell<Option<BatchId>>,
+    ) -> Self {
         Self {
             shared,
             model,
+            running,
             complaints: Seldom::new(COMPLAIN_EVERY),
+            failures: 0,
+            test_at: None,
         }
     }
 
-    pub(super) fn work(mut self) {
+    pub(super) fn work(mut self) -> Ended {
         let shared = self.shared;
         let mut state = shared.state.lock();
         loop {
+            if self.test_if_due(&mut state) == Ended::GivenUp {
+                return Ended::GivenUp;
+            }
             let idle = state.idle;
-            match state.batcher.poll(clock::now(), idle) {
+            match state.scheduler.poll(clock::now(), idle) {
                 Decision::Run(batch) => {
-                    state.idle -= 1;
-                    let id = state.work.begin(batch.rows, clock::now());
-                    shared.show_depth(&state);
-                    let another_could_run = state.idle > 0 && !state.batcher.is_empty();
-                    let whole = MutexGuard::unlocked(&mut state, || {
-                        if another_could_run {
-                            shared.work.notify_one();
-                        }
-                        self.run(batch)
-                    });
-                    state.idle += 1;
-                    state.work.end(id, whole, clock::now());
-                    shared.show_cost(&state);
+                    if self.run(batch, &mut state) == Ended::GivenUp {
+                        return Ended::GivenUp;
+                    }
                 }
                 Decision::Expire(jobs) => {
                     shared.show_depth(&state);
                     MutexGuard::unlocked(&mut state, || expire(jobs));
                 }
                 Decision::WakeAt(time) => {
+                    let time = self.test_at.map_or(time, |test| test.min(time));
                     shared.work.wait_until(&mut state, time);
                 }
                 Decision::Idle if state.closed => break,
-                Decision::Idle => shared.work.wait(&mut state),
+                Decision::Idle => match self.test_at {
+                    Some(time) => {
+                        shared.work.wait_until(&mut state, time);
+                    }
+                    None => shared.work.wait(&mut state),
+                },
             }
         }
         state.idle -= 1;
+        Ended::Done
     }
 
-    /// Runs a batch and answers its requests; says whether all went well.
-    fn run(&mut self, batch: Batch<Job>) -> bool {
+    /// Runs a batch outside the lock, and answers its requests unless that was done for it.
+    fn run(&mut self, batch: Batch<Job>, state: &mut MutexGuard<'_, State>) -> Ended {
+        let shared = self.shared;
+        let rows = batch.rows;
+        let class = batch.requests.first().map(|one| one.request.class());
+        let class = class.unwrap_or_default();
+        let another_could_run = state.idle > 1 && !state.scheduler.is_empty();
+        self.note_waits(&batch);
+        let (inputs, answers): (Vec<Inputs>, Vec<Answer>) = batch
+            .requests
+            .into_iter()
+            .map(|one| (one.request.inputs, one.request.answer))
+            .unzip();
+        shared.show_depth(state);
+        let ran = self.run_unlocked(state, class, rows, answers, |model| {
+            if another_could_run {
+                shared.work.notify_one();
+            }
+            let outcome = batch::run(model, &shared.plan.signature, &inputs);
+            let whole = !outcome.split && outcome.outputs.iter().all(Result::is_ok);
+            (outcome, whole)
+        });
+        let Some(Ran {
+            outcome,
+            whole,
+            answers,
+            took,
+        }) = ran
+        else {
+            return Ended::GivenUp;
+        };
+        shared.show_cost(state);
+        self.failures = if whole { 0 } else { self.failures + 1 };
+        MutexGuard::unlocked(state, || {
+            shared.metrics.ran(rows, took);
+            if outcome.split {
+                shared.metrics.batches_split.inc();
+            }
+            for (answer, outputs) in answers.into_iter().zip(outcome.outputs) {
+                if let Err(error) = &outputs {
+                    self.complain(error);
+                }
+                // Nobody may listen any more.
+                let _ = answer.send(outputs.map_err(InferError::Model));
+            }
+        });
+        Ended::Done
+    }
+
+    /// Runs something on the model outside the lock, where the watchdog sees it; none where it was
+    /// given up meanwhile. What is run says whether it went well.
+    fn run_unlocked<T>(
+        &mut self,
+        state: &mut MutexGuard<'_, State>,
+        class: Class,
+        rows: usize,
+        answers: Vec<Answer>,
+        run: impl FnOnce(&mut dyn Model) -> (T, bool),
+    ) -> Option<Ran<T>> {
+        let began = clock::now();
+        let id = state.scheduler.begin(class, rows, began);
+        state.waiting.push((id, answers));
+        state.idle -= 1;
+        self.running.set(Some(id));
+        let ((outcome, whole), ended) =
+            MutexGuard::unlocked(state, || (run(self.model), clock::now()));
+        self.running.set(None);
+        let answers = state.answers(id)?;
+        state.idle += 1;
+        state.scheduler.end(id, whole, ended);
+        Some(Ran {
+            outcome,
+            whole,
+            answers,
+            took: ended.saturating_duration_since(began),
+        })
+    }
+
+    fn note_waits(&self, batch: &Batch<Job>) {
         let metrics = &self.shared.metrics;
         for request in &batch.requests {
             metrics.queue_seconds.observe(request.waited.as_secs_f64());
@@ -78,31 +191,51 @@ impl<'s> Worker<'s> {
         metrics
             .over_max_wait
             .inc_by(u64::try_from(batch.over_max_wait).unwrap_or(u64::MAX));
-        let inputs: Vec<&Inputs> = batch
-            .requests
-            .iter()
-            .map(|one| &one.request.inputs)
-            .collect();
-        let started = clock::now();
-        let outcome = batch::run(self.model, &self.shared.plan.signature, &inputs);
-        let ended = clock::now();
-        metrics.ran(batch.rows, ended.saturating_duration_since(started));
-        if outcome.split {
-            metrics.batches_split.inc();
-        }
-        let mut whole = !outcome.split;
-        for (one, outputs) in batch.requests.into_iter().zip(outcome.outputs) {
-            if let Err(error) = &outputs {
-                whole = false;
-                self.complain(error, ended);
-            }
-            one.request.answer(outputs.map_err(InferError::Model));
-        }
-        whole
     }
 
-    fn complain(&mut self, error: &ModelError, now: Instant) {
-        if self.complaints.lets_through(now) {
+    /// Runs zeros, after so many failures that inputs or model may be at fault.
+    fn test_if_due(&mut self, state: &mut MutexGuard<'_, State>) -> Ended {
+        let due = match self.test_at {
+            Some(time) => time <= clock::now(),
+            None => self.failures >= FAILURES,
+        };
+        if !due || state.closed {
+            return Ended::Done;
+        }
+        let signature = &self.shared.plan.signature;
+        let zeros = signature.zeros(1);
+        let ran = self.run_unlocked(state, class(&zeros), zeros.rows, Vec::new(), |model| {
+            let outcome = model.run(&zeros.tensors).and_then(|outputs| {
+                let checked = signature.check_outputs(&outputs, zeros.rows);
+                checked.map_err(ModelError::Signature)
+            });
+            let passed = outcome.is_ok();
+            (outcome, passed)
+        });
+        let Some(Ran { outcome, .. }) = ran else {
+            return Ended::GivenUp;
+        };
+        let was_failing = self.test_at.is_some();
+        self.failures = 0;
+        self.test_at = outcome.is_err().then(|| clock::now() + TEST_EVERY);
+        self.shared.metrics.tested(outcome.is_ok());
+        let model = &self.shared.plan.name;
+        match outcome {
+            Ok(()) if was_failing => {
+                state.failing -= 1;
+                tracing::info!(model, "runs zeros again, and is ready");
+            }
+            Err(error) if !was_failing => {
+                state.failing += 1;
+                tracing::error!(model, "not ready, zeros fail: {}", Chain(&error));
+            }
+            _ => {}
+        }
+        Ended::Done
+    }
+
+    fn complain(&mut self, error: &ModelError) {
+        if self.complaints.lets_through(clock::now()) {
             let model = &self.shared.plan.name;
             tracing::warn!(model, "a request failed: {}", Chain(error));
         }

@@ -37,6 +37,8 @@ pub(super) struct Families {
     batch_cost: GaugeVec,
     batches_split: IntCounterVec,
     busy_seconds: CounterVec,
+    hung: IntCounterVec,
+    tests: IntCounterVec,
     loaded: IntGaugeVec,
     safety_flags: IntCounterVec,
 }
@@ -87,6 +89,14 @@ impl Families {
             busy_seconds: declare.seconds(
                 "aegis_instance_busy_seconds_total",
                 "Time that instances spent running batches."),
+            hung: declare.counters(
+                "aegis_instance_hung_total",
+                "Instances that were given up because a run took longer than `run_timeout_ms`.",
+                &VERSION),
+            tests: declare.counters(
+                "aegis_instance_tests_total",
+                "Runs of zeros after several that failed, by whether they did too.",
+                &["model", "model_version", "outcome"]),
             loaded: declare.gauges(
                 "aegis_model_loaded",
                 "1 when the model version is loaded and warm, else 0."),
@@ -101,6 +111,7 @@ impl Families {
         let labels = &[model, version];
         let block = Action::Block.name();
         let term = |term| self.batch_cost.with_label_values(&[model, version, term]);
+        let test = |outcome| self.tests.with_label_values(&[model, version, outcome]);
         VersionMetrics {
             requests: CODES.map(|code| {
                 let code = code.to_string();
@@ -118,6 +129,9 @@ impl Families {
             batch_cost_per_batch: term("beta"),
             batches_split: self.batches_split.with_label_values(labels),
             busy_seconds: self.busy_seconds.with_label_values(labels),
+            hung: self.hung.with_label_values(labels),
+            tests_passed: test("passed"),
+            tests_failed: test("failed"),
             loaded: self.loaded.with_label_values(labels),
             blocked: Check::ALL.map(|check| {
                 self.safety_flags

@@ -287,6 +287,11 @@ impl Model for Scripted {
     fn warm_up(&mut self, batch: &[Tensor]) -> Result<Vec<Tensor>, ModelError> {
         self.answer(batch)
     }
+
+    /// It takes no time.
+    fn warm_up_tells_cost(&self) -> bool {
+        false
+    }
 }
 
 fn threw(error: TensorError) -> ModelError {

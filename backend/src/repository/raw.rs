@@ -17,6 +17,9 @@ pub struct RawModelFile {
     /// instance busy wait at all. Those that waited longer are counted in
     /// `aegis_inference_over_max_wait_total`.
     pub max_latency_ms: u64,
+    /// The longest that a run may take, in milliseconds. Nothing can stop it then: its requests get
+    /// 500, its instance works no more, and the model is not ready. 0 for no bound.
+    pub run_timeout_ms: u64,
     /// Copies of the model that run at the same time, each on a thread of its own.
     pub instances: usize,
     /// Where it runs: `cpu` or `cuda:N`.
@@ -135,6 +138,7 @@ impl Default for RawModelFile {
             platform: RawPlatform::TorchScript,
             max_batch_size: 8,
             max_latency_ms: 20,
+            run_timeout_ms: 30_000,
             instances: 1,
             device: "cpu".to_owned(),
             inputs: Vec::new(),

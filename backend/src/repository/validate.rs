@@ -23,6 +23,9 @@ const MAX_INSTANCES: usize = 256;
 /// A minute; what waits longer than this for company is forgotten.
 const MAX_WAIT_MS: u64 = 60_000;
 
+/// A day.
+const MAX_RUN_MS: u64 = 86_400_000;
+
 /// The most bytes that a tensor of a warm-up batch may need, so that a mistyped shape is no abort.
 const MAX_WARM_UP_BYTES: usize = 1 << 30;
 
@@ -38,6 +41,7 @@ pub(super) fn validate(raw: &RawModelFile, faults: &mut Faults<'_>) -> Option<Mo
     );
     check_range("instances", raw.instances, 1, MAX_INSTANCES, faults);
     check_range("max_latency_ms", raw.max_latency_ms, 0, MAX_WAIT_MS, faults);
+    check_range("run_timeout_ms", raw.run_timeout_ms, 0, MAX_RUN_MS, faults);
     let inputs = tensors("inputs", &raw.inputs, batched, faults);
     let outputs: Vec<_> = raw.outputs.iter().map(RawInput::from).collect();
     let outputs = tensors("outputs", &outputs, batched, faults);
@@ -56,6 +60,7 @@ pub(super) fn validate(raw: &RawModelFile, faults: &mut Faults<'_>) -> Option<Mo
         signature: Arc::new(signature?),
         max_batch_rows: raw.max_batch_size.max(1),
         max_wait: Duration::from_millis(raw.max_latency_ms),
+        run_timeout: (raw.run_timeout_ms > 0).then(|| Duration::from_millis(raw.run_timeout_ms)),
         instances: raw.instances,
         safety: raw.safety.into(),
     })

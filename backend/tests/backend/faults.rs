@@ -161,6 +161,51 @@ async fn a_full_queue_is_429_with_a_time_to_come_back() {
     waits.abort();
 }
 
+#[tokio::test]
+async fn what_would_be_late_behind_others_is_refused_at_once_with_the_time_to_come_back() {
+    let backend = Backend::ready(&[("m", &scripted("row_ms = 1000.0"))]).await;
+    // It learns what a run takes.
+    assert_eq!(backend.infer("m", echo_body(&[1.0])).await.status, 200);
+    let runs = ask(&backend);
+    until(|| async { backend.metric(RAN).await > 1.5 }).await;
+    let mut request = infer("m", echo_body(&[1.0]));
+    let patience = "20".parse().unwrap();
+    request
+        .headers_mut()
+        .insert("x-request-timeout-ms", patience);
+    let reply = backend.send(request).await;
+    assert_eq!(reply.status, 429, "{}", reply.text());
+    assert_eq!(reply.header("x-aegis-reason"), Some("queue_full"));
+    // A second that runs, in part, and one of its own, and a tenth.
+    let wait: u32 = reply.header("retry-after").unwrap().parse().unwrap();
+    assert!((2..=3).contains(&wait), "{wait}");
+    assert!(
+        reply.error().contains("its deadline is in"),
+        "{}",
+        reply.error()
+    );
+    runs.abort();
+}
+
+#[tokio::test]
+async fn a_priority_is_taken_and_one_that_is_none_is_refused_by_name() {
+    let backend = Backend::ready(&[("m", &scripted(""))]).await;
+    let body = |priority: &str| {
+        let tensor = r#"{"name":"x","datatype":"FP32","shape":[1,2],"data":[1,2]}"#;
+        format!(r#"{{"parameters":{{"priority":{priority}}},"inputs":[{tensor}]}}"#)
+    };
+    for priority in ["0", "1", "10"] {
+        assert_eq!(backend.infer("m", body(priority)).await.status, 200);
+    }
+    let reply = backend.infer("m", body("11")).await;
+    assert_eq!(reply.status, 400);
+    assert!(
+        reply.error().starts_with("parameters.priority: expected"),
+        "{}",
+        reply.error()
+    );
+}
+
 /// Asks on a connection of its own, which closes when the task is aborted.
 fn ask(backend: &Backend) -> JoinHandle<()> {
     let address = backend.address;

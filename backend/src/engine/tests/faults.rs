@@ -43,7 +43,7 @@ async fn an_answer_that_breaks_the_signature_is_the_models_failure() {
     };
     let engine = engine(&function(drops_a_row));
     let error = engine
-        .infer(rows(&[1.0, 2.0]), clock::now() + LONG)
+        .infer(rows(&[1.0, 2.0]), clock::now() + LONG, Priority::default())
         .await
         .unwrap_err();
     let text = crate::chain::Chain(&error).to_string();
@@ -69,7 +69,9 @@ async fn a_panic_fails_its_batch_and_stops_the_engine_with_its_last_instance() {
         Err(InferError::InstanceDied)
     ));
     assert!(matches!(waits.await.unwrap(), Err(InferError::Stopped)));
-    let outcome = engine.infer(rows(&[3.0]), clock::now() + LONG).await;
+    let outcome = engine
+        .infer(rows(&[3.0]), clock::now() + LONG, Priority::default())
+        .await;
     assert!(matches!(outcome, Err(InferError::Stopped)), "{outcome:?}");
     assert_eq!(
         engine.fault().as_deref(),
@@ -116,4 +118,126 @@ fn gate_that_panics() -> (Gate, Factory) {
         panic!("a panic that the test asked for");
     };
     (Gate { began, pass }, function(run))
+}
+
+/// One that gives up a run after a moment.
+fn watched(instances: usize, factory: &Factory) -> (Arc<Engine>, VersionMetrics) {
+    let plan = Plan {
+        run_timeout: Some(Duration::from_millis(1)),
+        instances,
+        ..plan()
+    };
+    let metrics = metrics();
+    metrics.loaded.set(1);
+    let engine = Engine::start(plan, factory, metrics.clone()).unwrap();
+    (Arc::new(engine), metrics)
+}
+
+/// Long after whatever runs has begun.
+fn later() -> Instant {
+    clock::now() + LONG
+}
+
+#[tokio::test]
+async fn a_run_that_hangs_is_answered_and_its_instance_works_no_more() {
+    let (mut gate, factory) = gate();
+    let (engine, metrics) = watched(1, &factory);
+    let hangs = ask_within(&engine, rows(&[1.0]), LONG);
+    gate.next().await;
+    let waits = queue(&engine, rows(&[2.0]), 0).await;
+    engine.give_up_hung(later());
+    let outcome = hangs.await.unwrap();
+    assert!(
+        matches!(outcome, Err(InferError::Hung { .. })),
+        "{outcome:?}"
+    );
+    assert!(matches!(waits.await.unwrap(), Err(InferError::Stopped)));
+    let fault = engine.fault().unwrap();
+    assert!(
+        fault.contains("a run of 1 rows takes more than 1 ms"),
+        "{fault}"
+    );
+    assert!(engine.is_dead());
+    assert_eq!((metrics.hung.get(), metrics.loaded.get()), (1, 0));
+    // It is given up once.
+    engine.give_up_hung(later());
+    assert_eq!(metrics.hung.get(), 1);
+    // Nobody waits for it at the end; and once it is back, it does no more.
+    assert!(!engine.stop(later()));
+    gate.open();
+    until(|| engine.stop(clock::now())).await;
+    assert_eq!(metrics.batch_size.get_sample_count(), 0);
+}
+
+#[tokio::test]
+async fn beside_an_instance_that_hangs_another_goes_on() {
+    let (mut gate, factory) = gate();
+    let (engine, _) = watched(2, &factory);
+    let hangs = ask_within(&engine, rows(&[1.0]), LONG);
+    gate.next().await;
+    engine.give_up_hung(later());
+    assert!(matches!(hangs.await.unwrap(), Err(InferError::Hung { .. })));
+    assert!(!engine.is_dead() && engine.fault().is_some());
+    let runs = ask_within(&engine, rows(&[2.0]), LONG);
+    gate.next().await;
+    gate.open();
+    gate.open();
+    assert_eq!(answered(runs.await.unwrap()), [2.0]);
+}
+
+#[tokio::test]
+async fn what_ends_in_time_is_not_given_up() {
+    let (engine, metrics) = watched(1, &function(fragile));
+    let outcome = ask_within(&engine, rows(&[1.0]), LONG).await.unwrap();
+    assert_eq!(answered(outcome), [1.0]);
+    engine.give_up_hung(later());
+    assert_eq!((engine.fault(), metrics.hung.get()), (None, 0));
+}
+
+/// Fails while it is told to, whatever the inputs are.
+fn moody() -> (Arc<AtomicBool>, Factory) {
+    let fails = Arc::new(AtomicBool::new(true));
+    let told = Arc::clone(&fails);
+    let run = move |batch: &[Tensor]| {
+        if told.load(Ordering::Relaxed) {
+            return Err(ModelError::Executor("moody".into()));
+        }
+        Ok(batch.to_vec())
+    };
+    (fails, function(run))
+}
+
+#[tokio::test]
+async fn a_model_that_fails_zeros_too_is_not_ready_until_it_does_no_more() {
+    let (fails, factory) = moody();
+    let engine = engine(&factory);
+    for _ in 0..2 {
+        let outcome = ask_within(&engine, rows(&[1.0]), LONG).await.unwrap();
+        assert!(matches!(outcome, Err(InferError::Model(_))));
+        assert_eq!(engine.fault(), None);
+    }
+    let outcome = ask_within(&engine, rows(&[1.0]), LONG).await.unwrap();
+    assert!(matches!(outcome, Err(InferError::Model(_))));
+    until(|| engine.fault().is_some()).await;
+    assert!(engine.fault().unwrap().contains("of zeros too"));
+    fails.store(false, Ordering::Relaxed);
+    // Nobody asks: it finds out by itself.
+    until(|| engine.fault().is_none()).await;
+    let outcome = ask_within(&engine, rows(&[1.0]), LONG).await.unwrap();
+    assert_eq!(answered(outcome), [1.0]);
+}
+
+#[tokio::test]
+async fn a_clients_inputs_alone_take_nobody_out_of_service() {
+    let metrics = metrics();
+    let engine = Engine::start(plan(), &function(fragile), metrics.clone()).unwrap();
+    let engine = Arc::new(engine);
+    for _ in 0..10 {
+        let outcome = ask_within(&engine, rows(&[POISON]), LONG).await.unwrap();
+        assert!(matches!(outcome, Err(InferError::Model(_))));
+    }
+    let outcome = ask_within(&engine, rows(&[1.0]), LONG).await.unwrap();
+    assert_eq!(answered(outcome), [1.0]);
+    assert_eq!(engine.fault(), None);
+    assert_eq!((metrics.tests(true), metrics.tests(false)), (3, 0));
 }

@@ -1,12 +1,16 @@
 //! Requests meet in batches, and leave the queue in every way that there is.
 
 use super::*;
+use crate::batcher::QueueFull;
 
 #[tokio::test]
 async fn a_lone_request_is_answered_without_waiting_for_company() {
     // `max_wait` is a minute here.
     let engine = engine(&function(fragile));
-    let outcome = tokio::time::timeout(LONG / 2, engine.infer(rows(&[3.0]), clock::now() + LONG));
+    let outcome = tokio::time::timeout(
+        LONG / 2,
+        engine.infer(rows(&[3.0]), clock::now() + LONG, Priority::default()),
+    );
     assert_eq!(answered(outcome.await.unwrap()), [3.0]);
 }
 
@@ -112,7 +116,9 @@ async fn a_late_request_leaves_the_queue_while_every_instance_hangs() {
 async fn a_request_that_is_late_already_is_never_queued() {
     let (_gate, factory) = gate();
     let engine = engine(&factory);
-    let outcome = engine.infer(rows(&[1.0]), clock::now()).await;
+    let outcome = engine
+        .infer(rows(&[1.0]), clock::now(), Priority::default())
+        .await;
     assert!(matches!(outcome, Err(InferError::Deadline)), "{outcome:?}");
 }
 
@@ -146,7 +152,9 @@ async fn a_full_queue_refuses_at_once() {
     let _first = ask_within(&engine, rows(&[1.0]), LONG);
     gate.next().await;
     let _second = queue(&engine, rows(&[2.0]), 0).await;
-    let refused = engine.infer(rows(&[3.0]), clock::now() + LONG).await;
+    let refused = engine
+        .infer(rows(&[3.0]), clock::now() + LONG, Priority::default())
+        .await;
     let full = QueueFull::Requests { limit: 1 };
-    assert!(matches!(refused, Err(InferError::QueueFull(got)) if got == full));
+    assert!(matches!(refused, Err(InferError::Refused(Refusal::Full(got))) if got == full));
 }

@@ -135,7 +135,9 @@ async fn stopping_runs_what_is_queued_and_then_refuses() {
     );
     assert_eq!(answered(first.await.unwrap()), [1.0]);
     assert_eq!(answered(second.await.unwrap()), [2.0]);
-    let outcome = engine.infer(rows(&[3.0]), clock::now() + LONG).await;
+    let outcome = engine
+        .infer(rows(&[3.0]), clock::now() + LONG, Priority::default())
+        .await;
     assert!(matches!(outcome, Err(InferError::Stopped)));
 }
 

@@ -29,7 +29,7 @@ pub(super) fn parameter(parameters: &Parameters) -> Result<Option<Duration>, Tim
 }
 
 /// The least of these, from the request's arrival.
-pub(super) fn deadline(
+pub(crate) fn deadline(
     arrived: Instant,
     asked: [Option<Duration>; 2],
     allowed: Duration,

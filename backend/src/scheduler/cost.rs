@@ -6,14 +6,20 @@
 //! Where all batches had the same size there is no slope to be seen; the cost is then taken for
 //! proportional, which is too much for a larger batch and never too little.
 //!
+//! Inputs of other shapes cost otherwise, so each [class](Class) has its line. Those are learned as they
+//! come, so many at most; of one that is new, or was forgotten, the line through all batches is the
+//! best guess.
+//!
 //! Pure: what was measured goes in, predictions come out.
+
+use crate::batcher::Class;
 
 /// What an observation keeps of its weight with each one that follows.
 const KEEP: f64 = 0.99;
 /// Spread of batch sizes, as a part of their mean squared, under which no slope is believed.
 const FLAT: f64 = 1e-3;
 
-/// The cost of batches of one model version.
+/// The cost of batches of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cost {
     weight: f64,
@@ -21,6 +27,19 @@ pub struct Cost {
     seconds: f64,
     rows_squared: f64,
     rows_seconds: f64,
+}
+
+/// Classes that are remembered; of more, the one that ran longest ago is forgotten.
+const CLASSES: usize = 32;
+/// Batches, each weighted by its age, after which a class's own line is believed.
+const BELIEVED: f64 = 4.0;
+
+/// The cost of batches of one model version.
+#[derive(Clone, Debug, Default)]
+pub struct Costs {
+    all: Cost,
+    /// The one that ran last comes last.
+    classes: Vec<(Class, Cost)>,
 }
 
 /// The two parts of a batch's cost, in seconds; neither is negative.
@@ -83,6 +102,36 @@ impl Cost {
                 per_batch,
             }
         })
+    }
+}
+
+// === impl Costs ===
+
+impl Costs {
+    /// Takes a batch of so many rows that took so many seconds.
+    pub fn observe(&mut self, class: Class, rows: usize, seconds: f64) {
+        self.all.observe(rows, seconds);
+        let known = self.classes.iter().position(|(known, _)| *known == class);
+        let mut cost = known.map_or(Cost::default(), |at| self.classes.remove(at).1);
+        cost.observe(rows, seconds);
+        if self.classes.len() == CLASSES {
+            self.classes.remove(0);
+        }
+        self.classes.push((class, cost));
+    }
+
+    /// The line of that class, or of all where little is known of it; none before the first batch.
+    #[must_use]
+    pub fn of(&self, class: Class) -> Option<Terms> {
+        let known = self.classes.iter().rev().find(|(known, _)| *known == class);
+        let own = known.filter(|(_, cost)| cost.weight >= BELIEVED);
+        own.map_or(self.all, |(_, cost)| *cost).terms()
+    }
+
+    /// The line through all batches; none before the first.
+    #[must_use]
+    pub fn terms(&self) -> Option<Terms> {
+        self.all.terms()
     }
 }
 
@@ -149,6 +198,49 @@ mod tests {
         };
         assert!((terms.queue_seconds(0, 8)).abs() < 1e-12);
         assert!((terms.queue_seconds(9, 8) - 29.0).abs() < 1e-12);
+    }
+
+    /// Ten batches of one row that took so long.
+    fn learned(costs: &mut Costs, class: Class, seconds: f64) {
+        for _ in 0..10 {
+            costs.observe(class, 1, seconds);
+        }
+    }
+
+    fn of(costs: &Costs, class: u64) -> f64 {
+        costs.of(Class(class)).unwrap().seconds(1)
+    }
+
+    #[test]
+    fn each_class_has_its_own_line_and_a_new_one_that_of_all() {
+        let mut costs = Costs::default();
+        learned(&mut costs, Class(1), 0.001);
+        learned(&mut costs, Class(2), 0.1);
+        assert!((of(&costs, 1) - 0.001).abs() < 1e-9);
+        assert!((of(&costs, 2) - 0.1).abs() < 1e-9);
+        assert!((0.04..0.06).contains(&of(&costs, 3)), "{}", of(&costs, 3));
+        // Three batches of it say little yet.
+        for _ in 0..3 {
+            costs.observe(Class(3), 1, 1.0);
+        }
+        assert!(of(&costs, 3) < 0.5);
+        costs.observe(Class(3), 1, 1.0);
+        costs.observe(Class(3), 1, 1.0);
+        assert!((of(&costs, 3) - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_class_that_ran_longest_ago_is_forgotten() {
+        let mut costs = Costs::default();
+        learned(&mut costs, Class(0), 5.0);
+        learned(&mut costs, Class(1), 6.0);
+        for class in 2..=CLASSES as u64 {
+            costs.observe(Class(1), 1, 6.0);
+            learned(&mut costs, Class(class), 0.001);
+        }
+        assert_eq!(costs.classes.len(), CLASSES);
+        assert!(of(&costs, 0) < 1.0);
+        assert!((of(&costs, 1) - 6.0).abs() < 1e-9);
     }
 
     proptest! {

@@ -1,4 +1,5 @@
-//! How busy the instances are, and how long a new request would wait: what the proxy chooses by.
+//! How busy the instances are, and how long a new request would wait: what the proxy chooses by, and
+//! what admission goes by.
 //!
 //! **Wait.** Nothing where an instance is idle. Else what the running batches still have to do,
 //! by what batches like them cost, and the queue in batches as large as may be, shared among the
@@ -9,7 +10,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::cost::Cost;
+use super::cost::Costs;
+use crate::batcher::Class;
 
 /// In how long the memory of a busy time falls to 1/e.
 const MEMORY: Duration = Duration::from_secs(5);
@@ -19,7 +21,7 @@ const LONGEST_WAIT: f64 = 3_600.0;
 /// What the instances do, have done, and what it cost.
 #[derive(Debug)]
 pub(super) struct Work {
-    pub(super) cost: Cost,
+    pub(super) costs: Costs,
     running: Vec<Running>,
     busy: f64,
     busy_at: Instant,
@@ -32,11 +34,12 @@ struct Running {
     id: BatchId,
     since: Instant,
     rows: usize,
+    class: Class,
 }
 
 /// Names a batch that runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BatchId(u64);
+pub struct BatchId(u64);
 
 /// What waits, and who could run it.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +55,7 @@ pub(super) struct Queued {
 impl Work {
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            cost: Cost::default(),
+            costs: Costs::default(),
             running: Vec::new(),
             busy: 0.0,
             busy_at: now,
@@ -61,13 +64,14 @@ impl Work {
     }
 
     /// A batch begins.
-    pub(super) fn begin(&mut self, rows: usize, now: Instant) -> BatchId {
+    pub(super) fn begin(&mut self, class: Class, rows: usize, now: Instant) -> BatchId {
         let id = BatchId(self.next);
         self.next += 1;
         self.running.push(Running {
             id,
             since: now,
             rows,
+            class,
         });
         id
     }
@@ -82,7 +86,8 @@ impl Work {
         self.busy = self.busy * faded(now.saturating_duration_since(self.busy_at)) + filled(took);
         self.busy_at = now;
         if whole {
-            self.cost.observe(batch.rows, took.as_secs_f64());
+            self.costs
+                .observe(batch.class, batch.rows, took.as_secs_f64());
         }
     }
 
@@ -101,15 +106,42 @@ impl Work {
         if queued.rows == 0 && self.running.len() < queued.instances {
             return Some(Duration::ZERO);
         }
-        let terms = self.cost.terms()?;
+        let terms = self.costs.terms()?;
+        let queue = terms.queue_seconds(queued.rows, queued.max_rows);
+        let wait = (self.rest(now)? + queue) / queued.instances.max(1) as f64;
+        Some(seconds(wait))
+    }
+
+    /// What the running batches still have to do, in seconds, by what batches like them cost.
+    pub(super) fn rest(&self, now: Instant) -> Option<f64> {
         let rest = self.running.iter().map(|batch| {
             let elapsed = now.saturating_duration_since(batch.since).as_secs_f64();
-            (terms.seconds(batch.rows) - elapsed).max(0.0)
+            Some((self.costs.of(batch.class)?.seconds(batch.rows) - elapsed).max(0.0))
         });
-        let work = rest.sum::<f64>() + terms.queue_seconds(queued.rows, queued.max_rows);
-        let wait = work / queued.instances.max(1) as f64;
-        Duration::try_from_secs_f64(wait.min(LONGEST_WAIT)).ok()
+        rest.sum()
     }
+
+    /// Batches that run.
+    pub(super) fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Takes out a batch that began before that time, and does not come back; it was busy so far.
+    pub(super) fn give_up(
+        &mut self,
+        began_before: Instant,
+        now: Instant,
+    ) -> Option<(BatchId, usize)> {
+        let hung = self.running.iter().find(|batch| batch.since < began_before);
+        let (id, rows) = hung.map(|batch| (batch.id, batch.rows))?;
+        self.end(id, false, now);
+        Some((id, rows))
+    }
+}
+
+/// So many, as far as it says anything.
+pub(super) fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.min(LONGEST_WAIT)).unwrap_or_default()
 }
 
 /// What is left of a level after a time.
@@ -142,7 +174,7 @@ mod tests {
         let mut work = Work::new(now);
         for _ in 0..50 {
             for (rows, took) in [(1, 2), (8, 9)] {
-                let id = work.begin(rows, now);
+                let id = work.begin(Class(0), rows, now);
                 work.end(id, true, now + took * MS);
             }
         }
@@ -162,7 +194,7 @@ mod tests {
     fn the_wait_is_the_rest_of_the_running_batch_and_the_queue_in_batches() {
         let now = clock::now();
         let mut work = experienced(now);
-        work.begin(8, now);
+        work.begin(Class(0), 8, now);
         let wait = |work: &Work, rows, at| {
             let wait: Duration = work.expected_wait(queued(rows), at).unwrap();
             wait.as_secs_f64() * 1e3
@@ -178,7 +210,7 @@ mod tests {
     fn nothing_is_said_of_the_wait_while_the_first_batch_runs() {
         let now = clock::now();
         let mut work = Work::new(now);
-        work.begin(1, now);
+        work.begin(Class(0), 1, now);
         assert_eq!(work.expected_wait(queued(3), now), None);
     }
 
@@ -188,13 +220,13 @@ mod tests {
         let mut work = Work::new(start);
         assert!(work.utilization(1, start).abs() < 1e-9);
         for at in 0..1_000 {
-            let id = work.begin(1, start + at * 100 * MS);
+            let id = work.begin(Class(0), 1, start + at * 100 * MS);
             work.end(id, true, start + (at * 100 + 25) * MS);
         }
         let now = start + 100_000 * MS;
         assert!((work.utilization(1, now) - 0.25).abs() < 0.02);
         assert!((work.utilization(2, now) - 0.125).abs() < 0.01);
-        work.begin(1, now);
+        work.begin(Class(0), 1, now);
         assert!(work.utilization(1, now + 60_000 * MS) > 0.99);
     }
 
@@ -202,9 +234,9 @@ mod tests {
     fn what_failed_says_nothing_of_the_cost() {
         let now = clock::now();
         let mut work = Work::new(now);
-        let id = work.begin(1, now);
+        let id = work.begin(Class(0), 1, now);
         work.end(id, false, now + 5_000 * MS);
-        assert_eq!(work.cost.terms(), None);
+        assert_eq!(work.costs.terms(), None);
         assert!(work.running.is_empty());
     }
 }

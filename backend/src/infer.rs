@@ -1,0 +1,294 @@
+//! An inference, whatever it came in by: check what is asked, queue it, check what is answered.
+//!
+//! A transport reads a body, makes an [`InferRequest`] of it, and writes an [`InferResponse`]; all
+//! between the two is here, so that REST and gRPC cannot differ in it: what is counted, whose
+//! deadline counts, which checks run. Nothing here knows a header or a message.
+//!
+//! ```text
+//! InFlight::new ─▶ (read, decode) ─▶ Asked::check ─▶ run ─▶ Answered::response ─▶ (encode) ─▶ end
+//! ```
+//!
+//! What takes time in proportion to a body, decoding and checking and encoding, is done where the
+//! request is while it is small, and [on a thread that may block](work) when it is large: a worker
+//! of the runtime that spends 100 ms on one body holds up every connection of its own.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aegis_protocol::{
+    InferRequest, InferResponse, NamedTensor, Parameters, RequestedOutput, Tensor, excerpt,
+};
+use http::StatusCode;
+
+use crate::api::Refused;
+use crate::app::App;
+use crate::batcher::Priority;
+use crate::clock;
+use crate::engine::Engine;
+use crate::metrics::VersionMetrics;
+use crate::repository::ModelSpec;
+use crate::safety::{self, Check, Side};
+use crate::served::{Served, Standing};
+use crate::signature::{Inputs, Names, TensorSpec};
+
+mod deadline;
+#[cfg(test)]
+mod tests;
+
+pub use deadline::TimeoutError;
+pub(crate) use deadline::deadline;
+
+/// From this size on, work on a body takes so long that it must not hold up other connections.
+const LARGE_BODY: usize = 256 << 10;
+
+/// A request, checked.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    id: Option<String>,
+    /// What its parameters ask for.
+    timeout: Option<Duration>,
+    priority: Priority,
+    /// Which of the model's outputs, in this order.
+    wanted: Vec<usize>,
+    inputs: Inputs,
+}
+
+/// What the model made of it.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    model: String,
+    version: String,
+    id: Option<String>,
+    wanted: Vec<usize>,
+    outputs: Vec<Tensor>,
+}
+
+/// A request that is somewhere between its head and its answer. One that is dropped has lost its
+/// client.
+pub(crate) struct InFlight<'m> {
+    metrics: &'m VersionMetrics,
+    pub(crate) arrived: Instant,
+    /// It was handed to the engine.
+    queued: bool,
+    ended: bool,
+}
+
+/// The parts of a version that is loaded.
+///
+/// # Errors
+///
+/// Why it is not.
+pub(crate) fn loaded(served: &Served) -> Result<(&Arc<ModelSpec>, &Engine), Refused> {
+    match (served.spec(), served.engine()) {
+        (Some(spec), Some(engine)) => Ok((spec, engine)),
+        _ => Err(not_ready(served, served.standing())),
+    }
+}
+
+/// Queues a request and waits for its outputs. `patience` is what the transport was told.
+///
+/// # Errors
+///
+/// Why there are none.
+pub(crate) async fn run(
+    app: &App,
+    served: &Served,
+    asked: Asked,
+    patience: Option<Duration>,
+    in_flight: &mut InFlight<'_>,
+) -> Result<Answered, Refused> {
+    let (_, engine) = loaded(served)?;
+    let allowed = app.http.request_timeout;
+    let deadline = deadline(in_flight.arrived, [patience, asked.timeout], allowed);
+    in_time(deadline)?;
+    in_flight.queued = true;
+    let outputs = engine.infer(asked.inputs, deadline, asked.priority).await?;
+    in_time(deadline)?;
+    Ok(Answered {
+        model: served.name.clone(),
+        version: served.version.clone(),
+        id: asked.id,
+        wanted: asked.wanted,
+        outputs,
+    })
+}
+
+/// Counts a refusal, and what a safety check has found.
+pub(crate) fn count(app: &App, served: &Served, refused: &Refused) {
+    app.metrics.rejected(refused.reason());
+    let safety = served.spec().map(|spec| spec.safety);
+    let is_on = |check: &Check| safety.is_some_and(|safety| safety.action(*check).is_some());
+    if let Some(check) = refused.check().filter(is_on) {
+        served.metrics.blocked(check);
+    }
+    tracing::debug!(
+        model = served.name,
+        version = served.version,
+        "refused: {refused}"
+    );
+}
+
+/// Why a version does not answer.
+pub(crate) fn not_ready(served: &Served, standing: Standing) -> Refused {
+    let reason = match standing {
+        Standing::Loading => "it is loading".to_owned(),
+        Standing::Ready => "it has only just become so".to_owned(),
+        Standing::Failed(reason) | Standing::Broken(reason) => reason,
+    };
+    let (model, version) = (served.name.clone(), served.version.clone());
+    Refused::NotReady {
+        model,
+        version,
+        reason,
+    }
+}
+
+/// Works on so many bytes, on a thread of its own if they are many.
+///
+/// # Errors
+///
+/// When it panicked, or the process ends.
+pub(crate) async fn work<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refused> {
+    if bytes < LARGE_BODY {
+        return Ok(work());
+    }
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| {
+        if error.is_panic() {
+            Refused::Panicked
+        } else {
+            Refused::CutOff
+        }
+    })
+}
+
+/// Nobody waits for what is late: no more work is put into it.
+fn in_time(deadline: Instant) -> Result<(), Refused> {
+    if clock::now() < deadline {
+        Ok(())
+    } else {
+        Err(Refused::Late)
+    }
+}
+
+// === impl Asked ===
+
+impl Asked {
+    /// Compares a request with what the model takes and returns.
+    ///
+    /// # Errors
+    ///
+    /// The first difference, or what a safety check has found.
+    pub(crate) fn check(spec: &ModelSpec, request: InferRequest) -> Result<Self, Refused> {
+        Ok(Self {
+            timeout: deadline::parameter(&request.parameters)?,
+            priority: Priority::of_parameters(&request.parameters)?,
+            wanted: wanted(&spec.signature.outputs, &request.outputs)?,
+            inputs: check_inputs(spec, request.inputs)?,
+            id: request.id,
+        })
+    }
+}
+
+// === impl Answered ===
+
+impl Answered {
+    /// Bytes of the outputs that were asked for.
+    pub(crate) fn size(&self) -> usize {
+        let sizes = self.wanted.iter().map(|at| self.outputs[*at].data().len());
+        sizes.sum()
+    }
+
+    /// Names what was asked for, and checks what leaves.
+    ///
+    /// # Errors
+    ///
+    /// What a safety check has found.
+    pub(crate) fn response(self, spec: &ModelSpec) -> Result<InferResponse, Refused> {
+        let name = |at: &usize| {
+            let name = spec.signature.outputs[*at].name.as_str();
+            NamedTensor::new(name, self.outputs[*at].clone())
+        };
+        let outputs: Vec<_> = self.wanted.iter().map(name).collect();
+        if spec.safety.nan_inf_output.is_some() {
+            let pairs = outputs
+                .iter()
+                .map(|named| (named.name.as_str(), &named.tensor));
+            safety::finite(Side::Output, pairs)?;
+        }
+        Ok(InferResponse {
+            model_name: self.model,
+            model_version: Some(self.version),
+            id: self.id,
+            parameters: Parameters::new(),
+            outputs,
+        })
+    }
+}
+
+/// Which of the model's outputs are asked for, in the order asked; all, when none is named.
+fn wanted(specs: &[TensorSpec], asked: &[RequestedOutput]) -> Result<Vec<usize>, Refused> {
+    if asked.is_empty() {
+        return Ok((0..specs.len()).collect());
+    }
+    let find = |output: &RequestedOutput| {
+        specs
+            .iter()
+            .position(|spec| spec.name == output.name)
+            .ok_or_else(|| {
+                let got = excerpt(&output.name).to_string();
+                Refused::UnknownOutput {
+                    expected: Names::of(specs),
+                    got,
+                }
+            })
+    };
+    asked.iter().map(find).collect()
+}
+
+fn check_inputs(spec: &ModelSpec, inputs: Vec<NamedTensor>) -> Result<Inputs, Refused> {
+    let inputs = spec.signature.arrange(inputs)?;
+    if spec.safety.nan_inf_input.is_some() {
+        let names = spec.signature.inputs.iter().map(|spec| spec.name.as_str());
+        safety::finite(Side::Input, names.zip(&inputs.tensors))?;
+    }
+    Ok(inputs)
+}
+
+// === impl InFlight ===
+
+impl<'m> InFlight<'m> {
+    /// It has just arrived.
+    pub(crate) fn new(metrics: &'m VersionMetrics, arrived: Instant) -> Self {
+        metrics.in_flight.inc();
+        Self {
+            metrics,
+            arrived,
+            queued: false,
+            ended: false,
+        }
+    }
+
+    /// It is answered, with this status.
+    pub(crate) fn end(mut self, status: StatusCode) {
+        self.ended = true;
+        self.metrics.answered(status);
+        // With another status the engine turned it away.
+        if self.queued && matches!(status.as_u16(), 200 | 422 | 500 | 504) {
+            let latency = clock::now().saturating_duration_since(self.arrived);
+            self.metrics.latency.observe(latency.as_secs_f64());
+        }
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.metrics.in_flight.dec();
+        if !self.ended {
+            self.metrics.client_left();
+        }
+    }
+}
