@@ -27,6 +27,7 @@ mod body;
 mod codec;
 mod infer;
 mod refused;
+mod repository;
 mod uploads;
 
 pub use refused::Refused;
@@ -85,16 +86,19 @@ async fn route(
     }
     match route {
         Some(Route::Infer { model, version }) => {
-            infer::infer(app, find(app, &model, version.as_deref())?, parts, body).await
+            infer::infer(app, &find(app, &model, version.as_deref())?, parts, body).await
         }
         Some(Route::ModelReady { model, version }) => {
-            Ok(model_ready(app, find(app, &model, version.as_deref())?))
+            Ok(model_ready(app, &*find(app, &model, version.as_deref())?))
         }
         Some(Route::Model { model, version }) => {
-            metadata(app, find(app, &model, version.as_deref())?)
+            metadata(app, &*find(app, &model, version.as_deref())?)
         }
         Some(Route::Generate { .. }) => Err(Refused::unknown_path(path)),
-        Some(Route::Server) => Ok(server()),
+        Some(Route::RepositoryIndex) => repository::index(app, body).await,
+        Some(Route::RepositoryLoad { model }) => repository::load(app, &model, body).await,
+        Some(Route::RepositoryUnload { model }) => repository::unload(app, &model, body).await,
+        Some(Route::Server) => Ok(server(app)),
         Some(Route::Live) => Ok(live(app)),
         Some(Route::Ready) => Ok(ready(app)),
         None if path == METRICS => metrics(app),
@@ -114,17 +118,19 @@ fn check_method(got: &Method, expected: &Method) -> Result<(), Refused> {
     }
 }
 
-fn find<'a>(app: &'a App, model: &str, version: Option<&str>) -> Result<&'a Arc<Served>, Refused> {
+fn find(app: &App, model: &str, version: Option<&str>) -> Result<Arc<Served>, Refused> {
     app.models
         .find(model, version)
         .map_err(|what| Refused::not_found(what, model, version))
 }
 
-fn server() -> Answer {
+fn server(app: &App) -> Answer {
+    let control = app.models.control();
+    let extensions = control.is_on().then(|| "model_repository".to_owned());
     let metadata = ServerMetadata {
         name: "aegis-backend".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        extensions: Vec::new(),
+        extensions: extensions.into_iter().collect(),
     };
     json(StatusCode::OK, &metadata)
 }
@@ -153,7 +159,7 @@ fn ready(app: &App) -> Answer {
         return Refused::Draining.answer();
     }
     match app.models.first_not_ready() {
-        Some((served, standing)) => not_ready(served, standing).answer(),
+        Some((served, standing)) => not_ready(&served, standing).answer(),
         None => json(StatusCode::OK, &ServerReady { ready: true }),
     }
 }

@@ -13,7 +13,9 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
-pub use raw::{LogFormat, RawConfig, RawModel, RawVerify as Verify};
+pub use raw::{
+    LogFormat, RawConfig, RawModel, RawModelControl as ModelControl, RawVerify as Verify,
+};
 
 /// What the program runs with.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +47,8 @@ pub struct Integrity {
     pub trusted_keys: Vec<PathBuf>,
     /// The most bytes of one model version.
     pub max_model_bytes: u64,
+    /// Whether models are loaded and unloaded at run time.
+    pub model_control: ModelControl,
 }
 
 /// A model that is served.
@@ -163,6 +167,7 @@ fn integrity(raw: &RawConfig, faults: &mut Faults<'_>, folder: &Path) -> Integri
             .map(|key| folder.join(key))
             .collect(),
         max_model_bytes: raw.max_model_bytes,
+        model_control: raw.model_control,
     }
 }
 
@@ -206,17 +211,20 @@ fn check_versions(versions: &[String], path: &KeyPath, faults: &mut Faults<'_>) 
 }
 
 /// Names are folders, labels and parts of paths: nothing in them may need escaping.
-fn check_name(name: &str, path: &KeyPath, faults: &mut Faults<'_>) {
+#[must_use]
+pub fn is_name(name: &str) -> bool {
     const MAX: usize = 100;
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let good = !name.is_empty()
-        && name.len() <= MAX
-        && !name.starts_with('.')
-        && name.chars().all(is_plain);
-    if !good {
-        let message = "expected a name of 1 to 100 letters, digits, `_`, `-` and `.`, not starting \
-                       with `.`";
-        faults.at(path, message);
+    !name.is_empty() && name.len() <= MAX && !name.starts_with('.') && name.chars().all(is_plain)
+}
+
+/// What [`is_name`] takes.
+pub const NAME: &str =
+    "a name of 1 to 100 letters, digits, `_`, `-` and `.`, not starting with `.`";
+
+fn check_name(name: &str, path: &KeyPath, faults: &mut Faults<'_>) {
+    if !is_name(name) {
+        faults.at(path, format!("expected {NAME}"));
     }
 }
 

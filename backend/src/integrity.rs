@@ -127,6 +127,12 @@ impl Gate {
         }
     }
 
+    /// The folder of the models.
+    #[must_use]
+    pub fn repository(&self) -> &Path {
+        &self.repository
+    }
+
     /// The description of a version, where it need not be verified first.
     #[must_use]
     pub fn spec_unverified(

@@ -2,7 +2,8 @@
 //!
 //! One thread and one version after the other: loading is heavy on memory and cores, and versions
 //! that are ready early answer early. The server listens meanwhile and says that it is not ready,
-//! so that a probe sees a process that loads and not one that is not there.
+//! so that a probe sees a process that loads and not one that is not there. Then it does what is
+//! [asked for](crate::control) at run time, in the order in which it is asked.
 
 use std::io;
 use std::path::PathBuf;
@@ -17,9 +18,12 @@ use crate::model::{Factory, LoadError, scripted};
 use crate::repository::{ModelSpec, Platform};
 use crate::served::{Models, Served, Standing};
 
+mod change;
+
 /// The thread that loads.
 #[derive(Debug)]
 pub struct Loader {
+    models: Arc<Models>,
     /// Set when nothing needs to be loaded any more.
     abandoned: Arc<AtomicBool>,
     /// Breaks when the thread ends.
@@ -36,24 +40,30 @@ impl Loader {
     /// When the system has no more threads.
     pub fn start(models: Arc<Models>) -> io::Result<Self> {
         let abandoned = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&abandoned);
         let (runs, running) = mpsc::channel();
-        let load_all = move || {
+        let loader = Self {
+            models: Arc::clone(&models),
+            abandoned: Arc::clone(&abandoned),
+            running,
+        };
+        let work = move || {
             let _runs: mpsc::Sender<()> = runs;
-            let unless_stopped = |_: &&Arc<Served>| !stopped.load(Ordering::Relaxed);
-            for served in models.iter().take_while(unless_stopped) {
-                load(served, models.gate(), &stopped);
+            let unless_stopped = |_: &Arc<Served>| !abandoned.load(Ordering::Relaxed);
+            for served in models.all().into_iter().take_while(unless_stopped) {
+                load(&served, models.gate(), &abandoned);
             }
+            change::serve(&models, &abandoned);
         };
         thread::Builder::new()
             .name("loader".to_owned())
-            .spawn(load_all)?;
-        Ok(Self { abandoned, running })
+            .spawn(work)?;
+        Ok(loader)
     }
 
     /// Begins no other model, and warms the one that is being loaded no further.
     pub fn close(&self) {
         self.abandoned.store(true, Ordering::Relaxed);
+        self.models.control().close();
     }
 
     /// [Closes](Self::close), and waits at most until `deadline` for the one that is being loaded;

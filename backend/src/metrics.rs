@@ -13,6 +13,7 @@ use aegis_signing::Outcome;
 use http::StatusCode;
 use prometheus::{Counter, Gauge, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
+use crate::control::Counted;
 use crate::integrity::Verifications;
 use crate::safety::Check;
 use families::{Declare, Families};
@@ -39,14 +40,16 @@ pub const CODES: [u16; 11] = [
     504,
 ];
 
-/// The registry and its families.
-#[derive(Debug)]
+/// The registry and its families; a clone shares them.
+#[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
     /// In the order of [`Reason::ALL`].
     rejected: [IntCounter; Reason::ALL.len()],
     /// How often verifications of models ended how.
     pub verifications: Verifications,
+    /// How often models were loaded and unloaded at run time.
+    pub model_control: Counted,
     /// Connections that are open.
     pub connections: IntGauge,
     /// How often accepting paused because there were too many.
@@ -112,6 +115,14 @@ impl Metrics {
         );
         let verifications =
             Outcome::ALL.map(|outcome| verifications.with_label_values(&[outcome.name()]));
+        let changes = declare.counters(
+            "aegis_model_control_total",
+            "Loads and unloads that clients asked for, by how they ended.",
+            &["action", "result"],
+        );
+        let model_control = Counted::ACTIONS.map(|action| {
+            Counted::RESULTS.map(|result| changes.with_label_values(&[action, result]))
+        });
         let connections = declare.gauge("aegis_http_connections", "Connections that are open.");
         let accept_paused = declare.counter(
             "aegis_http_accept_paused_total",
@@ -122,6 +133,7 @@ impl Metrics {
             registry,
             rejected,
             verifications: Verifications(verifications),
+            model_control: Counted(model_control),
             connections,
             accept_paused,
             families,
@@ -132,6 +144,11 @@ impl Metrics {
     #[must_use]
     pub fn version(&self, model: &str, version: &str) -> VersionMetrics {
         self.families.version(model, version)
+    }
+
+    /// Removes the series of one model version: it is served no more.
+    pub fn forget(&self, model: &str, version: &str) {
+        self.families.forget(model, version);
     }
 
     /// Counts a refusal.

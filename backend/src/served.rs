@@ -1,8 +1,13 @@
 //! The model versions that this process serves, and how each is.
 //!
-//! The set is fixed by the configuration; each version is *loading* until the [loader](crate::loader)
-//! has decided, once, that it is ready or why it is not. A version that failed to load stays where
-//! it is with its reason: the others are served, and the process can be asked what is wrong.
+//! The set begins as the configuration says; each version is *loading* until the
+//! [loader](crate::loader) has decided, once, that it is ready or why it is not. A version that failed
+//! to load stays where it is with its reason: the others are served, and the process can be asked what
+//! is wrong.
+//!
+//! The set is replaced as a whole where models are loaded or unloaded at run time. A request takes
+//! what it needs out of it once, without a lock, and holds its version as long as it lasts; what is
+//! no longer in the set is retired: it ends when nobody holds it any more.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -10,11 +15,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use aegis_protocol::{HealthReport, ModelHealth, ModelMetadata, listed};
+use arc_swap::ArcSwap;
 use http::HeaderValue;
+use parking_lot::Mutex;
 
 use crate::batcher;
 use crate::chain::Chain;
 use crate::config::{Config, ModelEntry, QueueLimits};
+use crate::control::Control;
 use crate::engine::{Engine, Plan};
 use crate::integrity::{Gate, Provenance};
 use crate::metrics::{Metrics, VersionMetrics};
@@ -25,8 +33,17 @@ use crate::repository::{ModelSpec, SpecError};
 #[derive(Debug)]
 pub struct Models {
     gate: Gate,
-    by_name: BTreeMap<String, Vec<Arc<Served>>>,
+    control: Control,
+    configured: Vec<ModelEntry>,
+    queue: QueueLimits,
+    metrics: Metrics,
+    set: ArcSwap<Set>,
+    /// Not in the set any more, and perhaps not idle yet.
+    retired: Mutex<Vec<Arc<Served>>>,
 }
+
+/// The versions of each model, in their order.
+type Set = BTreeMap<String, Vec<Arc<Served>>>;
 
 /// One version of a model.
 #[derive(Debug)]
@@ -85,25 +102,96 @@ impl Models {
             config.model_repository.clone(),
             metrics.verifications.clone(),
         );
-        let mut models = Self {
+        let control = Control::new(
+            config.integrity.model_control,
+            metrics.model_control.clone(),
+        );
+        let models = Self {
             gate,
-            by_name: BTreeMap::new(),
+            control,
+            configured: config.models.clone(),
+            queue: config.queue,
+            metrics: metrics.clone(),
+            set: ArcSwap::default(),
+            retired: Mutex::default(),
         };
         for entry in &config.models {
-            models.add(entry, config.queue, metrics);
+            models.put(&entry.name, models.versions(&entry.name, &entry.versions));
         }
         models
     }
 
-    /// Adds a model, with all its versions loading, or failed when their description is wrong.
-    fn add(&mut self, entry: &ModelEntry, queue: QueueLimits, metrics: &Metrics) {
+    /// These versions of a model, all loading, or failed when their description is wrong.
+    pub(crate) fn versions(&self, model: &str, versions: &[String]) -> Vec<Arc<Served>> {
         let serve = |version: &String| {
-            let metrics = metrics.version(&entry.name, version);
-            let spec = self.gate.spec_unverified(&entry.name, version);
-            Arc::new(Served::new(&entry.name, version, spec, queue, metrics))
+            let metrics = self.metrics.version(model, version);
+            let spec = self.gate.spec_unverified(model, version);
+            Arc::new(Served::new(model, version, spec, self.queue, metrics))
         };
-        let versions = entry.versions.iter().map(serve).collect();
-        self.by_name.insert(entry.name.clone(), versions);
+        versions.iter().map(serve).collect()
+    }
+
+    /// Serves these versions of a model from now on, and no others.
+    pub(crate) fn put(&self, model: &str, versions: Vec<Arc<Served>>) {
+        let mut set = Set::clone(&self.set.load());
+        let old = if versions.is_empty() {
+            set.remove(model)
+        } else {
+            set.insert(model.to_owned(), versions)
+        };
+        self.set.store(Arc::new(set));
+        let old = old.unwrap_or_default();
+        self.forget_series(model, old.iter().map(|served| &*served.version));
+        self.retire(old);
+    }
+
+    /// Removes the series of versions that are not served: or what was once loaded would be shown
+    /// for ever.
+    pub(crate) fn forget_series<'v>(&self, model: &str, versions: impl Iterator<Item = &'v str>) {
+        let set = self.set.load();
+        let served = set.get(model).map_or(&[][..], Vec::as_slice);
+        for version in versions.filter(|version| !served.iter().any(|one| one.version == *version))
+        {
+            self.metrics.forget(model, version);
+        }
+    }
+
+    /// Lets go of versions that are served no more: each goes on until the requests that hold it are
+    /// answered, and its engine is then [ended](Self::end_retired).
+    pub(crate) fn retire(&self, versions: Vec<Arc<Served>>) {
+        self.retired.lock().extend(versions);
+    }
+
+    /// Ends the retired versions that nobody holds any more; says whether some are left.
+    pub(crate) fn end_retired(&self, deadline: Instant) -> bool {
+        // Ending takes a moment, in which nobody should wait for the lock.
+        let mut leaving = std::mem::take(&mut *self.retired.lock());
+        leaving.retain(|served| {
+            let idle = Arc::strong_count(served) == 1;
+            !(idle && served.engine().is_none_or(|engine| engine.stop(deadline)))
+        });
+        let mut retired = self.retired.lock();
+        retired.append(&mut leaving);
+        !retired.is_empty()
+    }
+
+    /// What loads and unloads models at run time.
+    #[must_use]
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// The versions of a model that are served.
+    #[must_use]
+    pub fn served(&self, model: &str) -> Vec<Arc<Served>> {
+        self.set.load().get(model).cloned().unwrap_or_default()
+    }
+
+    /// The versions of a model that the configuration names.
+    #[must_use]
+    pub fn configured(&self, model: &str) -> Option<&[String]> {
+        let mut entries = self.configured.iter();
+        Some(&entries.find(|entry| entry.name == model)?.versions)
     }
 
     /// What decides whether a version may be loaded.
@@ -117,28 +205,31 @@ impl Models {
     /// # Errors
     ///
     /// What is not there.
-    pub fn find(&self, model: &str, version: Option<&str>) -> Result<&Arc<Served>, NotFound> {
-        let versions = self.by_name.get(model).ok_or_else(|| NotFound::Model {
-            known: listed(self.by_name.keys().map(String::as_str)),
+    pub fn find(&self, model: &str, version: Option<&str>) -> Result<Arc<Served>, NotFound> {
+        let set = self.set.load();
+        let versions = set.get(model).ok_or_else(|| NotFound::Model {
+            known: listed(set.keys().map(String::as_str)),
         })?;
         let found = match version {
             Some(version) => versions.iter().find(|served| served.version == version),
             None => versions.first(),
         };
-        found.ok_or_else(|| NotFound::Version {
+        found.cloned().ok_or_else(|| NotFound::Version {
             known: listed(versions.iter().map(|served| &*served.version)),
         })
     }
 
-    /// Every version of every model.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Served>> {
-        self.by_name.values().flatten()
+    /// Every version of every model that is served now.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Served>> {
+        self.set.load().values().flatten().cloned().collect()
     }
 
     /// A model's description, once it is known to be right.
     #[must_use]
     pub fn metadata(&self, served: &Served) -> Option<ModelMetadata> {
-        let versions = self.by_name.get(&served.name)?;
+        let set = self.set.load();
+        let versions = set.get(&served.name).map_or(&[][..], Vec::as_slice);
         let versions: Vec<_> = versions
             .iter()
             .map(|served| served.version.clone())
@@ -149,29 +240,37 @@ impl Models {
 
     /// The first version that is not ready, and how it is.
     #[must_use]
-    pub fn first_not_ready(&self) -> Option<(&Served, Standing)> {
-        let mut standings = self.iter().map(|served| (&**served, served.standing()));
+    pub fn first_not_ready(&self) -> Option<(Arc<Served>, Standing)> {
+        let mut standings = self.all().into_iter().map(|served| {
+            let standing = served.standing();
+            (served, standing)
+        });
         standings.find(|(_, standing)| *standing != Standing::Ready)
     }
 
     /// Whether a model can never answer again in this process, because all its instances died.
     #[must_use]
     pub fn any_dead(&self) -> bool {
-        self.iter()
+        self.set
+            .load()
+            .values()
+            .flatten()
             .any(|served| served.engine().is_some_and(Engine::is_dead))
     }
 
     /// Gives up the runs that take too long.
     pub fn give_up_hung(&self, now: Instant) {
-        for engine in self.iter().filter_map(|served| served.engine()) {
-            engine.give_up_hung(now);
+        for served in self.all_and_retired() {
+            if let Some(engine) = served.engine() {
+                engine.give_up_hung(now);
+            }
         }
     }
 
     /// The answer to `GET /health`.
     #[must_use]
     pub fn health(&self, draining: bool) -> HealthReport {
-        let models: Vec<_> = self.iter().map(|served| served.health()).collect();
+        let models: Vec<_> = self.all().iter().map(|served| served.health()).collect();
         let model_version = match models.as_slice() {
             [only] => only.version.clone(),
             several => {
@@ -193,9 +292,17 @@ impl Models {
 
     /// Tells every engine to end when its queue is empty.
     pub fn close(&self) {
-        for engine in self.iter().filter_map(|served| served.engine()) {
-            engine.close();
+        for served in self.all_and_retired() {
+            if let Some(engine) = served.engine() {
+                engine.close();
+            }
         }
+    }
+
+    fn all_and_retired(&self) -> Vec<Arc<Served>> {
+        let mut all = self.all();
+        all.extend(self.retired.lock().iter().cloned());
+        all
     }
 
     /// Ends every engine, all at the same time; says whether all have ended by the deadline.
@@ -203,8 +310,8 @@ impl Models {
     pub fn stop(&self, deadline: Instant) -> bool {
         self.close();
         let mut all = true;
-        for engine in self.iter().filter_map(|served| served.engine()) {
-            all &= engine.stop(deadline);
+        for served in self.all_and_retired() {
+            all &= served.engine().is_none_or(|engine| engine.stop(deadline));
         }
         all
     }

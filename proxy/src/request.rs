@@ -121,7 +121,9 @@ pub fn identify(
     let route = path::parse(path).ok_or_else(|| no_such_path(path))?;
     let upgrade = matches!(&route, Route::Generate { stream: true, .. }) && upgrades(headers);
     let expected = if upgrade { Method::GET } else { route.method() };
-    allow(method, &expected, path)?;
+    if !is_repository(&route) {
+        allow(method, &expected, path)?;
+    }
     Ok(match route {
         Route::Server => Wanted::Own(Own::Server),
         Route::Live => Wanted::Own(Own::Live),
@@ -153,7 +155,18 @@ pub fn identify(
             };
             forward(snapshot, &model, version.as_deref(), headers, action)?
         }
+        Route::RepositoryIndex | Route::RepositoryLoad { .. } | Route::RepositoryUnload { .. } => {
+            return Err(no_such_path(path));
+        }
     })
+}
+
+/// Paths that are none here, whatever the method.
+fn is_repository(route: &Route<'_>) -> bool {
+    matches!(
+        route,
+        Route::RepositoryIndex | Route::RepositoryLoad { .. } | Route::RepositoryUnload { .. }
+    )
 }
 
 fn allow(method: &Method, expected: &Method, path: &str) -> Result<(), Refusal> {

@@ -30,6 +30,7 @@ mod load_report;
 mod metadata;
 mod parameters;
 mod reason;
+mod repository;
 mod shape;
 mod tensor;
 mod text;
@@ -50,6 +51,7 @@ pub use crate::metadata::{
 };
 pub use crate::parameters::{Parameter, Parameters};
 pub use crate::reason::{Reason, UnknownReason};
+pub use crate::repository::{ChangeError, ChangeRequest, IndexRequest, ModelIndex, ModelState};
 pub use crate::shape::{MAX_RANK, Shape};
 pub use crate::tensor::{Tensor, TensorError};
 pub use crate::text::{Excerpt, excerpt, listed};

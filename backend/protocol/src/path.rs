@@ -21,6 +21,8 @@ pub const SERVER: &str = "/v2";
 pub const LIVE: &str = "/v2/health/live";
 /// Whether the server is ready.
 pub const READY: &str = "/v2/health/ready";
+/// Which models the repository holds.
+pub const REPOSITORY_INDEX: &str = "/v2/repository/index";
 /// The report on every model; ours, not the protocol's.
 pub const HEALTH: &str = "/health";
 
@@ -63,6 +65,18 @@ pub enum Route<'a> {
         /// As it writes it: an answer in events.
         stream: bool,
     },
+    /// Which models the repository holds.
+    RepositoryIndex,
+    /// A model is to be loaded.
+    RepositoryLoad {
+        /// The model's name, decoded.
+        model: Cow<'a, str>,
+    },
+    /// A model is to be unloaded.
+    RepositoryUnload {
+        /// The model's name, decoded.
+        model: Cow<'a, str>,
+    },
 }
 
 /// Reads a path (without query); none where the protocol has no such path.
@@ -72,6 +86,10 @@ pub fn parse(path: &str) -> Option<Route<'_>> {
         "" | "/" => Some(Route::Server),
         "/health/live" => Some(Route::Live),
         "/health/ready" => Some(Route::Ready),
+        "/repository/index" => Some(Route::RepositoryIndex),
+        rest if rest.starts_with("/repository/") => {
+            parse_repository(rest.strip_prefix("/repository/models/")?)
+        }
         rest => parse_model(rest.strip_prefix("/models/")?),
     }
 }
@@ -111,6 +129,24 @@ pub fn generate(model: &str, version: Option<&str>, stream: bool) -> String {
     self::model(model, version) + action
 }
 
+/// The path that loads a model.
+#[must_use]
+pub fn repository_load(model: &str) -> String {
+    repository(model) + "/load"
+}
+
+/// The path that unloads a model.
+#[must_use]
+pub fn repository_unload(model: &str) -> String {
+    repository(model) + "/unload"
+}
+
+fn repository(model: &str) -> String {
+    let mut path = String::from("/v2/repository/models/");
+    name::encode(&mut path, model);
+    path
+}
+
 // === impl Route ===
 
 impl Route<'_> {
@@ -118,9 +154,24 @@ impl Route<'_> {
     #[must_use]
     pub fn method(&self) -> Method {
         match self {
-            Self::Infer { .. } | Self::Generate { .. } => Method::POST,
+            Self::Infer { .. }
+            | Self::Generate { .. }
+            | Self::RepositoryIndex
+            | Self::RepositoryLoad { .. }
+            | Self::RepositoryUnload { .. } => Method::POST,
             _ => Method::GET,
         }
+    }
+}
+
+/// Reads what follows `/v2/repository/models/`.
+fn parse_repository(rest: &str) -> Option<Route<'_>> {
+    let (model, action) = cut(rest);
+    let model = name::decode(model)?;
+    match action? {
+        "load" => Some(Route::RepositoryLoad { model }),
+        "unload" => Some(Route::RepositoryUnload { model }),
+        _ => None,
     }
 }
 

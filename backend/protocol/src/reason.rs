@@ -19,6 +19,8 @@ pub enum Reason {
     UnknownModel,
     /// The model has no such version.
     UnknownVersion,
+    /// It is not allowed here, whoever asks.
+    Forbidden,
     /// The path exists, for another method.
     MethodNotAllowed,
     /// The body is in no encoding that is understood.
@@ -67,10 +69,11 @@ pub struct UnknownReason {
 
 impl Reason {
     /// Every reason, so that counters can exist at 0 from the start.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::BadRequest,
         Self::UnknownModel,
         Self::UnknownVersion,
+        Self::Forbidden,
         Self::MethodNotAllowed,
         Self::UnsupportedMediaType,
         Self::BodyTooLarge,
@@ -97,6 +100,7 @@ impl Reason {
             Self::BadRequest => "bad_request",
             Self::UnknownModel => "unknown_model",
             Self::UnknownVersion => "unknown_version",
+            Self::Forbidden => "forbidden",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::BodyTooLarge => "body_too_large",
@@ -123,6 +127,7 @@ impl Reason {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::UnknownModel | Self::UnknownVersion => StatusCode::NOT_FOUND,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,

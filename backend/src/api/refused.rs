@@ -1,6 +1,6 @@
 //! Every way not to answer, and the one place that gives each its status, reason and text.
 
-use aegis_protocol::{DecodeError, EncodeError, Reason, excerpt, headers};
+use aegis_protocol::{ChangeError, DecodeError, EncodeError, Reason, excerpt, headers};
 use http::header::{ALLOW, RETRY_AFTER};
 use http::{HeaderValue, Method, StatusCode};
 
@@ -8,6 +8,7 @@ use super::body::BodyError;
 use super::{Answer, error};
 use crate::batcher::BadPriority;
 use crate::chain::Chain;
+use crate::control::ControlError;
 use crate::engine::InferError;
 use crate::infer::TimeoutError;
 use crate::safety::{Check, NonFinite, Side};
@@ -116,6 +117,15 @@ pub enum Refused {
     /// The answer cannot be written.
     #[error("the model's answer cannot be written as JSON{}", no_nan(.0))]
     Encode(#[from] EncodeError),
+    /// The body asks for a change of models that makes no sense.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// Its JSON is wrong.
+    #[error("body: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A model was not loaded or unloaded.
+    #[error(transparent)]
+    Control(#[from] ControlError),
     /// The metrics cannot be written.
     #[error("the metrics cannot be written")]
     Metrics(#[source] prometheus::Error),
@@ -149,10 +159,17 @@ impl Refused {
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
-            Self::UnknownPath { .. } | Self::UnknownModel { .. } => Reason::UnknownModel,
+            Self::UnknownPath { .. }
+            | Self::UnknownModel { .. }
+            | Self::Control(ControlError::NoModel { .. } | ControlError::NotLoaded { .. }) => {
+                Reason::UnknownModel
+            }
+            Self::Control(ControlError::Forbidden) => Reason::Forbidden,
             Self::UnknownVersion { .. } => Reason::UnknownVersion,
             Self::Method { .. } => Reason::MethodNotAllowed,
-            Self::Draining | Self::CutOff => Reason::Draining,
+            Self::Draining | Self::CutOff | Self::Control(ControlError::Stopped) => {
+                Reason::Draining
+            }
             Self::NotReady { .. } | Self::Infer(InferError::Stopped) => Reason::NotReady,
             Self::ContentType { .. } | Self::ContentEncoding { .. } => Reason::UnsupportedMediaType,
             Self::Body(BodyError::TooLarge { .. }) => Reason::BodyTooLarge,
@@ -167,10 +184,13 @@ impl Refused {
             | Self::Priority(_)
             | Self::Input(_)
             | Self::UnknownOutput { .. }
+            | Self::Change(_)
+            | Self::Json(_)
+            | Self::Control(ControlError::Versions { .. })
             | Self::Unsafe(_) => Reason::BadRequest,
-            Self::Infer(InferError::Refused(_)) | Self::Body(BodyError::NoRoom(_)) => {
-                Reason::QueueFull
-            }
+            Self::Infer(InferError::Refused(_))
+            | Self::Body(BodyError::NoRoom(_))
+            | Self::Control(ControlError::Full) => Reason::QueueFull,
             Self::Late | Self::Infer(InferError::Deadline) | Self::Body(BodyError::Deadline) => {
                 Reason::Deadline
             }
@@ -178,6 +198,7 @@ impl Refused {
                 InferError::Model(_) | InferError::InstanceDied | InferError::Hung { .. },
             )
             | Self::Panicked
+            | Self::Control(ControlError::Failed { .. })
             | Self::Encode(_)
             | Self::Metrics(_) => Reason::ModelError,
         }

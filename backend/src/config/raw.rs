@@ -57,6 +57,9 @@ pub struct RawConfig {
     /// The most bytes of one model version, all its files together where it is verified, else
     /// `model.pt`; one with more is not loaded.
     pub max_model_bytes: u64,
+    /// Whether clients may load and unload models at run time (`POST /v2/repository/models/M/load`,
+    /// `/unload`): `none` or `explicit`. What is configured is loaded at the start all the same.
+    pub model_control: RawModelControl,
     /// The models to serve, by the names of their folders.
     pub models: BTreeMap<String, RawModel>,
 }
@@ -81,6 +84,17 @@ pub enum RawVerify {
     Warn,
     /// They are; one that fails is not loaded.
     Required,
+}
+
+/// Whether clients may load and unload models.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawModelControl {
+    /// They may not.
+    #[default]
+    None,
+    /// They may.
+    Explicit,
 }
 
 /// How log lines are written.
@@ -116,6 +130,7 @@ impl Default for RawConfig {
             verify: RawVerify::Off,
             trusted_keys: Vec::new(),
             max_model_bytes: 8 << 30,
+            model_control: RawModelControl::None,
             models: BTreeMap::new(),
         }
     }

@@ -1,6 +1,8 @@
 //! The names, helps, labels and buckets of what is counted by model version.
 
-use prometheus::core::Collector;
+use std::collections::HashMap;
+
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
     CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry,
@@ -24,7 +26,7 @@ const ROWS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 const VERSION: [&str; 2] = ["model", "model_version"];
 
 /// The families that have a series for each model version.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Families {
     requests: IntCounterVec,
     latency: HistogramVec,
@@ -137,6 +139,64 @@ impl Families {
                 self.safety_flags
                     .with_label_values(&[model, version, check.name(), block])
             }),
+        }
+    }
+
+    /// Removes the series of a version from every family.
+    pub(super) fn forget(&self, model: &str, version: &str) {
+        let Self {
+            requests,
+            latency,
+            in_flight,
+            queue_depth,
+            queue_seconds,
+            over_max_wait,
+            batch_size,
+            batch_seconds,
+            batch_cost,
+            batches_split,
+            busy_seconds,
+            loaded,
+            hung,
+            tests,
+            safety_flags,
+        } = self;
+        for family in [
+            requests,
+            over_max_wait,
+            batches_split,
+            hung,
+            tests,
+            safety_flags,
+        ] {
+            forget(family, model, version);
+        }
+        for family in [latency, queue_seconds, batch_size, batch_seconds] {
+            forget(family, model, version);
+        }
+        for family in [in_flight, queue_depth, loaded] {
+            forget(family, model, version);
+        }
+        forget(batch_cost, model, version);
+        forget(busy_seconds, model, version);
+    }
+}
+
+/// Removes every series of a family with these values of `model` and `model_version`, whatever its other
+/// labels are.
+fn forget<T: MetricVecBuilder>(family: &MetricVec<T>, model: &str, version: &str) {
+    for shown in family.collect() {
+        for metric in shown.get_metric() {
+            let labels: HashMap<_, _> = metric
+                .get_label()
+                .iter()
+                .map(|label| (label.name(), label.value()))
+                .collect();
+            if (labels.get("model"), labels.get("model_version")) == (Some(&model), Some(&version))
+            {
+                // It was there a moment ago.
+                let _ = family.remove(&labels);
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 
 /// Statuses that no request to a known version ends with: they are of paths, of heads that are no
 /// request's, and of proxies.
-const ELSEWHERE: [u16; 8] = [404, 405, 414, 417, 431, 501, 502, 505];
+const ELSEWHERE: [u16; 9] = [403, 404, 405, 414, 417, 431, 501, 502, 505];
 
 #[test]
 fn every_reason_of_a_refusal_has_a_code() {

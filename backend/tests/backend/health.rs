@@ -160,7 +160,7 @@ async fn a_model_whose_thread_died_is_not_ready_and_the_process_asks_to_be_resta
     }
     .listen()
     .await;
-    for served in backend.app.models.iter() {
+    for served in backend.app.models.all() {
         served.load(Ok(Arc::new(|| Ok(Box::new(Panics)))), &Arc::default());
     }
     assert_eq!(backend.get("/health").await.status, 200);

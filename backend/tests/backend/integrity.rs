@@ -51,7 +51,7 @@ impl Signed {
     }
 
     /// Serves it, and waits until both versions are decided on.
-    async fn serve(self) -> Backend {
+    pub(crate) async fn serve(self) -> Backend {
         let backend = Backend::start_in(self.folder).await;
         let decided = || async {
             let versions = versions(&backend).await;

@@ -10,6 +10,7 @@ mod support;
 mod bad_input;
 mod batching;
 mod cli;
+mod control;
 #[cfg(feature = "torch")]
 mod deep;
 #[cfg(feature = "torch")]

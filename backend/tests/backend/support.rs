@@ -55,7 +55,7 @@ pub(crate) struct Backend {
     pub(crate) app: Arc<App>,
     pub(crate) stop: mpsc::Sender<()>,
     pub(crate) ended: JoinHandle<Drained>,
-    _folder: TempDir,
+    pub(crate) folder: TempDir,
 }
 
 /// An answer, read whole.
@@ -124,7 +124,7 @@ impl Backend {
             app,
             stop,
             ended,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -166,6 +166,12 @@ impl Backend {
     pub(crate) async fn get(&self, path: &str) -> Reply {
         self.send(Request::get(path).body(Full::default()).unwrap())
             .await
+    }
+
+    /// Posts a JSON body.
+    pub(crate) async fn post(&self, path: &str, body: impl Into<Bytes>) -> Reply {
+        let body = Full::new(body.into());
+        self.send(Request::post(path).body(body).unwrap()).await
     }
 
     /// Infers with a JSON body.

@@ -98,6 +98,7 @@ impl From<Reason> for Code {
                 Self::InvalidArgument
             }
             Reason::UnknownModel | Reason::UnknownVersion => Self::NotFound,
+            Reason::Forbidden => Self::PermissionDenied,
             Reason::MethodNotAllowed
             | Reason::UnsupportedMediaType
             | Reason::NotImplemented

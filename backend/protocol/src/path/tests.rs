@@ -54,6 +54,28 @@ fn what_a_model_writes_has_a_path_for_all_of_it_and_one_for_its_events() {
 }
 
 #[test]
+fn the_repository_has_an_index_and_paths_that_load_and_unload() {
+    assert_eq!(parse(REPOSITORY_INDEX), Some(Route::RepositoryIndex));
+    let model = || "a/b".into();
+    let load = Some(Route::RepositoryLoad { model: model() });
+    assert_eq!(parse(&repository_load("a/b")), load);
+    let unload = Some(Route::RepositoryUnload { model: model() });
+    assert_eq!(parse(&repository_unload("a/b")), unload);
+    for path in [
+        "/v2/repository",
+        "/v2/repository/",
+        "/v2/repository/index/",
+        "/v2/repository/models/m",
+        "/v2/repository/models/m/reload",
+        "/v2/repository/models//load",
+        "/v2/repository/models/../load",
+        "/v2/repository/models/m/versions/1/load",
+    ] {
+        assert_eq!(parse(path), None, "{path}");
+    }
+}
+
+#[test]
 fn only_work_is_posted() {
     assert_eq!(infer_of("digits", None).method(), Method::POST);
     assert_eq!(Route::Ready.method(), Method::GET);
