@@ -85,6 +85,7 @@ cargo_deny() {
 
 # What uses the server in tests/clients/.
 clients() {
+    python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv
     scripts/check_clients.sh --install
     say "the clients that others wrote are in place"
 }

@@ -40,6 +40,34 @@ class Configuration(TestCase):
                     self.assertEqual(done.returncode, 0, done.stdout)
 
     @for_each_case
+    def test_keys_that_are_trusted_are_where_the_pods_find_them(self, result):
+        for deployment in result.of("Deployment"):
+            container = container_of(deployment)
+            if container["name"] != "backend":
+                continue
+            name = deployment["metadata"]["name"]
+            data = result.one("ConfigMap", name)["data"]
+            file = toml(data["backend.toml"])
+            mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+            for key in file.get("trusted_keys", []):
+                folder, _, key_file = key.rpartition("/")
+                self.assertIn(folder, mounts)
+                if folder == "/etc/aegis":
+                    self.assertIn("BEGIN PUBLIC KEY", data[key_file])
+            self.assertTrue(file["verify"] == "off" or file["trusted_keys"])
+
+    def test_only_signed_models_are_served_unless_it_is_said_otherwise(self):
+        (text,) = rendered("minimal").backend_tomls()
+        self.assertEqual(toml(text)["verify"], "required")
+        self.assertEqual(toml(text)["trusted_keys"], ["/etc/aegis/demo.pub"])
+        key = rendered("minimal").of("ConfigMap")
+        (key,) = [it["data"]["demo.pub"] for it in key if "demo.pub" in it["data"]]
+        self.assertEqual(key, (ROOT / "config" / "keys" / "demo.pub").read_text())
+        first, second = (toml(text) for text in rendered("full").backend_tomls())
+        self.assertEqual(first["trusted_keys"], ["/etc/aegis-keys/team.pub", "/etc/aegis-keys/next.pub"])
+        self.assertEqual(second["verify"], "off")
+
+    @for_each_case
     def test_endpoints_are_the_addresses_and_ports_of_the_services(self, result):
         served = set()
         for service in result.of("Service"):
@@ -136,7 +164,10 @@ class Configuration(TestCase):
 def with_bundled_models(text: str) -> str:
     """The file with the repository of this source in place of the volume."""
     folder = json.dumps(str(ROOT / "config" / "models"))
-    return re.sub(r"(?m)^model_repository = .*$", lambda _: f"model_repository = {folder}", text)
+    text = re.sub(r"(?m)^model_repository = .*$", lambda _: f"model_repository = {folder}", text)
+    # The key that the examples trust is the one that signed the bundled models.
+    keys = json.dumps([str(ROOT / "config" / "keys" / "demo.pub")])
+    return re.sub(r"(?m)^trusted_keys = .*$", lambda _: f"trusted_keys = {keys}", text)
 
 
 def with_programs(schema):
@@ -148,10 +179,10 @@ def with_programs(schema):
     shared = {**backend["definitions"], **proxy["definitions"]}
     taken = {name: it for name, it in shared.items() if name not in ("Listen", "Model", "RawModel", "Version")}
     taken["proxyConfig"] = without(proxy, "listen", "models")
-    taken["backendConfig"] = without(backend, "listen", "model_repository", "models")
+    taken["backendConfig"] = without(backend, "listen", "model_repository", "models", "trusted_keys")
     taken["model"] = {**model, "properties": {**model["properties"], "versions": versions}}
     taken["version"] = schema["definitions"]["version"]
-    own = {name: schema["definitions"][name] for name in ("strings", "image", "serviceAccount", "version")}
+    own = {name: schema["definitions"][name] for name in ("strings", "image", "serviceAccount", "trustedKeys", "version")}
     return {**schema, "definitions": {**own, **taken}}
 
 

@@ -27,6 +27,17 @@ class Refusals(TestCase):
         self.assertIn("set proxy.image.tag to the version", said)
         self.assertIn("set models: the proxy serves at least one", said)
 
+    def test_models_are_not_verified_with_nothing(self):
+        sentence = "set backend.trustedKeys (or that of models.digits.versions.1) to the public keys"
+        self.assert_refused({"backend": {"trustedKeys": {"files": None}}}, sentence)
+        self.assertEqual(refusal({"backend": {"trustedKeys": {"files": None}, "config": {"verify": "off"}}}), "")
+        volume = {"secret": {"secretName": "keys"}}
+        self.assert_refused({"backend": {"trustedKeys": {"volume": volume, "names": ["a.pub"]}}}, "and not both")
+        only = {"files": None, "volume": volume}
+        self.assert_refused({"backend": {"trustedKeys": only}}, "a volume and the names of its files, or neither")
+        private = {"a.pub": "-----BEGIN PRIVATE KEY-----"}
+        self.assert_refused({"backend": {"trustedKeys": {"files": private}}}, "/backend/trustedKeys/files/a.pub")
+
     def test_a_backend_needs_an_image_a_volume_and_an_address(self):
         image = {"repository": "", "tag": ""}
         self.assert_refused(

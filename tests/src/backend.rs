@@ -63,6 +63,14 @@ impl BackendSetup {
         self.set("model_repository", folder.to_string_lossy().into_owned())
     }
 
+    /// Loads only what the key that ships signed, as the repository that ships is.
+    #[must_use]
+    pub fn verified(self) -> Self {
+        let key = workspace_root().join("config/keys/demo.pub");
+        let keys: Array = [&*key.to_string_lossy()].into_iter().collect();
+        self.set("verify", "required").set("trusted_keys", keys)
+    }
+
     /// Sets any key of the configuration.
     #[must_use]
     pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {

@@ -92,7 +92,7 @@ impl StackSetup {
 
     async fn backend(&self, version: &str, number: usize) -> Result<Backend> {
         let name = format!("backend-v{version}-{number}");
-        let setup = BackendSetup::new(MODEL, &[version]).named(&name);
+        let setup = BackendSetup::new(MODEL, &[version]).named(&name).verified();
         setup
             .start_at(&self.programs, self.folder.join(format!("{name}.toml")))
             .await

@@ -64,6 +64,20 @@ fn setup(repository: &Path) -> BackendSetup {
 }
 
 #[tokio::test]
+async fn the_bundled_model_is_signed_by_the_key_that_ships() {
+    let setup = BackendSetup::new(MODEL, &[STABLE, CANARY]).verified();
+    let backend = setup.start(Binaries::built().unwrap()).await.unwrap();
+    backend
+        .ready()
+        .await
+        .expect("if config/models/digits has changed, run scripts/sign_digits.sh");
+    let (_, report) = backend.health().await.unwrap();
+    for model in &report.models {
+        assert_eq!(model.signer.as_deref(), Some("demo"), "{model:?}");
+    }
+}
+
+#[tokio::test]
 async fn verified_weights_are_loaded_from_memory_and_answer_rightly() {
     let repository = signed();
     let backend = setup(repository.path())

@@ -70,6 +70,16 @@ fn the_bundled_model_is_described_rightly() {
 }
 
 #[test]
+fn the_versions_of_the_bundled_model_are_described_as_the_model_is() {
+    let shared = ModelSpec::parse("model.toml", &read("models/digits/model.toml")).unwrap();
+    for version in ["1", "2"] {
+        let name = format!("models/digits/{version}/model.toml");
+        let own = ModelSpec::parse(&name, &read(&name)).unwrap();
+        assert_eq!(own, shared, "{name}: run scripts/sign_digits.sh");
+    }
+}
+
+#[test]
 fn every_default_of_the_raw_files_can_be_read_back() {
     // `load` hands the raw structs to a validator: an empty text is all defaults.
     let raw = load("empty", "", |raw: RawConfig, _| Some(raw)).unwrap();

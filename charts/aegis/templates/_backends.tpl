@@ -16,6 +16,11 @@ A volume is replaced and not merged: a pod's volume has exactly one source.
 {{- $_ := set $backend.modelRepository "volume" .volume -}}
 {{- end -}}
 {{- end -}}
+{{- with $own.trustedKeys -}}
+{{- if .volume -}}
+{{- $_ := set $backend.trustedKeys "volume" .volume -}}
+{{- end -}}
+{{- end -}}
 {{- $made := printf "%s-%s" $model $version | lower | replace "." "-" | replace "_" "-" | trimAll "-" -}}
 {{- $slug := $own.name | default $made -}}
 {{- $_ := set $backend "model" $model -}}
@@ -26,4 +31,16 @@ A volume is replaced and not merged: a pod's volume has exactly one source.
 {{- end -}}
 {{- end -}}
 {{- $list | toJson -}}
+{{- end -}}
+
+{{/* Where the keys are that a pod trusts, as a JSON list of paths. Takes a backend. */}}
+{{- define "aegis.backend.trustedKeys" -}}
+{{- $paths := list -}}
+{{- range $name, $key := .trustedKeys.files -}}
+{{- $paths = append $paths (printf "/etc/aegis/%s" $name) -}}
+{{- end -}}
+{{- range .trustedKeys.names -}}
+{{- $paths = append $paths (printf "/etc/aegis-keys/%s" .) -}}
+{{- end -}}
+{{- toJson $paths -}}
 {{- end -}}

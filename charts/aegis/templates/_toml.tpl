@@ -71,6 +71,10 @@ endpoints = [{{ include "aegis.backend.endpoint" $backend | toJson }}]
 # Written by Helm; edit the release's values instead.
 listen = {{ printf "%s:%v" .root.Values.bindAddress .backend.port | toJson }}
 model_repository = {{ toJson .backend.modelRepository.mountPath }}
+{{- $keys := include "aegis.backend.trustedKeys" .backend | fromJsonArray }}
+{{- with $keys }}
+trusted_keys = {{ toJson . }}
+{{- end }}
 {{- include "aegis.toml.keys" .backend.config }}
 
 [models.{{ toJson .backend.model }}]

@@ -77,6 +77,15 @@ What a schema cannot say, in sentences: every fault of the values at once.
 {{- else if ne (len .modelRepository.volume) 1 -}}
 {{- $faults = append $faults (printf "give backend.modelRepository.volume (or that of %s) one source: it has %s" $at (keys .modelRepository.volume | sortAlpha | join ", ")) -}}
 {{- end -}}
+{{- if and .trustedKeys.files .trustedKeys.volume -}}
+{{- $faults = append $faults (printf "give backend.trustedKeys (or that of %s) files or a volume, and not both" $at) -}}
+{{- else if and .trustedKeys.volume (ne (len .trustedKeys.volume) 1) -}}
+{{- $faults = append $faults (printf "give backend.trustedKeys.volume (or that of %s) one source: it has %s" $at (keys .trustedKeys.volume | sortAlpha | join ", ")) -}}
+{{- else if ne (empty .trustedKeys.volume) (empty .trustedKeys.names) -}}
+{{- $faults = append $faults (printf "give backend.trustedKeys (or that of %s) a volume and the names of its files, or neither" $at) -}}
+{{- else if and (ne .config.verify "off") (empty .trustedKeys.files) (empty .trustedKeys.names) -}}
+{{- $faults = append $faults (printf "set backend.trustedKeys (or that of %s) to the public keys that sign your models, or backend.config.verify to off" $at) -}}
+{{- end -}}
 {{- if not .clusterIP -}}
 {{- $faults = append $faults (printf "set %s.clusterIP to a free address of the cluster's Service range: the proxy takes endpoints as addresses, not as names" $at) -}}
 {{- else if hasKey $addresses .clusterIP -}}
