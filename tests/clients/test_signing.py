@@ -86,7 +86,7 @@ class Signing(TestCase):
                     self.assertEqual(done.returncode, 0, done.stdout)
                     folder.verify_theirs()
                     (folder.model / "model.pt").write_bytes(b"other weights")
-                    with self.assertRaisesRegex(ValueError, "Hash mismatch for 'model.pt'"):
+                    with self.assertRaisesRegex(ValueError, r"Hash mismatch for .{1,2}model\.pt"):
                         folder.verify_theirs()
 
     def test_one_thing_wrong_is_refused_and_named(self):
