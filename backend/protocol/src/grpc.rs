@@ -14,17 +14,22 @@
 //! <https://protobuf.dev/programming-guides/encoding/> (the last one wins).
 
 mod code;
+mod contents;
 mod frame;
 mod messages;
 mod method;
 mod parameter;
 
 pub use code::{Code, message_header};
-pub use frame::{CallError, FrameError, Head, PREFIX, Versioner, frame, read_call, retarget};
+pub use contents::ContentsError;
+pub use frame::{
+    CallError, FrameError, Head, PREFIX, Versioner, frame, message_of, read_call, retarget,
+};
 pub use messages::{
     HealthCheckRequest, HealthCheckResponse, InferInputTensor, InferOutputTensor,
-    ModelInferRequest, ModelInferResponse, ModelReadyResponse, ModelStreamInferResponse,
-    ServerLiveResponse, ServerMetadataResponse, ServerReadyResponse, ServingStatus, Target,
+    InferRequestedOutput, ModelInferRequest, ModelInferResponse, ModelMetadataResponse,
+    ModelReadyResponse, ModelStreamInferResponse, ServerLiveResponse, ServerMetadataResponse,
+    ServerReadyResponse, ServingStatus, Target, TensorContents, TensorSignature,
 };
 pub use method::{Method, is_grpc};
 pub use parameter::{InferParameter, NamedParameter, ParameterChoice, timeout};

@@ -118,6 +118,20 @@ pub fn read_call<M: Message + Default>(body: &[u8]) -> Result<M, CallError> {
     }
 }
 
+/// The message of a call that has come in whole: its bytes, which are not copied.
+///
+/// # Errors
+/// When it is not one.
+pub fn message_of(body: &Bytes) -> Result<(bool, Bytes), CallError> {
+    let count = CallError::Count { got: body.len() };
+    match Head::read(body)? {
+        Some(head) if head.length == body.len() - PREFIX => {
+            Ok((head.compressed, body.slice(PREFIX..)))
+        }
+        _ => Err(count),
+    }
+}
+
 /// Sets the version of one message, with its prefix, that was `original` bytes
 /// long when it came in. It may have been set before.
 ///

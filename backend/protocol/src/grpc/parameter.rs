@@ -90,6 +90,21 @@ fn find(mut message: &[u8]) -> Result<Option<Parameter>, DecodeError> {
     Ok(found)
 }
 
+impl From<(String, Parameter)> for NamedParameter {
+    fn from((name, value): (String, Parameter)) -> Self {
+        let choice = match value {
+            Parameter::Bool(value) => ParameterChoice::Bool(value),
+            Parameter::Int(value) => ParameterChoice::Int(value),
+            Parameter::Float(value) => ParameterChoice::Double(value),
+            Parameter::String(value) => ParameterChoice::Text(value),
+        };
+        let value = Some(InferParameter {
+            choice: Some(choice),
+        });
+        Self { name, value }
+    }
+}
+
 impl From<ParameterChoice> for Parameter {
     #[expect(
         clippy::cast_precision_loss,

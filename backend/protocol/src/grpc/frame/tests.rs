@@ -12,8 +12,10 @@ fn request(model: &str, version: &str, tensor: &[u8]) -> ModelInferRequest {
             name: "image".to_owned(),
             datatype: "UINT8".to_owned(),
             shape: vec![1, tensor.len().try_into().unwrap()],
+            ..InferInputTensor::default()
         }],
         raw_input_contents: vec![Bytes::copy_from_slice(tensor)],
+        ..ModelInferRequest::default()
     }
 }
 
