@@ -9,13 +9,12 @@
 
 use std::sync::Arc;
 
+use aegis_protocol::grpc::is_grpc;
 use aegis_protocol::path::{self, Route};
 use aegis_protocol::{ErrorBody, ModelReady, Reason, ServerLive, ServerMetadata, ServerReady};
-use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
-use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use serde::Serialize;
 
@@ -25,11 +24,14 @@ use crate::served::{Served, Standing};
 
 mod body;
 mod codec;
+mod grpc;
 mod infer;
+mod payload;
 mod refused;
 mod repository;
 mod uploads;
 
+pub use payload::Payload;
 pub use refused::Refused;
 pub use uploads::{Uploads, UploadsFull};
 
@@ -39,11 +41,14 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const METRICS: &str = "/metrics";
 
 /// What is sent back.
-pub type Answer = Response<Full<Bytes>>;
+pub type Answer = Response<Payload>;
 
 /// Answers a request. `is_first` says that its connection has carried none before.
-pub async fn handle(app: &App, request: Request<Incoming>, is_first: bool) -> Answer {
+pub async fn handle(app: &Arc<App>, request: Request<Incoming>, is_first: bool) -> Answer {
     let (parts, mut body) = request.into_parts();
+    if parts.version == Version::HTTP_2 && is_grpc(&parts.headers) {
+        return grpc::handle(app, &parts, body, is_first).await;
+    }
     let mut answer = match route(app, &parts, &mut body, is_first).await {
         Ok(answer) => answer,
         Err(refused) => {
@@ -125,14 +130,17 @@ fn find(app: &App, model: &str, version: Option<&str>) -> Result<Arc<Served>, Re
 }
 
 fn server(app: &App) -> Answer {
+    json(StatusCode::OK, &server_metadata(app))
+}
+
+fn server_metadata(app: &App) -> ServerMetadata {
     let control = app.models.control();
     let extensions = control.is_on().then(|| "model_repository".to_owned());
-    let metadata = ServerMetadata {
+    ServerMetadata {
         name: "aegis-backend".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         extensions: extensions.into_iter().collect(),
-    };
-    json(StatusCode::OK, &metadata)
+    }
 }
 
 fn metadata(app: &App, served: &Served) -> Result<Answer, Refused> {
@@ -197,7 +205,7 @@ fn health(app: &App) -> Answer {
 
 fn metrics(app: &App) -> Result<Answer, Refused> {
     let text = app.metrics.render().map_err(Refused::Metrics)?;
-    let mut answer = Response::new(Full::new(Bytes::from(text)));
+    let mut answer = Response::new(Payload::from(text));
     answer.headers_mut().insert(CONTENT_TYPE, METRICS_TYPE);
     Ok(answer)
 }
@@ -218,7 +226,7 @@ fn json(status: StatusCode, body: &impl Serialize) -> Answer {
 }
 
 fn json_bytes(status: StatusCode, body: Vec<u8>) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    let mut answer = Response::new(Payload::from(body));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, JSON);
     answer

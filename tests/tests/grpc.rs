@@ -73,8 +73,10 @@ fn request(version: &str, tensor: &Bytes) -> ModelInferRequest {
             name: "x".to_owned(),
             datatype: "UINT8".to_owned(),
             shape: vec![i64::try_from(tensor.len()).unwrap()],
+            ..InferInputTensor::default()
         }],
         raw_input_contents: vec![tensor.clone()],
+        ..ModelInferRequest::default()
     }
 }
 

@@ -23,7 +23,7 @@ const DISCARD_TIME: Duration = Duration::from_secs(2);
 pub(super) struct Upload {
     pub(super) bytes: Bytes,
     /// Held while the bytes are.
-    _reserved: Reserved,
+    reserved: Reserved,
 }
 
 /// Why a body is not there.
@@ -59,10 +59,12 @@ pub enum BodyError {
 
 impl Upload {
     fn new(bytes: Bytes, reserved: Reserved) -> Self {
-        Self {
-            bytes,
-            _reserved: reserved,
-        }
+        Self { bytes, reserved }
+    }
+
+    /// Its part of the budget, for who has the bytes already.
+    pub(super) fn into_reserved(self) -> Reserved {
+        self.reserved
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) fn mark(answer: &mut Answer, served: &Served) {
 }
 
 /// Tells of the load beside the answer, when it is asked for in a form that we write.
-fn report_load(answer: &mut Answer, served: &Served, asked: &HeaderMap) {
+pub(super) fn report_load(answer: &mut Answer, served: &Served, asked: &HeaderMap) {
     let (Some(form), Some(engine)) = (asked.get(headers::LOAD_REPORT_FORMAT), served.engine())
     else {
         return;

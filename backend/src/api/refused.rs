@@ -1,5 +1,6 @@
 //! Every way not to answer, and the one place that gives each its status, reason and text.
 
+use aegis_protocol::grpc::{CallError, Code, ContentsError};
 use aegis_protocol::{ChangeError, DecodeError, EncodeError, Reason, excerpt, headers};
 use http::header::{ALLOW, RETRY_AFTER};
 use http::{HeaderValue, Method, StatusCode};
@@ -82,6 +83,21 @@ pub enum Refused {
     /// The body is not what the protocol says.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// A call is not one message, or another.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// A message is no inference.
+    #[error(transparent)]
+    Contents(#[from] ContentsError),
+    /// A message is compressed in a way that is not understood.
+    #[error("grpc-encoding: expected identity or gzip, got `{got}`")]
+    GrpcEncoding {
+        /// The header's value, cut.
+        got: String,
+    },
+    /// A message is not what its encoding says.
+    #[error("the message is no whole gzip")]
+    NoGzip,
     /// Work on it was cut off, because the process ends.
     #[error("the server stopped while it worked on the request")]
     CutOff,
@@ -171,7 +187,9 @@ impl Refused {
                 Reason::Draining
             }
             Self::NotReady { .. } | Self::Infer(InferError::Stopped) => Reason::NotReady,
-            Self::ContentType { .. } | Self::ContentEncoding { .. } => Reason::UnsupportedMediaType,
+            Self::ContentType { .. } | Self::ContentEncoding { .. } | Self::GrpcEncoding { .. } => {
+                Reason::UnsupportedMediaType
+            }
             Self::Body(BodyError::TooLarge { .. }) => Reason::BodyTooLarge,
             Self::Unsafe(NonFinite {
                 side: Side::Output, ..
@@ -180,6 +198,9 @@ impl Refused {
                 BodyError::TooSlow { .. } | BodyError::Broken(_) | BodyError::ClientGone(_),
             )
             | Self::Decode(_)
+            | Self::Call(_)
+            | Self::Contents(_)
+            | Self::NoGzip
             | Self::Timeout(_)
             | Self::Priority(_)
             | Self::Input(_)
@@ -253,14 +274,31 @@ impl Refused {
         }
     }
 
-    /// What the client gets.
+    /// How a call over gRPC ends.
     #[must_use]
-    pub fn answer(&self) -> Answer {
-        let mut answer = error(self.status(), Chain(self));
-        explain(&mut answer, self.reason());
+    pub fn code(&self) -> Code {
+        self.reason().into()
+    }
+
+    /// All of it in words.
+    #[must_use]
+    pub fn text(&self) -> String {
+        Chain(self).to_string()
+    }
+
+    /// Says in the headers why, and when to come back.
+    pub(super) fn explain(&self, answer: &mut Answer) {
+        explain(answer, self.reason());
         if let Some(wait) = self.retry_after() {
             answer.headers_mut().insert(RETRY_AFTER, wait.into());
         }
+    }
+
+    /// What the client gets.
+    #[must_use]
+    pub fn answer(&self) -> Answer {
+        let mut answer = error(self.status(), self.text());
+        self.explain(&mut answer);
         if let Self::Method { expected, .. } = self {
             let allow = if expected == Method::GET {
                 "GET, HEAD"

@@ -5,16 +5,14 @@ use std::fs;
 use std::path::Path;
 
 use aegis_protocol::{ChangeRequest, IndexRequest, ModelIndex, ModelState};
-use bytes::Bytes;
 use http::StatusCode;
-use http_body_util::Full;
 use hyper::Response;
 use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::body::{self, BodyError};
-use super::{Answer, Refused, json};
+use super::{Answer, Payload, Refused, json};
 use crate::app::App;
 use crate::clock;
 use crate::config::is_name;
@@ -66,7 +64,7 @@ pub(super) async fn unload(app: &App, model: &str, body: &mut Incoming) -> Resul
 }
 
 fn done() -> Answer {
-    Response::new(Full::new(Bytes::new()))
+    Response::new(Payload::default())
 }
 
 /// Reads a body that may be left out.

@@ -248,7 +248,7 @@ fn parameters_and_the_id_come_along() {
 
 #[test]
 fn raw_contents_are_not_copied_on_their_way_from_a_message_to_a_tensor_and_back() {
-    let sent = request(input("UINT8", &[1 << 20], none()), &[&[7; 1 << 20]]);
+    let sent = request(input("UINT8", &[1 << 20], none()), &[&vec![7; 1 << 20]]);
     let body = crate::grpc::frame(&sent);
     let within = body.as_ptr_range();
     let (compressed, message) = crate::grpc::message_of(&body).unwrap();

@@ -1,0 +1,370 @@
+//! The protocol over gRPC, on the port of REST: `inference.GRPCInferenceService` and
+//! `grpc.health.v1.Health`.
+//!
+//! A call is a request of HTTP/2 whose content type says so; whether it is one is decided once, in
+//! front of REST's paths. Messages are framed and read by [`aegis_protocol::grpc`], which the proxy
+//! uses too, and what lies between them is [`crate::infer`], which REST uses too. A server framework
+//! would bring a second listener, a second set of limits and a second way to drain; a call that fits
+//! into memory is a body and a trailer.
+//!
+//! A refusal is a head without a body: `grpc-status` of its reason, `grpc-message` with the text, and
+//! the same headers that REST answers with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aegis_protocol::grpc::{
+    self as wire, Code, HealthCheckRequest, HealthCheckResponse, Method, ModelInferResponse,
+    ModelMetadataResponse, ModelReadyResponse, ServerLiveResponse, ServerMetadataResponse,
+    ServerReadyResponse, ServingStatus, Target, TensorSignature,
+};
+use aegis_protocol::{ServerMetadata, TensorMetadata, excerpt, headers, timeout};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use hyper::body::{Body, Incoming};
+use prost::Message;
+
+use super::infer::{mark, report_load};
+use super::uploads::Reserved;
+use super::{Answer, Payload, Refused, body, find, server_metadata};
+use crate::app::{App, Phase};
+use crate::clock;
+use crate::infer::{self, Answered, Asked, InFlight, TimeoutError, work};
+use crate::served::{Served, Standing};
+
+mod compressed;
+mod stream;
+
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+/// The services whose state is told; the empty name is the server.
+const SERVICES: [&str; 2] = ["", "inference.GRPCInferenceService"];
+
+/// A message of a call, and how much of the budget for bodies it holds.
+pub(super) struct Call {
+    message: Bytes,
+    _upload: Reserved,
+}
+
+/// Answers a call. `is_first` says that its connection has carried none before.
+pub(super) async fn handle(
+    app: &Arc<App>,
+    parts: &Parts,
+    mut body: Incoming,
+    is_first: bool,
+) -> Answer {
+    let path = parts.uri.path();
+    let method = Method::parse(path);
+    let outcome = match method {
+        _ if app.phase() == Phase::Closing && !is_first => Err(Refused::Draining),
+        None | Some(Method::Repository) => {
+            let text = format!("no such method: `{}`", excerpt(path));
+            Ok(refusal(Code::Unimplemented, &text))
+        }
+        Some(Method::ModelInfer) => Ok(infer(app, parts, &mut body).await),
+        Some(Method::ModelStreamInfer) => return stream::infer(app, parts, body),
+        Some(method) => read(app, parts, &mut body)
+            .await
+            .and_then(|call| tell(app, method, &call)),
+    };
+    if !body.is_end_stream() {
+        tokio::spawn(body::discard(body));
+    }
+    outcome.unwrap_or_else(|refused| {
+        app.metrics.rejected(refused.reason());
+        tracing::debug!(path, "refused: {refused}");
+        refused_call(&refused)
+    })
+}
+
+/// Reads the one message of a call.
+async fn read(app: &App, parts: &Parts, body: &mut Incoming) -> Result<Call, Refused> {
+    let arrived = clock::now();
+    let patience = patience(&parts.headers)?;
+    let deadline = infer::deadline(arrived, [patience, None], app.http.request_timeout);
+    let upload = body::read(body, app, arrived, deadline).await?;
+    let (is_compressed, message) = wire::message_of(&upload.bytes)?;
+    let upload = upload.into_reserved();
+    let message = if is_compressed {
+        compressed::read(&parts.headers, message, app.http.body_bytes).await?
+    } else {
+        message
+    };
+    Ok(Call {
+        message,
+        _upload: upload,
+    })
+}
+
+/// The least of what the call's headers say.
+fn patience(headers: &HeaderMap) -> Result<Option<Duration>, Refused> {
+    let own = timeout::of_grpc(headers).map_err(TimeoutError::from)?;
+    let ours = timeout::from_headers(headers).map_err(TimeoutError::from)?;
+    Ok(own.into_iter().chain(ours).min())
+}
+
+/// Answers what needs no model to run.
+fn tell(app: &App, method: Method, call: &Call) -> Result<Answer, Refused> {
+    let target = || decode::<Target>(&call.message);
+    Ok(match method {
+        Method::ServerLive => answer(&ServerLiveResponse {
+            live: !app.models.any_dead(),
+        }),
+        Method::ServerReady => answer(&ServerReadyResponse {
+            ready: is_ready(app),
+        }),
+        Method::ServerMetadata => {
+            let ServerMetadata {
+                name,
+                version,
+                extensions,
+            } = server_metadata(app);
+            answer(&ServerMetadataResponse {
+                name,
+                version,
+                extensions,
+            })
+        }
+        Method::ModelReady => {
+            let served = asked_for(app, &target()?)?;
+            let ready = app.phase() == Phase::Serving && served.standing() == Standing::Ready;
+            let mut answer = answer(&ModelReadyResponse { ready });
+            mark(&mut answer, &served);
+            answer
+        }
+        Method::ModelMetadata => metadata(app, &*asked_for(app, &target()?)?)?,
+        Method::HealthCheck => {
+            let HealthCheckRequest { service } = decode(&call.message)?;
+            if !SERVICES.contains(&&*service) {
+                let text = format!("no such service: `{}`", excerpt(&service));
+                return Ok(refusal(Code::NotFound, &text));
+            }
+            answer(&HealthCheckResponse {
+                status: state(app).into(),
+            })
+        }
+        Method::ModelInfer | Method::ModelStreamInfer | Method::Repository => {
+            unreachable!("handled before")
+        }
+    })
+}
+
+fn is_ready(app: &App) -> bool {
+    app.phase() == Phase::Serving && app.models.first_not_ready().is_none()
+}
+
+fn state(app: &App) -> ServingStatus {
+    if is_ready(app) {
+        ServingStatus::Serving
+    } else {
+        ServingStatus::NotServing
+    }
+}
+
+fn metadata(app: &App, served: &Served) -> Result<Answer, Refused> {
+    let metadata = app.models.metadata(served);
+    let metadata = metadata.ok_or_else(|| infer::not_ready(served, served.standing()))?;
+    let tensors = |tensors: Vec<TensorMetadata>| {
+        let tensor = |tensor: TensorMetadata| TensorSignature {
+            name: tensor.name,
+            datatype: tensor.datatype.name().to_owned(),
+            shape: tensor.shape,
+        };
+        tensors.into_iter().map(tensor).collect()
+    };
+    Ok(answer(&ModelMetadataResponse {
+        name: metadata.name,
+        versions: metadata.versions,
+        platform: metadata.platform,
+        inputs: tensors(metadata.inputs),
+        outputs: tensors(metadata.outputs),
+    }))
+}
+
+fn asked_for(app: &App, target: &Target) -> Result<Arc<Served>, Refused> {
+    let version = Some(&*target.version).filter(|version| !version.is_empty());
+    find(app, &target.model, version)
+}
+
+/// Answers an inference, and counts how it ended.
+async fn infer(app: &App, parts: &Parts, body: &mut Incoming) -> Answer {
+    let arrived = clock::now();
+    let read = async {
+        let call = read(app, parts, body).await?;
+        let served = asked_for(app, &decode(&call.message)?)?;
+        Ok::<_, Refused>((call, served))
+    };
+    let (call, served) = match read.await {
+        Ok(read) => read,
+        Err(refused) => {
+            app.metrics.rejected(refused.reason());
+            tracing::debug!("refused: {refused}");
+            return refused_call(&refused);
+        }
+    };
+    let mut in_flight = InFlight::new(&served.metrics, arrived);
+    let outcome = response(app, &served, &parts.headers, call, &mut in_flight).await;
+    let mut answer = match outcome {
+        Ok(answer) => {
+            in_flight.end(http::StatusCode::OK);
+            answer
+        }
+        Err(refused) => {
+            infer::count(app, &served, &refused);
+            in_flight.end(refused.status());
+            refused_call(&refused)
+        }
+    };
+    mark(&mut answer, &served);
+    report_load(&mut answer, &served, &parts.headers);
+    answer
+}
+
+async fn response(
+    app: &App,
+    served: &Served,
+    headers: &HeaderMap,
+    call: Call,
+    in_flight: &mut InFlight<'_>,
+) -> Result<Answer, Refused> {
+    let answered = run(app, served, patience(headers)?, call, in_flight).await?;
+    let (spec, _) = infer::loaded(served)?;
+    let spec = Arc::clone(spec);
+    let size = answered.size();
+    let response = work(size, move || answered.response(&spec)).await??;
+    let (first, rest) = frame(ModelInferResponse::from(response));
+    Ok(respond(Payload::pieces(first, rest)))
+}
+
+/// Decodes, checks and runs the inference of a message.
+async fn run(
+    app: &App,
+    served: &Served,
+    patience: Option<Duration>,
+    call: Call,
+    in_flight: &mut InFlight<'_>,
+) -> Result<Answered, Refused> {
+    let (spec, _) = infer::loaded(served)?;
+    let spec = Arc::clone(spec);
+    let asked = work(call.message.len(), move || {
+        let request: wire::ModelInferRequest = decode(&call.message)?;
+        Asked::check(&spec, request.into_request()?)
+    });
+    let asked = asked.await??;
+    infer::run(app, served, asked, patience, in_flight).await
+}
+
+/// A message with its prefix: what describes the tensors, and the tensors themselves, uncopied.
+fn frame(mut response: ModelInferResponse) -> (Bytes, Vec<Bytes>) {
+    /// The number of `raw_output_contents`, and that it is a string of bytes.
+    const RAW: u8 = 6 << 3 | 2;
+    let raw = std::mem::take(&mut response.raw_output_contents);
+    let head = response.encoded_len();
+    let field = |bytes: &Bytes| 1 + prost::length_delimiter_len(bytes.len()) + bytes.len();
+    let length = head + raw.iter().map(field).sum::<usize>();
+    let mut buffer = Vec::with_capacity(wire::PREFIX + head + 16);
+    buffer.push(0);
+    // Answers are far from 4 GiB.
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
+    buffer.extend_from_slice(&length.to_be_bytes());
+    // A vector takes every write.
+    let _ = response.encode(&mut buffer);
+    let mut pieces: Vec<Bytes> = Vec::with_capacity(raw.len() * 2);
+    for bytes in raw {
+        buffer.push(RAW);
+        let _ = prost::encode_length_delimiter(bytes.len(), &mut buffer);
+        if bytes.len() < SMALL {
+            buffer.extend_from_slice(&bytes);
+        } else {
+            pieces.push(std::mem::take(&mut buffer).into());
+            pieces.push(bytes);
+        }
+    }
+    pieces.push(buffer.into());
+    let first = pieces.remove(0);
+    (first, pieces)
+}
+
+/// A piece of its own costs more than a copy of so few bytes.
+const SMALL: usize = 4 << 10;
+
+fn decode<M: Message + Default>(message: &Bytes) -> Result<M, Refused> {
+    Ok(M::decode(message.clone()).map_err(wire::CallError::from)?)
+}
+
+/// A call that went well, with one message.
+fn answer(message: &impl Message) -> Answer {
+    respond(wire::frame(message).into())
+}
+
+/// A call that goes well to the end of its messages.
+fn respond(payload: Payload) -> Answer {
+    let ended = HeaderMap::from_iter([(headers::GRPC_STATUS, Code::Ok.header())]);
+    let mut answer = Response::new(payload.with_trailers(ended));
+    answer.headers_mut().insert(CONTENT_TYPE, GRPC);
+    answer
+}
+
+fn refused_call(refused: &Refused) -> Answer {
+    let mut call = refusal(refused.code(), &refused.text());
+    refused.explain(&mut call);
+    call
+}
+
+/// No message: a head that says how it ended.
+fn refusal(code: Code, text: &str) -> Answer {
+    let mut answer = Response::new(Payload::default());
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, GRPC);
+    headers.insert(headers::GRPC_STATUS, code.header());
+    headers.insert(headers::GRPC_MESSAGE, wire::message_header(text));
+    if code == Code::Unimplemented {
+        headers.insert(ACCEPT_ENCODING, compressed::ACCEPTED);
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use aegis_protocol::grpc::InferOutputTensor;
+
+    use super::*;
+
+    #[test]
+    fn the_least_of_the_headers_counts() {
+        let of = |pairs: &[(&'static str, &'static str)]| {
+            let pair = |&(name, value)| {
+                let name = HeaderName::from_static(name);
+                (name, HeaderValue::from_static(value))
+            };
+            patience(&pairs.iter().map(pair).collect::<HeaderMap>())
+        };
+        let ms = |ms| Some(Duration::from_millis(ms));
+        assert_eq!(of(&[]).unwrap(), None);
+        assert_eq!(of(&[("grpc-timeout", "50m")]).unwrap(), ms(50));
+        let both = [("grpc-timeout", "50m"), ("x-request-timeout-ms", "40")];
+        assert_eq!(of(&both).unwrap(), ms(40));
+        assert!(of(&[("grpc-timeout", "soon")]).is_err());
+    }
+
+    #[test]
+    fn a_message_is_what_another_encoder_makes_of_it_and_large_tensors_are_not_copied() {
+        let output = |name: &str| InferOutputTensor {
+            name: name.to_owned(),
+            ..InferOutputTensor::default()
+        };
+        let large = Bytes::from(vec![7; SMALL]);
+        let response = ModelInferResponse {
+            model_name: "m".to_owned(),
+            outputs: vec![output("a"), output("b"), output("c")],
+            raw_output_contents: vec![Bytes::from_static(b"small"), large.clone(), Bytes::new()],
+            ..ModelInferResponse::default()
+        };
+        let (first, rest) = frame(response.clone());
+        assert!(rest.iter().any(|piece| piece.as_ptr() == large.as_ptr()));
+        let whole = [vec![first], rest].concat().concat();
+        assert_eq!(whole, wire::frame(&response));
+    }
+}

@@ -1,0 +1,403 @@
+//! The protocol over gRPC, with a client that others wrote, on the port of REST.
+
+use aegis_protocol::grpc::{
+    HealthCheckRequest, HealthCheckResponse, InferInputTensor, InferParameter,
+    InferRequestedOutput, ModelInferRequest, ModelInferResponse, ModelMetadataResponse,
+    ModelReadyResponse, ModelStreamInferResponse, NamedParameter, ParameterChoice,
+    ServerLiveResponse, ServerMetadataResponse, ServerReadyResponse, ServingStatus, Target,
+    TensorContents,
+};
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::channel::mpsc;
+use http::uri::PathAndQuery;
+use prost::Message;
+use tonic::client::Grpc;
+use tonic::codec::CompressionEncoding;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Response, Status};
+use tonic_prost::ProstCodec;
+
+use crate::support::{Backend, ECHO, LONG, echo_body};
+
+const SERVICE: &str = "/inference.GRPCInferenceService/";
+const REQUESTS: &str =
+    "aegis_inference_requests_total{code=\"CODE\",model=\"echo\",model_version=\"1\"}";
+
+/// A client on one connection.
+struct Client(Grpc<Channel>);
+
+impl Client {
+    async fn of(backend: &Backend) -> Self {
+        let endpoint = Endpoint::from_shared(format!("http://{}", backend.address));
+        let channel = endpoint.unwrap().connect().await.unwrap();
+        Self(Grpc::new(channel))
+    }
+
+    async fn call<Q, A>(&mut self, path: &str, request: Request<Q>) -> Result<Response<A>, Status>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        self.0.ready().await.unwrap();
+        let path = PathAndQuery::try_from(path).unwrap();
+        self.0.unary(request, path, ProstCodec::default()).await
+    }
+
+    async fn ask<Q, A>(&mut self, method: &str, request: Q) -> Result<A, Status>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        let path = format!("{SERVICE}{method}");
+        let answer = self.call(&path, Request::new(request)).await?;
+        Ok(answer.into_inner())
+    }
+
+    async fn infer(&mut self, request: ModelInferRequest) -> Result<ModelInferResponse, Status> {
+        self.ask("ModelInfer", request).await
+    }
+}
+
+fn target(model: &str, version: &str) -> Target {
+    Target {
+        model: model.to_owned(),
+        version: version.to_owned(),
+    }
+}
+
+/// One row for [`ECHO`], in raw contents.
+fn request(values: [f32; 2]) -> ModelInferRequest {
+    let raw: Vec<u8> = values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    ModelInferRequest {
+        model_name: "echo".to_owned(),
+        id: "7".to_owned(),
+        inputs: vec![InferInputTensor {
+            name: "x".to_owned(),
+            datatype: "FP32".to_owned(),
+            shape: vec![1, 2],
+            ..InferInputTensor::default()
+        }],
+        raw_input_contents: vec![raw.into()],
+        ..ModelInferRequest::default()
+    }
+}
+
+/// The same in typed contents.
+fn typed(values: [f32; 2]) -> ModelInferRequest {
+    let mut request = request(values);
+    request.raw_input_contents.clear();
+    request.inputs[0].contents = Some(TensorContents {
+        fp32s: values.to_vec(),
+        ..TensorContents::default()
+    });
+    request
+}
+
+fn parameter(name: &str, choice: ParameterChoice) -> NamedParameter {
+    let choice = Some(choice);
+    NamedParameter {
+        name: name.to_owned(),
+        value: Some(InferParameter { choice }),
+    }
+}
+
+fn numbers(raw: &Bytes) -> Vec<f32> {
+    let (numbers, rest) = raw.as_chunks::<4>();
+    assert!(rest.is_empty());
+    numbers
+        .iter()
+        .map(|four| f32::from_le_bytes(*four))
+        .collect()
+}
+
+async fn echo() -> Backend {
+    Backend::ready(&[("echo", ECHO)]).await
+}
+
+#[tokio::test]
+async fn an_inference_is_answered_with_its_id_version_and_raw_outputs() {
+    let backend = echo().await;
+    let mut client = Client::of(&backend).await;
+    for request in [request([1.5, -2.0]), typed([1.5, -2.0])] {
+        let answer = client.infer(request).await.unwrap();
+        assert_eq!(
+            (&*answer.model_name, &*answer.model_version, &*answer.id),
+            ("echo", "1", "7")
+        );
+        let output = &answer.outputs[0];
+        assert_eq!((&*output.name, &*output.datatype), ("y", "FP32"));
+        assert_eq!(output.shape, [1, 2]);
+        assert_eq!(numbers(&answer.raw_output_contents[0]), [1.5, -2.0]);
+    }
+    let ok = REQUESTS.replace("CODE", "200");
+    assert!((backend.metric(&ok).await - 2.0).abs() < 0.5);
+    // REST is answered on the same port.
+    assert_eq!(backend.infer("echo", echo_body(&[1.0])).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_large_tensor_goes_in_and_out_whole() {
+    let model = ECHO.replace("[-1, 2]", "[-1, 100000]");
+    let backend = Backend::ready(&[("echo", &model)]).await;
+    let mut client = Client::of(&backend).await;
+    client.0 = client.0.max_decoding_message_size(64 << 20);
+    let raw: Bytes = (0..400_000_u32 * 3)
+        .map(|at| (at % 251) as u8 & 0x3f)
+        .collect();
+    let mut request = request([0.0; 2]);
+    request.inputs[0].shape = vec![3, 100_000];
+    request.raw_input_contents = vec![raw.clone()];
+    let answer = client.infer(request).await.unwrap();
+    assert_eq!(answer.raw_output_contents[0], raw);
+}
+
+#[tokio::test]
+async fn version_and_outputs_are_as_asked() {
+    let backend = echo().await;
+    let mut client = Client::of(&backend).await;
+    let asked = ModelInferRequest {
+        model_version: "2".to_owned(),
+        outputs: vec![InferRequestedOutput {
+            name: "y".to_owned(),
+            ..InferRequestedOutput::default()
+        }],
+        ..request([1.0, 2.0])
+    };
+    let path = format!("{SERVICE}ModelInfer");
+    let answer: Response<ModelInferResponse> = client
+        .call(&path, Request::new(asked.clone()))
+        .await
+        .unwrap();
+    assert_eq!(answer.metadata().get("x-aegis-model-version").unwrap(), "2");
+    assert_eq!(answer.get_ref().model_version, "2");
+    let unknown = ModelInferRequest {
+        outputs: vec![InferRequestedOutput {
+            name: "z".to_owned(),
+            ..InferRequestedOutput::default()
+        }],
+        ..asked
+    };
+    let status = client.infer(unknown).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert_eq!(status.message(), "outputs: expected `y`, got `z`");
+}
+
+#[tokio::test]
+async fn each_refusal_has_its_code_its_text_and_its_reason() {
+    let backend = echo().await;
+    let mut client = Client::of(&backend).await;
+    let unknown = ModelInferRequest {
+        model_name: "nobody".to_owned(),
+        ..request([1.0; 2])
+    };
+    let version = ModelInferRequest {
+        model_version: "9".to_owned(),
+        ..request([1.0; 2])
+    };
+    let both = ModelInferRequest {
+        raw_input_contents: request([1.0; 2]).raw_input_contents,
+        ..typed([1.0; 2])
+    };
+    let short = ModelInferRequest {
+        raw_input_contents: vec![Bytes::from_static(b"abc")],
+        ..request([1.0; 2])
+    };
+    let priority = ModelInferRequest {
+        parameters: vec![parameter("priority", ParameterChoice::Int(77))],
+        ..request([1.0; 2])
+    };
+    let timeout = ModelInferRequest {
+        parameters: vec![parameter("timeout", ParameterChoice::Int(-1))],
+        ..request([1.0; 2])
+    };
+    let nan = request([f32::NAN, 1.0]);
+    for (request, code, text, reason) in [
+        (
+            unknown,
+            Code::NotFound,
+            "unknown model `nobody`; known: echo",
+            "unknown_model",
+        ),
+        (
+            version,
+            Code::NotFound,
+            "model `echo` has no version `9`",
+            "unknown_version",
+        ),
+        (
+            both,
+            Code::InvalidArgument,
+            "inputs[0].contents: expected none beside",
+            "bad_request",
+        ),
+        (
+            short,
+            Code::InvalidArgument,
+            "inputs[0]: expected 8 bytes",
+            "bad_request",
+        ),
+        (
+            priority,
+            Code::InvalidArgument,
+            "parameters.priority: expected",
+            "bad_request",
+        ),
+        (
+            timeout,
+            Code::InvalidArgument,
+            "parameters.timeout: expected",
+            "bad_request",
+        ),
+        (
+            nan,
+            Code::InvalidArgument,
+            "input `x`: expected finite numbers, got NaN",
+            "bad_request",
+        ),
+    ] {
+        let status = client.infer(request).await.unwrap_err();
+        assert_eq!(status.code(), code, "{status:?}");
+        assert!(status.message().starts_with(text), "{status:?}");
+        assert_eq!(status.metadata().get("x-aegis-reason").unwrap(), reason);
+    }
+    let status: Result<ServerLiveResponse, _> = client.ask("Nothing", ()).await;
+    assert_eq!(status.unwrap_err().code(), Code::Unimplemented);
+}
+
+#[tokio::test]
+async fn the_timeout_among_the_parameters_counts() {
+    let model = format!("{ECHO}\nhang_every = 1");
+    let backend = Backend::ready(&[("echo", &model)]).await;
+    let mut client = Client::of(&backend).await;
+    let asked = ModelInferRequest {
+        parameters: vec![parameter("timeout", ParameterChoice::Uint(50_000))],
+        ..request([1.0; 2])
+    };
+    let status = client.infer(asked).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    assert_eq!(status.metadata().get("x-aegis-reason").unwrap(), "deadline");
+}
+
+#[tokio::test]
+async fn the_server_and_its_models_describe_themselves() {
+    let backend = echo().await;
+    let mut client = Client::of(&backend).await;
+    let live: ServerLiveResponse = client.ask("ServerLive", ()).await.unwrap();
+    let ready: ServerReadyResponse = client.ask("ServerReady", ()).await.unwrap();
+    assert!(live.live && ready.ready);
+    let server: ServerMetadataResponse = client.ask("ServerMetadata", ()).await.unwrap();
+    assert_eq!(server.name, "aegis-backend");
+    let ready: ModelReadyResponse = client.ask("ModelReady", target("echo", "2")).await.unwrap();
+    assert!(ready.ready);
+    let metadata: ModelMetadataResponse = client
+        .ask("ModelMetadata", target("echo", ""))
+        .await
+        .unwrap();
+    assert_eq!(metadata.versions, ["1", "2"]);
+    assert_eq!(metadata.platform, "scripted");
+    let (input, output) = (&metadata.inputs[0], &metadata.outputs[0]);
+    assert_eq!(
+        (&*input.name, &*input.datatype, &*input.shape),
+        ("x", "FP32", &[-1, 2][..])
+    );
+    assert_eq!(&*output.name, "y");
+    let nobody: Result<ModelReadyResponse, _> =
+        client.ask("ModelReady", target("nobody", "")).await;
+    assert_eq!(nobody.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn the_health_service_follows_readiness() {
+    let drain = "drain_delay_ms = 60000\ngrace_ms = 60001";
+    let backend = Backend::ready_with_drain(drain, &[("echo", ECHO)]).await;
+    let mut client = Client::of(&backend).await;
+    let mut health = async |service: &str| -> Result<HealthCheckResponse, Status> {
+        let service = service.to_owned();
+        let asked = Request::new(HealthCheckRequest { service });
+        let answer = client.call("/grpc.health.v1.Health/Check", asked).await?;
+        Ok(answer.into_inner())
+    };
+    for service in ["", "inference.GRPCInferenceService"] {
+        assert_eq!(
+            health(service).await.unwrap().status(),
+            ServingStatus::Serving
+        );
+    }
+    assert_eq!(health("nobody").await.unwrap_err().code(), Code::NotFound);
+    backend.stop.send(()).await.unwrap();
+    let drains = async {
+        while health("").await.unwrap().status() != ServingStatus::NotServing {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, drains)
+        .await
+        .expect("it is not ready any more");
+}
+
+#[tokio::test]
+async fn a_compressed_message_is_read() {
+    let backend = echo().await;
+    let mut client = Client::of(&backend).await;
+    client.0 = client.0.send_compressed(CompressionEncoding::Gzip);
+    let answer = client.infer(request([1.0, 2.0])).await.unwrap();
+    assert_eq!(numbers(&answer.raw_output_contents[0]), [1.0, 2.0]);
+}
+
+#[tokio::test]
+async fn a_message_over_the_limit_is_refused() {
+    let backend = Backend::ready_with("max_body_bytes = 1000", &[("echo", ECHO)]).await;
+    let mut client = Client::of(&backend).await;
+    let mut large = request([1.0; 2]);
+    large.raw_input_contents = vec![Bytes::from(vec![0; 2_000])];
+    let status = client.infer(large).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    assert_eq!(
+        status.metadata().get("x-aegis-reason").unwrap(),
+        "body_too_large"
+    );
+    assert_eq!(client.infer(request([1.0; 2])).await.unwrap().id, "7");
+}
+
+#[tokio::test]
+async fn a_stream_answers_each_message_before_the_next_is_sent_and_outlives_a_bad_one() {
+    let backend = echo().await;
+    let mut client = Client::of(&backend).await;
+    let (send, messages) = mpsc::unbounded::<ModelInferRequest>();
+    client.0.ready().await.unwrap();
+    let path = PathAndQuery::from_static("/inference.GRPCInferenceService/ModelStreamInfer");
+    let call = client.0.streaming(
+        Request::new(messages),
+        path,
+        ProstCodec::<ModelInferRequest, ModelStreamInferResponse>::default(),
+    );
+    send.unbounded_send(request([1.0, 2.0])).unwrap();
+    let mut answers = call.await.unwrap().into_inner();
+    let mut next = async || -> ModelStreamInferResponse {
+        let next = tokio::time::timeout(LONG, answers.next()).await.unwrap();
+        next.unwrap().unwrap()
+    };
+    let first = next().await.infer_response.unwrap();
+    assert_eq!(numbers(&first.raw_output_contents[0]), [1.0, 2.0]);
+    let unknown = ModelInferRequest {
+        model_name: "nobody".to_owned(),
+        ..request([0.0; 2])
+    };
+    send.unbounded_send(unknown).unwrap();
+    let refused = next().await;
+    assert!(refused.infer_response.is_none());
+    assert!(
+        refused.error_message.starts_with("unknown model"),
+        "{refused:?}"
+    );
+    send.unbounded_send(request([3.0, 4.0])).unwrap();
+    let last = next().await.infer_response.unwrap();
+    assert_eq!(numbers(&last.raw_output_contents[0]), [3.0, 4.0]);
+    drop(send);
+    let end = tokio::time::timeout(LONG, answers.next()).await.unwrap();
+    assert!(end.is_none(), "{end:?}");
+}
