@@ -109,6 +109,7 @@ fn response(seen: &Seen, script: &Script) -> Option<ModelInferResponse> {
             shape: vec![i64::try_from(text.len()).unwrap_or(0)],
         }],
         raw_output_contents: vec![text.into()],
+        ..ModelInferResponse::default()
     })
 }
 

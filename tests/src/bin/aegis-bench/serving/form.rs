@@ -184,6 +184,7 @@ fn grpc(raw: Vec<u8>) -> Bytes {
         name: "x".to_owned(),
         datatype: "FP32".to_owned(),
         shape: vec![1, i64::try_from(FEATURES).unwrap_or(i64::MAX)],
+        ..InferInputTensor::default()
     };
     let request = ModelInferRequest {
         model_name: MODEL.to_owned(),
