@@ -3,11 +3,13 @@
 //! [`RawConfig`] is the file as serde reads it; [`Config`] cannot be wrong. Validation runs on the
 //! final values, defaults included, and reports every fault by key path and line.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aegis_config::{Faults, KeyPath, Rejected, load};
+use aegis_signing::Digest;
 
 mod raw;
 #[cfg(test)]
@@ -47,6 +49,8 @@ pub struct Integrity {
     pub trusted_keys: Vec<PathBuf>,
     /// The most bytes of one model version.
     pub max_model_bytes: u64,
+    /// Bounds on fetching.
+    pub fetch: FetchLimits,
     /// Whether models are loaded and unloaded at run time.
     pub model_control: ModelControl,
 }
@@ -58,6 +62,35 @@ pub struct ModelEntry {
     pub name: String,
     /// Its versions; the first answers requests that name none.
     pub versions: Vec<String>,
+    /// Where versions come from that are not in the repository.
+    pub sources: BTreeMap<String, Source>,
+}
+
+/// Where a version comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Where its archive is.
+    pub from: Location,
+    /// What the archive must be.
+    pub sha256: Digest,
+}
+
+/// Where an archive is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// At an address, `http://` or `https://`.
+    Http(String),
+    /// On a disk.
+    File(PathBuf),
+}
+
+/// Bounds on fetching.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchLimits {
+    /// The folder of what was fetched.
+    pub cache: PathBuf,
+    /// The longest for one archive.
+    pub timeout: Duration,
 }
 
 /// Bounds on what waits for one model version.
@@ -123,7 +156,7 @@ fn validate(raw: &RawConfig, faults: &mut Faults<'_>, folder: &Path) -> Option<C
             ),
         ),
     };
-    let models = models(raw, faults);
+    let models = models(raw, faults, folder);
     check_limits(raw, faults);
     Some(Config {
         listen: listen?,
@@ -167,11 +200,15 @@ fn integrity(raw: &RawConfig, faults: &mut Faults<'_>, folder: &Path) -> Integri
             .map(|key| folder.join(key))
             .collect(),
         max_model_bytes: raw.max_model_bytes,
+        fetch: FetchLimits {
+            cache: folder.join(&raw.model_cache),
+            timeout: Duration::from_millis(raw.fetch_timeout_ms),
+        },
         model_control: raw.model_control,
     }
 }
 
-fn models(raw: &RawConfig, faults: &mut Faults<'_>) -> Option<Vec<ModelEntry>> {
+fn models(raw: &RawConfig, faults: &mut Faults<'_>, folder: &Path) -> Option<Vec<ModelEntry>> {
     let path = KeyPath::from("models");
     if raw.models.is_empty() {
         if !faults.failed_near(&path) {
@@ -190,9 +227,43 @@ fn models(raw: &RawConfig, faults: &mut Faults<'_>) -> Option<Vec<ModelEntry>> {
         models.push(ModelEntry {
             name: name.clone(),
             versions: model.versions.clone(),
+            sources: sources(model, &path.key("sources"), faults, folder),
         });
     }
     Some(models)
+}
+
+fn sources(
+    model: &RawModel,
+    path: &KeyPath,
+    faults: &mut Faults<'_>,
+    folder: &Path,
+) -> BTreeMap<String, Source> {
+    let mut sources = BTreeMap::new();
+    for (version, raw) in &model.sources {
+        let path = path.key(version);
+        if !model.versions.contains(version) {
+            faults.at(&path, format!("`{version}` is none of `versions`"));
+        }
+        if raw.from.is_empty() {
+            faults.at(path.key("from"), "expected an address or a path, got none");
+        }
+        let is_address = ["http://", "https://"]
+            .iter()
+            .any(|scheme| raw.from.starts_with(scheme));
+        let from = if is_address {
+            Location::Http(raw.from.clone())
+        } else {
+            Location::File(folder.join(&raw.from))
+        };
+        match raw.sha256.parse() {
+            Ok(sha256) => {
+                sources.insert(version.clone(), Source { from, sha256 });
+            }
+            Err(error) => faults.at(path.key("sha256"), format!("{error}")),
+        }
+    }
+    sources
 }
 
 fn check_versions(versions: &[String], path: &KeyPath, faults: &mut Faults<'_>) {
@@ -246,6 +317,7 @@ fn check_limits(raw: &RawConfig, faults: &mut Faults<'_>) {
         ("idle_timeout_ms", raw.idle_timeout_ms),
         ("request_timeout_ms", raw.request_timeout_ms),
         ("grace_ms", raw.grace_ms),
+        ("fetch_timeout_ms", raw.fetch_timeout_ms),
     ];
     for (key, value) in times {
         if !(1..=MAX_MS).contains(&value) {

@@ -188,6 +188,14 @@ impl Control {
         let _ = job.reply.send(outcome);
     }
 
+    /// Waits so long; says whether it is still open then.
+    pub(crate) fn stays_open(&self, time: Duration) -> bool {
+        let mut state = self.state.lock();
+        let is_open = |state: &mut State| !state.closed;
+        self.work.wait_while_for(&mut state, is_open, time);
+        !state.closed
+    }
+
     /// Takes no more jobs, and forgets those that wait.
     pub fn close(&self) {
         let mut state = self.state.lock();

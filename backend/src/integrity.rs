@@ -10,16 +10,21 @@
 //! Verified bytes are kept in sealed memory ([`aegis_signing::Sealed`]) from the moment that they are
 //! hashed until every instance was made from them; the files are not opened again.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aegis_config::{ReadError, read_file};
-use aegis_signing::{KeyError, Outcome, PublicKey, Request, Sealed, TrustedKey, VerifyError};
+use aegis_signing::{
+    ArchiveError, Contents, KeyError, Outcome, PublicKey, Request, SIGNATURE_FILE, Sealed,
+    TrustedKey, Verified, VerifyError,
+};
 use prometheus::IntCounter;
 
 use crate::chain::Chain;
-use crate::config::{Integrity, Verify};
+use crate::config::{Config, Integrity, Source, Verify};
+use crate::fetch::{FetchError, Fetcher, Pause};
 use crate::repository::{self, ModelSpec, Platform, SpecError};
 
 const MODEL: &str = "model.pt";
@@ -31,6 +36,9 @@ pub struct Gate {
     settings: Integrity,
     repository: PathBuf,
     counted: Verifications,
+    fetcher: Fetcher,
+    /// By model and version.
+    sources: BTreeMap<(String, String), Source>,
 }
 
 /// How often verifications ended how, in the order of [`Outcome::ALL`].
@@ -89,13 +97,19 @@ pub enum GateError {
     #[error("not verified")]
     Verify(#[source] VerifyError),
     /// A file that decides what is computed is not among those that were signed.
-    #[error("not verified: {file} is not among the signed files of {folder}", folder = folder.display())]
+    #[error("{file} is not among the verified files of {folder}", folder = folder.display())]
     Uncovered {
         /// The file.
         file: &'static str,
         /// Where it should be.
         folder: PathBuf,
     },
+    /// It could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// What was fetched is no archive that can be used.
+    #[error("the archive")]
+    Archive(#[from] ArchiveError),
     /// The description is wrong.
     #[error(transparent)]
     Spec(#[from] SpecError),
@@ -117,14 +131,30 @@ pub enum GateError {
 // === impl Gate ===
 
 impl Gate {
-    /// A gate for the models of a repository.
+    /// A gate for the models of a repository, and for those that are fetched.
     #[must_use]
-    pub fn new(settings: Integrity, repository: PathBuf, counted: Verifications) -> Self {
+    pub fn new(config: &Config, counted: Verifications) -> Self {
+        let settings = config.integrity.clone();
+        let fetcher = Fetcher::new(settings.fetch.clone(), settings.max_model_bytes);
+        let sources = config.models.iter().flat_map(|model| {
+            let with_name = |(version, source): (&String, &Source)| {
+                ((model.name.clone(), version.clone()), source.clone())
+            };
+            model.sources.iter().map(with_name)
+        });
         Self {
-            settings,
-            repository,
+            repository: config.model_repository.clone(),
             counted,
+            fetcher,
+            sources: sources.collect(),
+            settings,
         }
+    }
+
+    /// Where a version comes from, if not from the repository.
+    #[must_use]
+    pub fn source(&self, name: &str, version: &str) -> Option<&Source> {
+        self.sources.get(&(name.to_owned(), version.to_owned()))
     }
 
     /// The folder of the models.
@@ -141,10 +171,12 @@ impl Gate {
         version: &str,
     ) -> Option<Result<Arc<ModelSpec>, SpecError>> {
         let read = || ModelSpec::read(&self.repository, name, version).map(Arc::new);
-        (self.settings.verify == Verify::Off).then(read)
+        let is_here = self.source(name, version).is_none();
+        (is_here && self.settings.verify == Verify::Off).then(read)
     }
 
-    /// Decides on a version. `known` is its description, where that needs no verification.
+    /// Decides on a version, which is fetched first where it is not in the repository. `known` is its
+    /// description, where that needs no verification.
     ///
     /// # Errors
     ///
@@ -154,27 +186,89 @@ impl Gate {
         name: &str,
         version: &str,
         known: Option<&Arc<ModelSpec>>,
+        pause: Pause<'_>,
     ) -> Result<Admitted, GateError> {
         if let Some(spec) = known {
             return self.unverified(name, version, Arc::clone(spec), None);
         }
-        let verified = self.verified(name, version);
+        if let Some(source) = self.source(name, version) {
+            return self.fetched(name, version, source, pause);
+        }
+        let folder = self.repository.join(name).join(version);
+        let verified = self.verify_folder(&folder);
+        match self.judge(name, version, verified)? {
+            Ok(admitted) => Ok(admitted),
+            Err(warning) => {
+                let spec = Arc::new(ModelSpec::read(&self.repository, name, version)?);
+                self.unverified(name, version, spec, Some(warning))
+            }
+        }
+    }
+
+    /// Counts a verification. One that failed is the inner error where it only warns.
+    fn judge(
+        &self,
+        name: &str,
+        version: &str,
+        verified: Result<Admitted, GateError>,
+    ) -> Result<Result<Admitted, String>, GateError> {
         self.counted.count(match &verified {
             Ok(_) => Outcome::Verified,
             Err(error) => error.outcome(),
         });
         match verified {
+            Ok(admitted) => Ok(Ok(admitted)),
             // What was verified, and is wrong, is wrong however it is loaded.
             Err(error)
                 if self.settings.verify == Verify::Warn && error.outcome() != Outcome::Verified =>
             {
                 let warning = Chain(&error).to_string();
                 tracing::warn!(model = name, version, "loaded all the same: {warning}");
-                let spec = Arc::new(ModelSpec::read(&self.repository, name, version)?);
-                self.unverified(name, version, spec, Some(warning))
+                Ok(Err(warning))
             }
-            decided => decided,
+            Err(error) => Err(error),
         }
+    }
+
+    fn fetched(
+        &self,
+        name: &str,
+        version: &str,
+        source: &Source,
+        pause: Pause<'_>,
+    ) -> Result<Admitted, GateError> {
+        let archive = self.fetcher.obtain(source, pause)?;
+        let read = || {
+            let keep = [MODEL, DESCRIPTION, SIGNATURE_FILE];
+            Contents::read(&archive.path(), &keep, self.settings.max_model_bytes)
+        };
+        let origin = PathBuf::from(format!("{name}/{version}"));
+        let mut warning = None;
+        if self.settings.verify != Verify::Off {
+            let verified = trusted_keys(&self.settings.trusted_keys).and_then(|keys| {
+                let verified = aegis_signing::verify_archive(read()?, &keys);
+                admit_verified(verified.map_err(GateError::Verify)?, &origin)
+            });
+            match self.judge(name, version, verified)? {
+                Ok(admitted) => return Ok(admitted),
+                Err(failed) => warning = Some(failed),
+            }
+        }
+        let mut kept = read()?.kept;
+        let spec = match kept.remove(DESCRIPTION) {
+            Some(text) => parse(&text, &origin)?,
+            None => ModelSpec::read(&self.repository, name, version)?,
+        };
+        let weights = weights(&spec, kept.remove(MODEL), &origin)?;
+        Ok(Admitted {
+            spec: Arc::new(spec),
+            weights,
+            provenance: Provenance {
+                digest: Some(format!("sha256:{}", source.sha256)),
+                signer: None,
+                warning,
+            },
+        })
     }
 
     fn unverified(
@@ -210,39 +304,55 @@ impl Gate {
         }
     }
 
-    fn verified(&self, name: &str, version: &str) -> Result<Admitted, GateError> {
-        let folder = self.repository.join(name).join(version);
+    fn verify_folder(&self, folder: &Path) -> Result<Admitted, GateError> {
         let request = Request {
-            folder: &folder,
+            folder,
             signature: None,
             keep: &[MODEL, DESCRIPTION],
             max_bytes: self.settings.max_model_bytes,
         };
         let keys = trusted_keys(&self.settings.trusted_keys)?;
-        let mut verified = aegis_signing::verify(request, &keys).map_err(GateError::Verify)?;
-        let mut take = |file| {
-            let kept = verified.kept.remove(file);
-            let folder = folder.clone();
-            kept.ok_or(GateError::Uncovered { file, folder })
-        };
-        let description = take(DESCRIPTION)?.read().map_err(GateError::Description)?;
-        let origin = folder.join(DESCRIPTION).display().to_string();
-        // What is no text has a fault at its place, as in a file.
-        let text = String::from_utf8_lossy(&description);
-        let spec = ModelSpec::parse(&origin, &text).map_err(SpecError::from)?;
-        let weights = match &spec.platform {
-            Platform::TorchScript { .. } => Weights::Sealed(Arc::new(take(MODEL)?)),
-            Platform::Scripted(_) => Weights::None,
-        };
-        Ok(Admitted {
-            spec: Arc::new(spec),
-            weights,
-            provenance: Provenance {
-                digest: Some(format!("sha256:{}", verified.digest)),
-                signer: Some(verified.signer),
-                warning: None,
-            },
-        })
+        let verified = aegis_signing::verify(request, &keys).map_err(GateError::Verify)?;
+        admit_verified(verified, folder)
+    }
+}
+
+/// What was verified, if all is among it that decides what is computed.
+fn admit_verified(mut verified: Verified, folder: &Path) -> Result<Admitted, GateError> {
+    let description = verified.kept.remove(DESCRIPTION);
+    let description = description.ok_or_else(|| GateError::Uncovered {
+        file: DESCRIPTION,
+        folder: folder.to_owned(),
+    })?;
+    let spec = parse(&description, folder)?;
+    let weights = weights(&spec, verified.kept.remove(MODEL), folder)?;
+    Ok(Admitted {
+        spec: Arc::new(spec),
+        weights,
+        provenance: Provenance {
+            digest: Some(format!("sha256:{}", verified.digest)),
+            signer: Some(verified.signer),
+            warning: None,
+        },
+    })
+}
+
+fn parse(description: &Sealed, folder: &Path) -> Result<ModelSpec, GateError> {
+    let text = description.read().map_err(GateError::Description)?;
+    let origin = folder.join(DESCRIPTION).display().to_string();
+    // What is no text has a fault at its place, as in a file.
+    let text = String::from_utf8_lossy(&text);
+    Ok(ModelSpec::parse(&origin, &text).map_err(SpecError::from)?)
+}
+
+fn weights(spec: &ModelSpec, kept: Option<Sealed>, folder: &Path) -> Result<Weights, GateError> {
+    match (&spec.platform, kept) {
+        (Platform::Scripted(_), _) => Ok(Weights::None),
+        (Platform::TorchScript { .. }, Some(sealed)) => Ok(Weights::Sealed(Arc::new(sealed))),
+        (Platform::TorchScript { .. }, None) => Err(GateError::Uncovered {
+            file: MODEL,
+            folder: folder.to_owned(),
+        }),
     }
 }
 
@@ -291,8 +401,10 @@ impl GateError {
             Self::Verify(error) => error.outcome(),
             Self::Uncovered { .. } => Outcome::Uncovered,
             Self::Spec(_) => Outcome::Verified,
-            Self::Description(_) => Outcome::Unreadable,
-            Self::TooLarge { .. } => Outcome::TooLarge,
+            Self::Archive(ArchiveError::NotPlain { .. }) => Outcome::Link,
+            Self::Archive(ArchiveError::Read(_) | ArchiveError::TooMany)
+            | Self::TooLarge { .. } => Outcome::TooLarge,
+            Self::Archive(_) | Self::Description(_) | Self::Fetch(_) => Outcome::Unreadable,
         }
     }
 }

@@ -25,6 +25,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod engine;
+pub mod fetch;
 pub mod infer;
 pub mod integrity;
 pub mod loader;

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Instant;
 
 use crate::clock;
-use crate::integrity::{Admitted, Gate, Weights};
+use crate::integrity::{Admitted, Weights};
 use crate::model::{Factory, LoadError, scripted};
 use crate::repository::{ModelSpec, Platform};
 use crate::served::{Models, Served, Standing};
@@ -50,7 +50,7 @@ impl Loader {
             let _runs: mpsc::Sender<()> = runs;
             let unless_stopped = |_: &Arc<Served>| !abandoned.load(Ordering::Relaxed);
             for served in models.all().into_iter().take_while(unless_stopped) {
-                load(&served, models.gate(), &abandoned);
+                load(&served, &models, &abandoned);
             }
             change::serve(&models, &abandoned);
         };
@@ -77,11 +77,13 @@ impl Loader {
 }
 
 /// Loads a version, unless that was decided already.
-fn load(served: &Served, gate: &Gate, stopped: &Arc<AtomicBool>) {
+fn load(served: &Served, models: &Models, stopped: &Arc<AtomicBool>) {
     if served.standing() != Standing::Loading {
         return;
     }
-    match gate.admit(&served.name, &served.version, served.spec()) {
+    let pause = |time| models.control().stays_open(time);
+    let gate = models.gate();
+    match gate.admit(&served.name, &served.version, served.spec(), &pause) {
         Ok(admitted) => {
             let Admitted {
                 spec,

@@ -97,11 +97,7 @@ impl Models {
     /// nothing else.
     #[must_use]
     pub fn open(config: &Config, metrics: &Metrics) -> Self {
-        let gate = Gate::new(
-            config.integrity.clone(),
-            config.model_repository.clone(),
-            metrics.verifications.clone(),
-        );
+        let gate = Gate::new(config, metrics.verifications.clone());
         let control = Control::new(
             config.integrity.model_control,
             metrics.model_control.clone(),

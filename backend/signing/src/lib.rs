@@ -19,12 +19,14 @@
 //! | [`bundle`] | the file `model.sig`, and the bytes that are signed |
 //! | [`manifest`] | the statement in it: names, digests, what was left out |
 //! | [`folder`] | what a folder holds, without following links |
+//! | [`archive`] | the same of an archive, without unpacking it |
 //! | [`sealed`] | reads a file once, hashes it, keeps it where nobody can change it |
 //! | [`sign`], [`verify`] | the two verbs |
 //!
 //! Sources: the DSSE protocol 1.0, in-toto Statement v1, the Sigstore bundle format, and the model
 //! signing specification of the OpenSSF.
 
+pub mod archive;
 pub mod bundle;
 pub mod digest;
 pub mod folder;
@@ -38,12 +40,13 @@ pub mod verify;
 #[cfg(test)]
 mod fixture;
 
+pub use archive::{ArchiveError, Contents};
 pub use digest::Digest;
 pub use key::{KeyError, PrivateKey, PublicKey};
 pub use outcome::Outcome;
 pub use sealed::Sealed;
 pub use sign::{SignError, sign};
-pub use verify::{Request, TrustedKey, Verified, VerifyError, verify};
+pub use verify::{Request, TrustedKey, Verified, VerifyError, verify, verify_archive};
 
 /// The file that holds a folder's signature, unless another is named.
 pub const SIGNATURE_FILE: &str = "model.sig";

@@ -68,8 +68,21 @@ pub struct Budget {
 ///
 /// See [`ReadError`].
 pub fn hash(path: &Path, budget: &mut Budget) -> Result<Digest, ReadError> {
+    hash_from(&mut open(path)?, path, budget)
+}
+
+/// Hashes what is read; `path` is what it is called.
+///
+/// # Errors
+///
+/// See [`ReadError`].
+pub fn hash_from(
+    source: &mut impl Read,
+    path: &Path,
+    budget: &mut Budget,
+) -> Result<Digest, ReadError> {
     let mut hasher = Hasher::default();
-    each_step(path, budget, |bytes| {
+    each_step(source, path, budget, |bytes| {
         hasher.update(bytes);
         Ok(())
     })?;
@@ -82,6 +95,19 @@ pub fn hash(path: &Path, budget: &mut Budget) -> Result<Digest, ReadError> {
 ///
 /// See [`ReadError`].
 pub fn keep(path: &Path, budget: &mut Budget) -> Result<(Digest, Sealed), ReadError> {
+    keep_from(&mut open(path)?, path, budget)
+}
+
+/// Hashes what is read, and keeps it; `path` is what it is called.
+///
+/// # Errors
+///
+/// See [`ReadError`].
+pub fn keep_from(
+    source: &mut impl Read,
+    path: &Path,
+    budget: &mut Budget,
+) -> Result<(Digest, Sealed), ReadError> {
     let memory = |source: io::Error| ReadError::Memory {
         path: path.to_owned(),
         source,
@@ -90,7 +116,7 @@ pub fn keep(path: &Path, budget: &mut Budget) -> Result<(Digest, Sealed), ReadEr
     let memory_file = memfd_create("verified", flags).map_err(|error| memory(error.into()))?;
     let mut file = File::from(memory_file);
     let (mut hasher, mut length) = (Hasher::default(), 0);
-    each_step(path, budget, |bytes| {
+    each_step(source, path, budget, |bytes| {
         hasher.update(bytes);
         length += bytes.len() as u64;
         file.write_all(bytes).map_err(memory)
@@ -111,7 +137,7 @@ pub fn keep(path: &Path, budget: &mut Budget) -> Result<(Digest, Sealed), ReadEr
 /// See [`ReadError`].
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
     let mut whole = Vec::new();
-    each_step(path, &mut Budget::new(limit), |bytes| {
+    each_step(&mut open(path)?, path, &mut Budget::new(limit), |bytes| {
         whole.extend_from_slice(bytes);
         Ok(())
     })?;
@@ -119,6 +145,7 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
 }
 
 fn each_step(
+    source: &mut impl Read,
     path: &Path,
     budget: &mut Budget,
     mut take: impl FnMut(&[u8]) -> Result<(), ReadError>,
@@ -127,10 +154,9 @@ fn each_step(
         path: path.to_owned(),
         source,
     };
-    let mut file = open(path).map_err(unreadable)?;
     let mut step = vec![0; STEP];
     loop {
-        let read = match file.read(&mut step) {
+        let read = match source.read(&mut step) {
             Ok(0) => return Ok(()),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -146,15 +172,22 @@ fn each_step(
 }
 
 /// Opens a plain file, and no link. Without waiting: to open a pipe is to wait for its writer.
-fn open(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
+fn open(path: &Path) -> Result<File, ReadError> {
+    let opened = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)?;
-    if file.metadata()?.is_file() {
-        return Ok(file);
-    }
-    Err(io::Error::other("it is no plain file"))
+        .open(path)
+        .and_then(|file| {
+            if file.metadata()?.is_file() {
+                Ok(file)
+            } else {
+                Err(io::Error::other("it is no plain file"))
+            }
+        });
+    opened.map_err(|source| ReadError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 // === impl Sealed ===
@@ -196,6 +229,12 @@ impl Budget {
     #[must_use]
     pub fn new(limit: u64) -> Self {
         Self { left: limit, limit }
+    }
+
+    /// Bytes that may still be read.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.left
     }
 }
 

@@ -3,13 +3,14 @@
 //! First the signature, then everything else: nothing that the bundle says is believed, and no file
 //! of the model is read, before a trusted key has vouched for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
+use crate::archive::Contents;
 use crate::bundle::{Bundle, BundleError, MAX_BUNDLE_BYTES, signed_bytes};
 use crate::digest::Digest;
-use crate::folder::{self, Entry, FolderError};
+use crate::folder::{self, FolderError};
 use crate::key::PublicKey;
 use crate::manifest::{Manifest, ManifestError, Name};
 use crate::outcome::Outcome;
@@ -122,15 +123,15 @@ pub fn verify(request: Request<'_>, trusted: &[TrustedKey]) -> Result<Verified, 
     let folder = request.folder;
     let default = folder.join(crate::SIGNATURE_FILE);
     let signature = request.signature.unwrap_or(&default);
-    let bundle = read_bundle(signature)?;
-    let signer = check_signature(&bundle, trusted)?;
-    let manifest = Manifest::parse(&bundle.payload).map_err(VerifyError::Manifest)?;
+    let (signer, manifest) = check_bundle(&read_bundle(signature)?, trusted)?;
     let mut ignored = manifest.ignored.clone();
     ignored.extend(below(folder, signature));
     let found = folder::list(folder, &ignored).map_err(VerifyError::Folder)?;
-    compare_names(&found, &manifest)?;
+    // Both lists, before any file is read: to name what is missing costs nothing, and to hash the
+    // rest may cost much.
+    compare_names(found.iter().map(|file| &file.name), &manifest)?;
     let (mut budget, mut kept) = (Budget::new(request.max_bytes), BTreeMap::new());
-    for (file, (_, expected)) in found.iter().zip(&manifest.files) {
+    for file in &found {
         let name = file.name.as_str();
         let got = if request.keep.contains(&name) {
             let (digest, sealed) =
@@ -140,13 +141,7 @@ pub fn verify(request: Request<'_>, trusted: &[TrustedKey]) -> Result<Verified, 
         } else {
             sealed::hash(&file.path, &mut budget).map_err(VerifyError::Read)?
         };
-        if got != *expected {
-            return Err(VerifyError::Changed {
-                name: name.to_owned(),
-                expected: *expected,
-                got,
-            });
-        }
+        compare_digest(&file.name, got, &manifest)?;
     }
     Ok(Verified {
         digest: manifest.digest(),
@@ -156,20 +151,86 @@ pub fn verify(request: Request<'_>, trusted: &[TrustedKey]) -> Result<Verified, 
     })
 }
 
-/// Both lists, before any file is read: to name what is missing costs nothing, and to hash the rest
-/// may cost much.
-fn compare_names(found: &[Entry], manifest: &Manifest) -> Result<(), VerifyError> {
-    let was_signed = |file: &&Entry| manifest.files.contains_key(&file.name);
-    if let Some(file) = found.iter().find(|file| !was_signed(file)) {
-        let name = file.name.as_str().to_owned();
-        return Err(VerifyError::Unlisted { name });
+/// Verifies what was read from an archive, whose signature is among it.
+///
+/// # Errors
+///
+/// The first thing that is wrong.
+pub fn verify_archive(
+    mut contents: Contents,
+    trusted: &[TrustedKey],
+) -> Result<Verified, VerifyError> {
+    let path = crate::SIGNATURE_FILE;
+    let signature = contents.kept.remove(path);
+    let signature = signature.ok_or_else(|| VerifyError::Unsigned { path: path.into() })?;
+    let text = signature.read().map_err(|source| {
+        let path = path.into();
+        VerifyError::Signature(ReadError::Unreadable { path, source })
+    })?;
+    let bundle = Bundle::parse(&text).map_err(VerifyError::Bundle)?;
+    let (signer, manifest) = check_bundle(&bundle, trusted)?;
+    let is_ignored = |name: &str| {
+        let mut ignored = manifest.ignored.iter();
+        name == path
+            || ignored.any(|ignored| {
+                let rest = name.strip_prefix(ignored.as_str());
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            })
+    };
+    contents.files.retain(|name, _| !is_ignored(name.as_str()));
+    contents.kept.retain(|name, _| !is_ignored(name));
+    compare_names(contents.files.keys(), &manifest)?;
+    for (name, got) in &contents.files {
+        compare_digest(name, *got, &manifest)?;
     }
-    let is_there = |name: &Name| found.binary_search_by(|file| file.name.cmp(name)).is_ok();
-    if let Some(name) = manifest.files.keys().find(|name| !is_there(name)) {
-        let name = name.as_str().to_owned();
-        return Err(VerifyError::Missing { name });
+    Ok(Verified {
+        digest: manifest.digest(),
+        signer,
+        files: contents.files.len(),
+        kept: contents.kept,
+    })
+}
+
+fn check_bundle(
+    bundle: &Bundle,
+    trusted: &[TrustedKey],
+) -> Result<(String, Manifest), VerifyError> {
+    let signer = check_signature(bundle, trusted)?;
+    let manifest = Manifest::parse(&bundle.payload).map_err(VerifyError::Manifest)?;
+    Ok((signer, manifest))
+}
+
+fn compare_names<'n>(
+    found: impl Iterator<Item = &'n Name>,
+    manifest: &Manifest,
+) -> Result<(), VerifyError> {
+    let mut missing: BTreeSet<&Name> = manifest.files.keys().collect();
+    for name in found {
+        if !missing.remove(name) {
+            let name = name.as_str().to_owned();
+            return Err(VerifyError::Unlisted { name });
+        }
     }
-    Ok(())
+    match missing.first() {
+        None => Ok(()),
+        Some(name) => Err(VerifyError::Missing {
+            name: name.as_str().to_owned(),
+        }),
+    }
+}
+
+fn compare_digest(name: &Name, got: Digest, manifest: &Manifest) -> Result<(), VerifyError> {
+    match manifest.files.get(name) {
+        Some(expected) if *expected == got => Ok(()),
+        Some(expected) => Err(VerifyError::Changed {
+            name: name.as_str().to_owned(),
+            expected: *expected,
+            got,
+        }),
+        None => Err(VerifyError::Unlisted {
+            name: name.as_str().to_owned(),
+        }),
+    }
 }
 
 fn read_bundle(path: &Path) -> Result<Bundle, VerifyError> {

@@ -57,6 +57,11 @@ pub struct RawConfig {
     /// The most bytes of one model version, all its files together where it is verified, else
     /// `model.pt`; one with more is not loaded.
     pub max_model_bytes: u64,
+    /// The folder where archives are kept that came over HTTP, by their digests. It may be deleted
+    /// whenever nothing is being fetched. Relative to this file's folder.
+    pub model_cache: String,
+    /// The longest that the fetch of one archive may take, over all attempts, in milliseconds.
+    pub fetch_timeout_ms: u64,
     /// Whether clients may load and unload models at run time (`POST /v2/repository/models/M/load`,
     /// `/unload`): `none` or `explicit`. What is configured is loaded at the start all the same.
     pub model_control: RawModelControl,
@@ -71,6 +76,19 @@ pub struct RawModel {
     /// The versions to serve, by the names of their folders. The first answers requests that name
     /// no version.
     pub versions: Vec<String>,
+    /// Where versions come from that are not in the repository, by the names of the versions.
+    pub sources: BTreeMap<String, RawSource>,
+}
+
+/// Where a version comes from: an archive of what its folder would hold.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawSource {
+    /// A tar file, packed with gzip or not: an address that begins with `http://` or `https://`, or a
+    /// path, relative to this file's folder.
+    pub from: String,
+    /// The SHA-256 of that file. Another file is not used.
+    pub sha256: String,
 }
 
 /// Whether models are verified.
@@ -130,6 +148,8 @@ impl Default for RawConfig {
             verify: RawVerify::Off,
             trusted_keys: Vec::new(),
             max_model_bytes: 8 << 30,
+            model_cache: "model-cache".to_owned(),
+            fetch_timeout_ms: 600_000,
             model_control: RawModelControl::None,
             models: BTreeMap::new(),
         }

@@ -70,6 +70,28 @@ fn to_verify_takes_a_key_that_is_trusted() {
 }
 
 #[test]
+fn a_source_is_an_address_or_a_path_with_a_digest() {
+    let sha256 = "ab".repeat(32);
+    let source = |version: &str, from: &str, sha256: &str| {
+        format!("{MODEL}[models.m.sources.{version}]\nfrom = \"{from}\"\nsha256 = \"{sha256}\"\n")
+    };
+    let config = parse(&source("1", "https://h/m.tar", &sha256)).unwrap();
+    let expected = Location::Http("https://h/m.tar".to_owned());
+    assert_eq!(config.models[0].sources["1"].from, expected);
+    let config = parse(&source("1", "mounted/m.tar", &sha256)).unwrap();
+    let expected = Location::File("etc/mounted/m.tar".into());
+    assert_eq!(config.models[0].sources["1"].from, expected);
+    let faults = faults(&source("2", "", "ab"));
+    for expected in [
+        "models.m.sources.2: `2` is none of `versions`",
+        "models.m.sources.2.from: expected an address or a path, got none",
+        "models.m.sources.2.sha256: expected 64 hexadecimal digits, got 2 characters",
+    ] {
+        assert!(faults.contains(expected), "{faults}");
+    }
+}
+
+#[test]
 fn a_server_without_models_or_versions_is_refused() {
     assert!(faults("").contains("models: expected at least one model"));
     assert!(faults("[models.m]").contains("models.m.versions: expected at least one version"));

@@ -90,7 +90,7 @@ fn load_one(
         reason,
     };
     check_memory(models, served).map_err(failed)?;
-    load(served, models.gate(), abandoned);
+    load(served, models, abandoned);
     match served.standing() {
         Standing::Ready => Ok(()),
         Standing::Loading => Err(ControlError::Stopped),

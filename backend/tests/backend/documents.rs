@@ -53,10 +53,13 @@ fn the_shipped_configuration_is_right_and_shows_the_defaults() {
     let folder = Path::new("config");
     let config = Config::parse("backend.toml", &text, folder).unwrap();
     assert_eq!(config.models[0].name, "digits");
-    let everything_on = Config::parse("backend.toml", &uncommented(&text), folder).unwrap();
+    let mut everything_on = Config::parse("backend.toml", &uncommented(&text), folder).unwrap();
     let models = "[models.digits]\nversions = [\"1\"]";
     let defaults = Config::parse("backend.toml", models, folder).unwrap();
     assert_eq!(config, defaults);
+    // An example, which no default could be.
+    assert_eq!(everything_on.models[0].sources.len(), 1);
+    everything_on.models[0].sources.clear();
     assert_eq!(everything_on, defaults);
 }
 

@@ -168,7 +168,7 @@ async fn what_is_not_as_it_was_signed_is_not_loaded_and_the_others_are_served() 
                 sign(folder, 7);
             },
             "uncovered",
-            "model.toml is not among the signed files",
+            "model.toml is not among the verified files",
         ),
     ];
     for (break_it, outcome, words) in cases {

@@ -18,6 +18,7 @@ mod digits;
 mod documents;
 mod drain;
 mod faults;
+mod fetch;
 mod grpc;
 mod health;
 mod infer;

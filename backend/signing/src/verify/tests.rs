@@ -6,7 +6,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Request, VerifyError, verify};
+use super::{Request, VerifyError, verify, verify_archive};
+use crate::archive::Contents;
 use crate::bundle::{Bundle, signed_bytes};
 use crate::fixture::{key, model, request, sign, trusted, write};
 use crate::outcome::Outcome;
@@ -245,4 +246,65 @@ fn more_bytes_than_allowed_are_not_read() {
     let error = verify(wanted, &trusted(&[7])).unwrap_err();
     assert_eq!(error.outcome(), Outcome::TooLarge, "{error}");
     assert!(matches!(error, VerifyError::Read(_)));
+}
+
+/// What is in the folder, as a tar file.
+fn packed(folder: &Path) -> (tempfile::TempDir, std::path::PathBuf) {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let path = elsewhere.path().join("model.tar");
+    let mut builder = tar::Builder::new(fs::File::create(&path).unwrap());
+    builder.append_dir_all(".", folder).unwrap();
+    builder.finish().unwrap();
+    (elsewhere, path)
+}
+
+fn read(archive: &Path) -> Contents {
+    Contents::read(
+        archive,
+        &["model.pt", "model.sig", ".git/model.pt"],
+        1 << 20,
+    )
+    .unwrap()
+}
+
+#[test]
+fn an_archive_is_verified_like_the_folder_that_it_holds() {
+    let folder = model();
+    write(folder.path(), ".git/model.pt", b"left out");
+    sign(folder.path(), 7);
+    let (_elsewhere, archive) = packed(folder.path());
+    let from_archive = verify_archive(read(&archive), &trusted(&[7])).unwrap();
+    let from_folder = verify(request(folder.path()), &trusted(&[7])).unwrap();
+    assert_eq!(from_archive.digest, from_folder.digest);
+    assert_eq!(from_archive.files, 3);
+    let kept: Vec<_> = from_archive.kept.keys().collect();
+    assert_eq!(kept, ["model.pt"], "and nothing that was left out");
+}
+
+#[test]
+fn one_thing_wrong_in_an_archive_is_named() {
+    type Break = fn(&Path);
+    let cases: [(Break, Outcome); 4] = [
+        (
+            |folder| write(folder, "model.pt", b"Weights"),
+            Outcome::Changed,
+        ),
+        (|folder| write(folder, "extra", b""), Outcome::Unlisted),
+        (
+            |folder| fs::remove_file(folder.join("model.toml")).unwrap(),
+            Outcome::Missing,
+        ),
+        (
+            |folder| fs::remove_file(folder.join("model.sig")).unwrap(),
+            Outcome::Unsigned,
+        ),
+    ];
+    for (break_it, outcome) in cases {
+        let folder = model();
+        sign(folder.path(), 7);
+        break_it(folder.path());
+        let (_elsewhere, archive) = packed(folder.path());
+        let error = verify_archive(read(&archive), &trusted(&[7])).unwrap_err();
+        assert_eq!(error.outcome(), outcome, "{error}");
+    }
 }
