@@ -19,6 +19,7 @@ mod frame;
 mod messages;
 mod method;
 mod parameter;
+mod repository;
 
 pub use code::{Code, message_header};
 pub use contents::ContentsError;
@@ -33,3 +34,7 @@ pub use messages::{
 };
 pub use method::{Method, is_grpc};
 pub use parameter::{InferParameter, NamedParameter, ParameterChoice, timeout};
+pub use repository::{
+    IndexLine, RepositoryChangeRequest, RepositoryChangeResponse, RepositoryIndexRequest,
+    RepositoryIndexResponse,
+};

@@ -35,6 +35,7 @@ use crate::infer::{self, Answered, Asked, InFlight, TimeoutError, work};
 use crate::served::{Served, Standing};
 
 mod compressed;
+mod repository;
 mod stream;
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -59,10 +60,14 @@ pub(super) async fn handle(
     let method = Method::parse(path);
     let outcome = match method {
         _ if app.phase() == Phase::Closing && !is_first => Err(Refused::Draining),
-        None | Some(Method::Repository) => {
+        None => {
             let text = format!("no such method: `{}`", excerpt(path));
             Ok(refusal(Code::Unimplemented, &text))
         }
+        Some(Method::Repository) => match read(app, parts, &mut body).await {
+            Ok(call) => repository::call(app, path, &call).await,
+            Err(refused) => Err(refused),
+        },
         Some(Method::ModelInfer) => Ok(infer(app, parts, &mut body).await),
         Some(Method::ModelStreamInfer) => return stream::infer(app, parts, body),
         Some(method) => read(app, parts, &mut body)

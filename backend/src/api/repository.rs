@@ -29,38 +29,59 @@ const MAX_LISTED: usize = 10_000;
 /// repository.
 pub(super) async fn index(app: &App, body: &mut Incoming) -> Result<Answer, Refused> {
     let request: IndexRequest = read(app, body).await?;
+    Ok(json(StatusCode::OK, &lines(app, request.ready).await?))
+}
+
+/// The lines of the index; only what is ready, if that is asked for.
+pub(super) async fn lines(app: &App, ready: bool) -> Result<Vec<ModelIndex>, Refused> {
     let served = app.models.all();
     let names: BTreeSet<String> = served.iter().map(|one| one.name.clone()).collect();
     let mut lines: Vec<ModelIndex> = served.iter().map(|one| line(one)).collect();
     let folder = app.models.gate().repository().to_owned();
     let others = tokio::task::spawn_blocking(move || others(&folder, &names));
     lines.extend(others.await.map_err(|_| Refused::Panicked)?);
-    if request.ready {
+    if ready {
         lines.retain(|line| line.state == ModelState::Ready);
     }
-    Ok(json(StatusCode::OK, &lines))
+    Ok(lines)
 }
 
 /// Loads a model, and answers when it is served.
 pub(super) async fn load(app: &App, model: &str, body: &mut Incoming) -> Result<Answer, Refused> {
-    let request: ChangeRequest = read(app, body).await?;
+    change_load(app, model, &read(app, body).await?).await?;
+    Ok(done())
+}
+
+/// Loads a model.
+pub(super) async fn change_load(
+    app: &App,
+    model: &str,
+    request: &ChangeRequest,
+) -> Result<(), Refused> {
     let action = Action::Load {
         model: model.to_owned(),
         versions: request.versions()?,
     };
-    app.models.control().ask(action).await?;
-    Ok(done())
+    Ok(app.models.control().ask(action).await?)
 }
 
 /// Unloads a model, and answers when no request can find it any more.
 pub(super) async fn unload(app: &App, model: &str, body: &mut Incoming) -> Result<Answer, Refused> {
-    let request: ChangeRequest = read(app, body).await?;
+    change_unload(app, model, &read(app, body).await?).await?;
+    Ok(done())
+}
+
+/// Unloads a model.
+pub(super) async fn change_unload(
+    app: &App,
+    model: &str,
+    request: &ChangeRequest,
+) -> Result<(), Refused> {
     request.check_unload()?;
     let action = Action::Unload {
         model: model.to_owned(),
     };
-    app.models.control().ask(action).await?;
-    Ok(done())
+    Ok(app.models.control().ask(action).await?)
 }
 
 fn done() -> Answer {

@@ -4,8 +4,9 @@ use aegis_protocol::grpc::{
     HealthCheckRequest, HealthCheckResponse, InferInputTensor, InferParameter,
     InferRequestedOutput, ModelInferRequest, ModelInferResponse, ModelMetadataResponse,
     ModelReadyResponse, ModelStreamInferResponse, NamedParameter, ParameterChoice,
-    ServerLiveResponse, ServerMetadataResponse, ServerReadyResponse, ServingStatus, Target,
-    TensorContents,
+    RepositoryChangeRequest, RepositoryChangeResponse, RepositoryIndexRequest,
+    RepositoryIndexResponse, ServerLiveResponse, ServerMetadataResponse, ServerReadyResponse,
+    ServingStatus, Target, TensorContents,
 };
 use bytes::Bytes;
 use futures::StreamExt;
@@ -400,4 +401,60 @@ async fn a_stream_answers_each_message_before_the_next_is_sent_and_outlives_a_ba
     drop(send);
     let end = tokio::time::timeout(LONG, answers.next()).await.unwrap();
     assert!(end.is_none(), "{end:?}");
+}
+
+/// Asks for a model to be loaded or unloaded, with one parameter.
+fn change(model: &str, name: &str, value: ParameterChoice) -> RepositoryChangeRequest {
+    RepositoryChangeRequest {
+        repository_name: String::new(),
+        model_name: model.to_owned(),
+        parameters: vec![NamedParameter {
+            name: name.to_owned(),
+            value: Some(InferParameter {
+                choice: Some(value),
+            }),
+        }],
+    }
+}
+
+#[tokio::test]
+async fn models_are_listed_loaded_and_unloaded_over_grpc_too() {
+    let keys = "model_control = \"explicit\"";
+    let backend = Backend::ready_with(keys, &[("echo", ECHO)]).await;
+    let mut client = Client::of(&backend).await;
+    let only = change("echo", "versions", ParameterChoice::Text("2".to_owned()));
+    let loaded: Result<RepositoryChangeResponse, _> = client.ask("RepositoryModelLoad", only).await;
+    loaded.unwrap();
+    let index = RepositoryIndexRequest::default();
+    let index: RepositoryIndexResponse = client.ask("RepositoryIndex", index).await.unwrap();
+    let lines: Vec<_> = index
+        .models
+        .iter()
+        .map(|line| (&*line.version, &*line.state))
+        .collect();
+    assert_eq!(lines, [("2", "READY")]);
+    let wrong = change("echo", "config", ParameterChoice::Text("{}".to_owned()));
+    let loaded: Result<RepositoryChangeResponse, _> =
+        client.ask("RepositoryModelLoad", wrong).await;
+    let refused = loaded.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(
+        refused
+            .message()
+            .contains("parameters.config: not supported"),
+        "{refused}"
+    );
+    // As tritonclient sends it.
+    let unload = change("echo", "unload_dependents", ParameterChoice::Bool(false));
+    let unloaded: Result<RepositoryChangeResponse, _> =
+        client.ask("RepositoryModelUnload", unload).await;
+    unloaded.unwrap();
+    assert_eq!(backend.infer("echo", echo_body(&[1.0])).await.status, 404);
+
+    let backend = Backend::ready(&[("echo", ECHO)]).await;
+    let mut client = Client::of(&backend).await;
+    let unload = change("echo", "unload_dependents", ParameterChoice::Bool(false));
+    let refused: Result<RepositoryChangeResponse, _> =
+        client.ask("RepositoryModelUnload", unload).await;
+    assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
 }

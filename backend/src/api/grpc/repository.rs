@@ -1,0 +1,30 @@
+//! The methods of the model repository extension: what [REST](crate::api) does, in other messages.
+
+use aegis_protocol::ChangeRequest;
+use aegis_protocol::grpc::{
+    RepositoryChangeRequest, RepositoryChangeResponse, RepositoryIndexRequest,
+    RepositoryIndexResponse,
+};
+
+use super::{Answer, Call, Refused, answer, decode};
+use crate::api::repository;
+use crate::app::App;
+
+/// Answers the method that this path ends with.
+pub(super) async fn call(app: &App, path: &str, call: &Call) -> Result<Answer, Refused> {
+    if path.ends_with("/RepositoryIndex") {
+        let request: RepositoryIndexRequest = decode(&call.message)?;
+        let lines = repository::lines(app, request.ready).await?;
+        let models = lines.into_iter().map(Into::into).collect();
+        return Ok(answer(&RepositoryIndexResponse { models }));
+    }
+    let mut request: RepositoryChangeRequest = decode(&call.message)?;
+    let model = std::mem::take(&mut request.model_name);
+    let change = ChangeRequest::from(request);
+    if path.ends_with("/RepositoryModelLoad") {
+        repository::change_load(app, &model, &change).await?;
+    } else {
+        repository::change_unload(app, &model, &change).await?;
+    }
+    Ok(answer(&RepositoryChangeResponse {}))
+}
