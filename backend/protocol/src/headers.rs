@@ -12,6 +12,9 @@ pub const MODEL: HeaderName = HeaderName::from_static("x-aegis-model");
 /// Says how the proxy came to that version: `split`, `pinned`, `fallback`, …
 pub const ROUTE: HeaderName = HeaderName::from_static("x-aegis-route");
 
+/// Says how long the JSON is that a body begins with; raw tensors follow it.
+pub const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+
 /// Says why a request was refused: one of [`Reason`](crate::Reason)'s names.
 pub const REASON: HeaderName = HeaderName::from_static("x-aegis-reason");
 

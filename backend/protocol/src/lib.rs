@@ -35,11 +35,13 @@ mod shape;
 mod tensor;
 mod text;
 
+pub mod binary;
 pub mod grpc;
 pub mod headers;
 pub mod path;
 pub mod timeout;
 
+pub use crate::binary::{Encoded, OutputForms};
 pub use crate::datatype::{Datatype, UnknownDatatype};
 pub use crate::element::Element;
 pub use crate::health::{HealthReport, ModelHealth};

@@ -115,7 +115,7 @@ pub fn in_json(body: &[u8]) -> Result<Option<Duration>, BadParameter> {
     timeout.as_ref().map(of_parameter).transpose()
 }
 
-fn show(value: &Parameter) -> String {
+pub(crate) fn show(value: &Parameter) -> String {
     match value {
         Parameter::Bool(value) => value.to_string(),
         Parameter::Int(value) => value.to_string(),

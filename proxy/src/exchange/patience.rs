@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use aegis_protocol::{Reason, timeout};
-use http::{HeaderMap, HeaderName};
+use aegis_protocol::{Reason, headers::JSON_LENGTH, timeout};
+use http::HeaderMap;
 use pingora_proxy::Session;
 
 use super::Exchange;
@@ -15,9 +15,6 @@ use crate::{
     body::{Body, Mention},
     request::Action,
 };
-
-/// The length of the JSON, where tensors follow it in binary.
-const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
 impl Exchange {
     /// The search for the parameter in a body that is about to be read.

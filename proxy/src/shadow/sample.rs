@@ -78,7 +78,7 @@ impl Shadow {
 /// compressed, no tensors behind it, no gRPC.
 fn may_be_json(headers: &HeaderMap) -> bool {
     let plain = !headers.contains_key(header::CONTENT_ENCODING)
-        && !headers.contains_key("inference-header-content-length");
+        && !headers.contains_key(aegis_protocol::headers::JSON_LENGTH);
     let kind = headers.get(header::CONTENT_TYPE);
     plain && kind.is_none_or(|kind| kind.as_bytes().starts_with(b"application/json"))
 }

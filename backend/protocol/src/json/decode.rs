@@ -2,12 +2,14 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use serde::Deserialize;
 
 use super::bounded::Bounded;
 use super::error::DecodeError;
 use super::wire::{Object, Outputs, RawRequest, RawResponse, RawTensor, Size, Tensors};
 use super::{data, fault};
+use crate::binary::{self, Parts};
 use crate::infer::{InferRequest, InferResponse, NamedTensor, RequestedOutput};
 use crate::shape::{MAX_RANK, Shape};
 use crate::tensor::Tensor;
@@ -26,14 +28,27 @@ impl InferRequest {
     /// When the body is no JSON object, or a member is missing or not what the
     /// protocol says; the error names the first such member.
     pub fn from_json(body: &[u8]) -> Result<Self, DecodeError> {
-        let raw: RawRequest<'_> = members(body)?;
+        Self::read(body, Parts::none())
+    }
+
+    /// Reads a request's body, in which tensors may lie behind the JSON: `head` is the JSON's length,
+    /// as [`binary::json_length`] finds it. Such tensors are slices of the body.
+    ///
+    /// # Errors
+    ///
+    /// As [`InferRequest::from_json`]; and when the parts are not what the JSON says.
+    pub fn from_body(body: &Bytes, head: Option<usize>) -> Result<Self, DecodeError> {
+        let (json, parts) = Parts::cut(body, head)?;
+        Self::read(json, parts)
+    }
+
+    fn read(json: &[u8], parts: Parts) -> Result<Self, DecodeError> {
+        let raw: RawRequest<'_> = members(json)?;
+        let inputs = required("inputs", raw.inputs, "a list of tensors")?;
         Ok(Self {
             id: raw.id,
             parameters: raw.parameters.unwrap_or_default().0,
-            inputs: tensors(
-                "inputs",
-                required("inputs", raw.inputs, "a list of tensors")?,
-            )?,
+            inputs: tensors("inputs", inputs, parts)?,
             outputs: requested(raw.outputs)?,
         })
     }
@@ -49,16 +64,29 @@ impl InferResponse {
     /// When the body is no JSON object, or a member is missing or not what the
     /// protocol says; the error names the first such member.
     pub fn from_json(body: &[u8]) -> Result<Self, DecodeError> {
-        let raw: RawResponse<'_> = members(body)?;
+        Self::read(body, Parts::none())
+    }
+
+    /// Reads an answer's body, as [`InferRequest::from_body`] reads a request's.
+    ///
+    /// # Errors
+    ///
+    /// As [`InferResponse::from_json`]; and when the parts are not what the JSON says.
+    pub fn from_body(body: &Bytes, head: Option<usize>) -> Result<Self, DecodeError> {
+        let (json, parts) = Parts::cut(body, head)?;
+        Self::read(json, parts)
+    }
+
+    fn read(json: &[u8], parts: Parts) -> Result<Self, DecodeError> {
+        let raw: RawResponse<'_> = members(json)?;
+        let model_name = required("model_name", raw.model_name, "the model's name")?;
+        let outputs = required("outputs", raw.outputs, "a list of tensors")?;
         Ok(Self {
-            model_name: required("model_name", raw.model_name, "the model's name")?,
+            model_name,
             model_version: raw.model_version,
             id: raw.id,
             parameters: raw.parameters.unwrap_or_default().0,
-            outputs: tensors(
-                "outputs",
-                required("outputs", raw.outputs, "a list of tensors")?,
-            )?,
+            outputs: tensors("outputs", outputs, parts)?,
         })
     }
 }
@@ -78,22 +106,45 @@ fn members<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, DecodeError> {
     Ok(members)
 }
 
-fn tensors(list: &str, Bounded(raw): Tensors<'_>) -> Result<Vec<NamedTensor>, DecodeError> {
+fn tensors(
+    list: &str,
+    Bounded(raw): Tensors<'_>,
+    mut parts: Parts,
+) -> Result<Vec<NamedTensor>, DecodeError> {
     let mut tensors = Vec::with_capacity(raw.len());
     for (index, Object(raw)) in raw.into_iter().enumerate() {
-        tensors.push(tensor(&format!("{list}[{index}]"), raw)?);
+        tensors.push(tensor(&format!("{list}[{index}]"), raw, &mut parts)?);
     }
+    parts.end()?;
     unique(list, tensors.iter().map(|named| named.name.as_str()))?;
     Ok(tensors)
 }
 
-fn tensor(field: &str, raw: RawTensor<'_>) -> Result<NamedTensor, DecodeError> {
+fn tensor(
+    field: &str,
+    raw: RawTensor<'_>,
+    parts: &mut Parts,
+) -> Result<NamedTensor, DecodeError> {
     let member = |name: &str| format!("{field}.{name}");
     let name = required(&member("name"), raw.name, "the tensor's name")?;
     let datatype = required(&member("datatype"), raw.datatype, "the name of a datatype")?;
     let shape = shape_of(required(&member("shape"), raw.shape, "a list of sizes")?);
-    let data = required(&member("data"), raw.data, "a list of elements")?;
-    let data = data::decode(&member("data"), data.get(), datatype, &shape)?;
+    let size = match &raw.parameters {
+        Some(parameters) => binary::data_size(field, &parameters.0)?,
+        None => None,
+    };
+    let data = match (raw.data, size) {
+        (Some(_), Some(size)) => {
+            let expected = "no data beside a binary_data_size";
+            let got = format!("both, the latter of {size}");
+            return Err(binary::mismatch(&member("data"), expected, got));
+        }
+        (None, Some(size)) => parts.take(field, size)?,
+        (data, None) => {
+            let data = required(&member("data"), data, "a list of elements")?;
+            data::decode(&member("data"), data.get(), datatype, &shape)?.into()
+        }
+    };
     let tensor = Tensor::new(datatype, shape, data).map_err(|fault| DecodeError::Tensor {
         field: field.to_owned(),
         fault,

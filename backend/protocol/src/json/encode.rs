@@ -2,10 +2,12 @@
 
 use std::io;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter};
 
 use super::error::EncodeError;
+use crate::binary::{self, Encoded, OutputForms};
 use crate::datatype::Datatype;
 use crate::element::Element;
 use crate::infer::{InferRequest, InferResponse, NamedTensor};
@@ -27,10 +29,23 @@ impl InferRequest {
     /// When an element or a parameter is NaN or infinite, or a `BYTES` element
     /// is no UTF-8: JSON has neither.
     pub fn to_json(&self) -> Result<Vec<u8>, EncodeError> {
-        let mut body = Body::new(&self.inputs);
+        Ok(self.write(&OutputForms::default())?.head)
+    }
+
+    /// Writes the request's body with the inputs' data behind the JSON, where every value can be.
+    ///
+    /// # Errors
+    ///
+    /// When a parameter is NaN or infinite.
+    pub fn to_binary(&self) -> Result<Encoded, EncodeError> {
+        self.write(&OutputForms::BINARY)
+    }
+
+    fn write(&self, forms: &OutputForms) -> Result<Encoded, EncodeError> {
+        let mut body = Body::new(&self.inputs, forms);
         body.text_member("id", self.id.as_deref());
         body.parameters(&self.parameters)?;
-        body.tensors("inputs", &self.inputs)?;
+        body.tensors("inputs", &self.inputs, forms)?;
         if !self.outputs.is_empty() {
             body.key("outputs");
             body.list(&self.outputs, |body, output| {
@@ -54,44 +69,61 @@ impl InferResponse {
     /// When an element or a parameter is NaN or infinite, or a `BYTES` element
     /// is no UTF-8: JSON has neither.
     pub fn to_json(&self) -> Result<Vec<u8>, EncodeError> {
-        let mut body = Body::new(&self.outputs);
+        Ok(self.encode(&OutputForms::default())?.head)
+    }
+
+    /// Writes the answer's body, each output in its form. One that is written in binary may hold
+    /// any value.
+    ///
+    /// # Errors
+    ///
+    /// As [`InferResponse::to_json`], for outputs that are written in JSON.
+    pub fn encode(&self, forms: &OutputForms) -> Result<Encoded, EncodeError> {
+        let mut body = Body::new(&self.outputs, forms);
         body.text_member("model_name", Some(&self.model_name));
         body.text_member("model_version", self.model_version.as_deref());
         body.text_member("id", self.id.as_deref());
         body.parameters(&self.parameters)?;
-        body.tensors("outputs", &self.outputs)?;
+        body.tensors("outputs", &self.outputs, forms)?;
         Ok(body.finish())
     }
 }
 
 /// A body that is being written: an object, open until [`Body::finish`].
-struct Body(Vec<u8>);
+struct Body {
+    text: Vec<u8>,
+    parts: Option<Vec<Bytes>>,
+}
 
 // === impl Body ===
 
 impl Body {
-    fn new(tensors: &[NamedTensor]) -> Self {
-        let elements: usize = tensors
-            .iter()
-            .map(|named| named.tensor.element_count())
+    fn new(tensors: &[NamedTensor], forms: &OutputForms) -> Self {
+        let in_text = tensors.iter().enumerate();
+        let elements: usize = in_text
+            .filter(|(index, _)| !forms.is_binary(*index))
+            .map(|(_, named)| named.tensor.element_count())
             .sum();
-        let mut body = Vec::with_capacity(256 + elements * ELEMENT_TEXT);
-        body.push(b'{');
-        Self(body)
+        let mut text = Vec::with_capacity(256 + elements * ELEMENT_TEXT);
+        text.push(b'{');
+        Self { text, parts: None }
     }
 
-    fn finish(mut self) -> Vec<u8> {
-        self.0.push(b'}');
-        self.0
+    fn finish(mut self) -> Encoded {
+        self.text.push(b'}');
+        Encoded {
+            head: self.text,
+            parts: self.parts,
+        }
     }
 
     /// Writes a key, after a comma where it is not the first.
     fn key(&mut self, key: &str) {
-        if self.0.last() != Some(&b'{') {
-            self.0.push(b',');
+        if self.text.last() != Some(&b'{') {
+            self.text.push(b',');
         }
         self.value(key);
-        self.0.push(b':');
+        self.text.push(b':');
     }
 
     fn text_member(&mut self, key: &str, text: Option<&str>) {
@@ -102,7 +134,7 @@ impl Body {
     }
 
     fn value<T: Serialize + ?Sized>(&mut self, value: &T) {
-        written(serde_json::to_writer(&mut self.0, value).map_err(io::Error::from));
+        written(serde_json::to_writer(&mut self.text, value).map_err(io::Error::from));
     }
 
     fn parameters(&mut self, parameters: &Parameters) -> Result<(), EncodeError> {
@@ -121,27 +153,48 @@ impl Body {
         Ok(())
     }
 
-    fn tensors(&mut self, key: &str, tensors: &[NamedTensor]) -> Result<(), EncodeError> {
+    fn tensors(
+        &mut self,
+        key: &str,
+        tensors: &[NamedTensor],
+        forms: &OutputForms,
+    ) -> Result<(), EncodeError> {
         self.key(key);
-        self.list(tensors, |body, NamedTensor { name, tensor }| {
+        let tensors = tensors.iter().enumerate();
+        self.list(tensors, |body, (index, NamedTensor { name, tensor })| {
             body.object(|body| {
                 body.text_member("name", Some(name));
                 body.text_member("datatype", Some(tensor.datatype().name()));
                 body.key("shape");
                 body.value(&**tensor.shape());
+                if forms.is_binary(index) {
+                    return body.part(tensor.data());
+                }
                 body.key("data");
                 body.data(name, tensor)
             })
         })
     }
 
+    /// Leaves a tensor's data for behind the JSON.
+    fn part(&mut self, data: &Bytes) -> Result<(), EncodeError> {
+        self.key("parameters");
+        self.object(|body| {
+            body.key(binary::SIZE);
+            body.value(&data.len());
+            Ok(())
+        })?;
+        self.parts.get_or_insert_default().push(data.clone());
+        Ok(())
+    }
+
     fn object(
         &mut self,
         members: impl FnOnce(&mut Self) -> Result<(), EncodeError>,
     ) -> Result<(), EncodeError> {
-        self.0.push(b'{');
+        self.text.push(b'{');
         members(self)?;
-        self.0.push(b'}');
+        self.text.push(b'}');
         Ok(())
     }
 
@@ -150,14 +203,14 @@ impl Body {
         items: impl IntoIterator<Item = T>,
         mut item: impl FnMut(&mut Self, T) -> Result<(), EncodeError>,
     ) -> Result<(), EncodeError> {
-        self.0.push(b'[');
+        self.text.push(b'[');
         for (index, value) in items.into_iter().enumerate() {
             if index > 0 {
-                self.0.push(b',');
+                self.text.push(b',');
             }
             item(self, value)?;
         }
-        self.0.push(b']');
+        self.text.push(b']');
         Ok(())
     }
 
@@ -201,7 +254,7 @@ impl Body {
     ) -> Result<(), EncodeError> {
         let elements = tensor.data().chunks_exact(T::SIZE).map(T::get);
         self.list(elements, |body, element| {
-            written(write(&mut formatter, &mut body.0, element));
+            written(write(&mut formatter, &mut body.text, element));
             Ok(())
         })
     }

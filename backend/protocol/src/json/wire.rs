@@ -49,6 +49,7 @@ pub(super) struct RawTensor<'a> {
     pub(super) name: Option<String>,
     pub(super) datatype: Option<Datatype>,
     pub(super) shape: Option<Bounded<Size, MAX_RANK>>,
+    pub(super) parameters: Option<BoundedParameters>,
     #[serde(borrow)]
     pub(super) data: Option<&'a RawValue>,
 }
