@@ -24,6 +24,7 @@ use crate::served::{Served, Standing};
 
 mod body;
 mod codec;
+mod coding;
 mod grpc;
 mod infer;
 mod payload;
@@ -135,11 +136,14 @@ fn server(app: &App) -> Answer {
 
 fn server_metadata(app: &App) -> ServerMetadata {
     let control = app.models.control();
-    let extensions = control.is_on().then(|| "model_repository".to_owned());
+    // What Triton's clients look for by these names.
+    let extensions = ["binary_tensor_data"]
+        .into_iter()
+        .chain(control.is_on().then_some("model_repository"));
     ServerMetadata {
         name: "aegis-backend".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        extensions: extensions.into_iter().collect(),
+        extensions: extensions.map(str::to_owned).collect(),
     }
 }
 

@@ -193,6 +193,13 @@ impl Asked {
     }
 }
 
+#[cfg(test)]
+impl Asked {
+    pub(crate) fn tensors(&self) -> &[Tensor] {
+        &self.inputs.tensors
+    }
+}
+
 // === impl Answered ===
 
 impl Answered {

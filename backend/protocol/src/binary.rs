@@ -137,7 +137,9 @@ impl Encoded {
         let mut body = self.head;
         let parts = self.parts.unwrap_or_default();
         body.reserve_exact(parts.iter().map(Bytes::len).sum());
-        parts.iter().for_each(|part| body.extend_from_slice(part));
+        for part in &parts {
+            body.extend_from_slice(part);
+        }
         body
     }
 }

@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::time::timeout_at;
 
+use super::coding::Coding;
 use super::uploads::{Reserved, UploadsFull};
 use crate::app::App;
 
@@ -47,6 +48,12 @@ pub enum BodyError {
     /// Too much is being read already.
     #[error(transparent)]
     NoRoom(#[from] UploadsFull),
+    /// It does not expand.
+    #[error("body: expected {coding}, as content-encoding says, got what is none or not all of it")]
+    Coding {
+        /// What it should be.
+        coding: &'static str,
+    },
     /// The framing is wrong.
     #[error("body: it did not arrive whole")]
     Broken(#[source] hyper::Error),
@@ -58,13 +65,27 @@ pub enum BodyError {
 // === impl Upload ===
 
 impl Upload {
-    fn new(bytes: Bytes, reserved: Reserved) -> Self {
+    pub(super) fn new(bytes: Bytes, reserved: Reserved) -> Self {
         Self { bytes, reserved }
     }
 
     /// Its part of the budget, for who has the bytes already.
     pub(super) fn into_reserved(self) -> Reserved {
         self.reserved
+    }
+
+    /// Takes a body for what it was compressed from, which has its part of the budget too.
+    ///
+    /// # Errors
+    ///
+    /// When it is larger than the limit, finds no room, or is not what its coding says.
+    pub(super) fn expand(self, coding: Coding, limit: usize) -> Result<Self, BodyError> {
+        let Self {
+            bytes,
+            mut reserved,
+        } = self;
+        let bytes = coding.expand(&bytes, limit, |more| reserved.take(more))?;
+        Ok(Self::new(bytes.into(), reserved))
     }
 }
 

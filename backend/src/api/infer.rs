@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use aegis_protocol::{LoadReport, excerpt, headers, timeout};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use aegis_protocol::{LoadReport, binary, excerpt, headers, timeout};
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue};
 use hyper::body::Incoming;
 
-use super::{Answer, Refused, body, codec, json_bytes};
+use super::coding::Coding;
+use super::{Answer, Refused, body, codec};
 use crate::app::App;
 use crate::clock;
 use crate::infer::{self, InFlight, TimeoutError};
@@ -16,6 +17,8 @@ use crate::served::Served;
 
 /// What a body may say that it is. The second is what `curl -d` says when it is told nothing.
 const JSON_TYPES: [&str; 2] = ["application/json", "application/x-www-form-urlencoded"];
+/// What a body with tensors behind its JSON may say that it is, besides.
+const BINARY: &str = "application/octet-stream";
 
 /// Answers an inference, and counts how it ended. A future that is dropped has lost its client.
 pub(super) async fn infer(
@@ -73,37 +76,33 @@ async fn answer(
     in_flight: &mut InFlight<'_>,
 ) -> Result<Answer, Refused> {
     let (spec, _) = infer::loaded(served)?;
-    check_type(&parts.headers)?;
+    let length = binary::json_length(&parts.headers)?;
+    check_type(&parts.headers, length.is_some())?;
+    let coding = Coding::of_body(&parts.headers)?;
     let (arrived, allowed) = (in_flight.arrived, app.http.request_timeout);
     let patience = timeout::from_headers(&parts.headers).map_err(TimeoutError::from)?;
     let deadline = infer::deadline(arrived, [patience, None], allowed);
     let body = body::read(body, app, arrived, deadline).await?;
-    let asked = codec::decode(spec, body).await?;
+    let limit = app.http.body_bytes;
+    let (asked, forms) = codec::decode(spec, body, length, coding, limit).await?;
     let answered = infer::run(app, served, asked, patience, in_flight).await?;
-    let answer = codec::encode(spec, answered).await?;
-    Ok(json_bytes(StatusCode::OK, answer))
+    let accepted = Coding::accepted(&parts.headers);
+    codec::encode(spec, answered, forms, accepted).await
 }
 
-fn check_type(headers: &HeaderMap) -> Result<(), Refused> {
-    if let Some(value) = headers.get(CONTENT_TYPE) {
-        let got = value.to_str().unwrap_or("not ASCII");
-        let kind = got.split(';').next().unwrap_or_default().trim();
-        if !JSON_TYPES
-            .iter()
-            .any(|json| kind.eq_ignore_ascii_case(json))
-        {
-            return Err(Refused::ContentType {
-                got: excerpt(got).to_string(),
-            });
-        }
+/// A body is JSON, or JSON with tensors behind it.
+fn check_type(headers: &HeaderMap, is_binary: bool) -> Result<(), Refused> {
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return Ok(());
+    };
+    let got = value.to_str().unwrap_or("not ASCII");
+    let kind = got.split(';').next().unwrap_or_default().trim();
+    let mut taken = JSON_TYPES.iter().chain(is_binary.then_some(&BINARY));
+    if taken.any(|taken| kind.eq_ignore_ascii_case(taken)) {
+        Ok(())
+    } else {
+        Err(Refused::ContentType {
+            got: excerpt(got).to_string(),
+        })
     }
-    if let Some(value) = headers.get(CONTENT_ENCODING) {
-        let got = value.to_str().unwrap_or("not ASCII");
-        if !got.trim().eq_ignore_ascii_case("identity") {
-            return Err(Refused::ContentEncoding {
-                got: excerpt(got).to_string(),
-            });
-        }
-    }
-    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use aegis_protocol::grpc::{CallError, Code, ContentsError};
 use aegis_protocol::{ChangeError, DecodeError, EncodeError, Reason, excerpt, headers};
-use http::header::{ALLOW, RETRY_AFTER};
+use http::header::{ACCEPT_ENCODING, ALLOW, RETRY_AFTER};
 use http::{HeaderValue, Method, StatusCode};
 
 use super::body::BodyError;
@@ -71,8 +71,8 @@ pub enum Refused {
         /// The header's value, cut.
         got: String,
     },
-    /// The body is compressed.
-    #[error("content-encoding: expected identity, got `{got}`")]
+    /// The body is compressed in a way that is not understood.
+    #[error("content-encoding: expected gzip, deflate or identity, got `{got}`")]
     ContentEncoding {
         /// The header's value, cut.
         got: String,
@@ -195,7 +195,10 @@ impl Refused {
                 side: Side::Output, ..
             }) => Reason::Safety,
             Self::Body(
-                BodyError::TooSlow { .. } | BodyError::Broken(_) | BodyError::ClientGone(_),
+                BodyError::TooSlow { .. }
+                | BodyError::Coding { .. }
+                | BodyError::Broken(_)
+                | BodyError::ClientGone(_),
             )
             | Self::Decode(_)
             | Self::Call(_)
@@ -299,6 +302,10 @@ impl Refused {
     pub fn answer(&self) -> Answer {
         let mut answer = error(self.status(), self.text());
         self.explain(&mut answer);
+        if let Self::ContentEncoding { .. } = self {
+            let taken = HeaderValue::from_static("gzip, deflate");
+            answer.headers_mut().insert(ACCEPT_ENCODING, taken);
+        }
         if let Self::Method { expected, .. } = self {
             let allow = if expected == Method::GET {
                 "GET, HEAD"

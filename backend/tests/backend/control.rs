@@ -60,7 +60,10 @@ async fn unless_it_is_allowed_nothing_is_loaded_and_nothing_is_unloaded() {
     }
     assert_eq!(index(&backend, "").await.len(), 2);
     assert_eq!(backend.infer("echo", echo_body(&[1.0])).await.status, 200);
-    assert_eq!(backend.get("/v2").await.json()["extensions"], json!([]));
+    assert_eq!(
+        backend.get("/v2").await.json()["extensions"],
+        json!(["binary_tensor_data"])
+    );
 }
 
 #[tokio::test]
@@ -90,7 +93,10 @@ async fn a_model_of_the_repository_is_loaded_and_unloaded_again() {
     let series = "aegis_model_loaded{model=\"more\",model_version=\"10\"}";
     assert!(backend.metric(series).await > 0.5);
     let extensions = backend.get("/v2").await.json()["extensions"].clone();
-    assert_eq!(extensions, json!(["model_repository"]));
+    assert_eq!(
+        extensions,
+        json!(["binary_tensor_data", "model_repository"])
+    );
 
     assert_eq!(unload(&backend, "more").await.status, 200);
     assert_eq!(backend.infer("more", echo_body(&[1.0])).await.status, 404);

@@ -9,7 +9,9 @@ mod support;
 
 mod bad_input;
 mod batching;
+mod binary;
 mod cli;
+mod compression;
 mod control;
 #[cfg(feature = "torch")]
 mod deep;

@@ -57,7 +57,8 @@ fn every_fault_names_the_field_and_what_was_expected_and_got() {
         (
             fp32("8"),
             &[0; 9],
-            "body: expected 8 bytes behind the JSON, the sum of all binary_data_size, got 9".to_owned(),
+            "body: expected 8 bytes behind the JSON, the sum of all binary_data_size, got 9"
+                .to_owned(),
         ),
         (
             fp32("4"),
@@ -95,7 +96,8 @@ fn every_fault_names_the_field_and_what_was_expected_and_got() {
         (
             huge,
             &[0; 8],
-            "inputs[0]: shape [4611686018427387904] has more elements than can be counted".to_owned(),
+            "inputs[0]: shape [4611686018427387904] has more elements than can be counted"
+                .to_owned(),
         ),
         (
             strings,
@@ -235,7 +237,10 @@ fn an_answer_mixes_both_forms_and_its_parts_carry_what_json_cannot() {
     };
     let encoded = answer.encode(&forms).unwrap();
     let text = std::str::from_utf8(&encoded.head).unwrap();
-    assert!(text.contains(r#""shape":[2],"parameters":{"binary_data_size":8}}"#), "{text}");
+    assert!(
+        text.contains(r#""shape":[2],"parameters":{"binary_data_size":8}}"#),
+        "{text}"
+    );
     assert!(text.contains(r#""data":[5]"#), "{text}");
     let (size, head) = (encoded.len(), encoded.json_length());
     let body = Bytes::from(encoded.joined());

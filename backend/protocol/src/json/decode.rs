@@ -120,11 +120,7 @@ fn tensors(
     Ok(tensors)
 }
 
-fn tensor(
-    field: &str,
-    raw: RawTensor<'_>,
-    parts: &mut Parts,
-) -> Result<NamedTensor, DecodeError> {
+fn tensor(field: &str, raw: RawTensor<'_>, parts: &mut Parts) -> Result<NamedTensor, DecodeError> {
     let member = |name: &str| format!("{field}.{name}");
     let name = required(&member("name"), raw.name, "the tensor's name")?;
     let datatype = required(&member("datatype"), raw.datatype, "the name of a datatype")?;
