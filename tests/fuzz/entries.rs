@@ -10,7 +10,7 @@
 use std::net::IpAddr;
 
 use aegis_protocol::{
-    InferRequest, LoadReport, grpc, headers,
+    Datatype, InferRequest, InferResponse, LoadReport, OutputForms, Tensor, binary, grpc, headers,
     path::{self, Route},
     timeout,
 };
@@ -22,18 +22,22 @@ use aegis_proxy::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use prost::Message;
 
 /// A function that takes any bytes.
 pub(crate) type Entry = fn(&[u8]);
 
 /// Every function, by the name of its corpus.
-pub(crate) const ALL: [(&str, Entry); 10] = [
+pub(crate) const ALL: [(&str, Entry); 13] = [
     ("config", config),
     ("load_report", load_report),
     ("timeouts", timeouts),
     ("path", path),
     ("sticky", sticky),
     ("infer_json", infer_json),
+    ("infer_binary", infer_binary),
+    ("infer_grpc", infer_grpc),
+    ("strings", strings),
     ("grpc", grpc),
     ("forwarded", forwarded),
     ("traceparent", traceparent),
@@ -154,6 +158,99 @@ pub(crate) fn infer_json(data: &[u8]) {
     let written = request.to_json().expect("what was read can be written");
     let again = InferRequest::from_json(&written).expect("what was written can be read");
     assert_eq!(again, request);
+}
+
+/// An inference with tensors behind its JSON: a line of what the header says, then the body. What was
+/// read can be written, and read again as the same, and its tensors are no more than the body.
+pub(crate) fn infer_binary(data: &[u8]) {
+    let at = data.iter().position(|byte| *byte == b'\n');
+    let (header, body) = data.split_at(at.unwrap_or(0));
+    let Ok(value) = HeaderValue::from_bytes(header) else {
+        return;
+    };
+    let headers = HeaderMap::from_iter([(headers::JSON_LENGTH, value)]);
+    let Ok(length) = binary::json_length(&headers) else {
+        return;
+    };
+    let body = Bytes::copy_from_slice(body.get(1..).unwrap_or_default());
+    // An answer is read in the same way.
+    let _ = InferResponse::from_body(&body, length);
+    let Ok(request) = InferRequest::from_body(&body, length) else {
+        return;
+    };
+    let forms = OutputForms::of(&request);
+    let written = request.to_binary().expect("what was read can be written");
+    let length = written.json_length();
+    let body = Bytes::from(written.joined());
+    let again = InferRequest::from_body(&body, length).expect("what was written can be read");
+    assert_eq!(again, request);
+    assert_eq!(OutputForms::of(&again), forms);
+}
+
+/// The message of an inference: what was read can be sent on as raw contents, and read again as the
+/// same.
+pub(crate) fn infer_grpc(data: &[u8]) {
+    let Ok(message) = read_message::<grpc::ModelInferRequest>(data) else {
+        return;
+    };
+    let Ok(request) = message.into_request() else {
+        return;
+    };
+    let sent = grpc::ModelInferResponse::from(InferResponse {
+        outputs: request.inputs.clone(),
+        ..InferResponse::default()
+    });
+    let input = |output: grpc::InferOutputTensor| grpc::InferInputTensor {
+        name: output.name,
+        datatype: output.datatype,
+        shape: output.shape,
+        ..Default::default()
+    };
+    let message = grpc::ModelInferRequest {
+        inputs: sent.outputs.into_iter().map(input).collect(),
+        raw_input_contents: sent.raw_output_contents,
+        ..Default::default()
+    };
+    let framed = grpc::frame(&message);
+    let message: grpc::ModelInferRequest = grpc::read_call(&framed).expect("it was just framed");
+    let again = message.into_request().expect("what was sent can be read");
+    assert_eq!(again.inputs, request.inputs);
+}
+
+/// Reads bytes as one message: with the prefix that they need.
+fn read_message<M: Message + Default>(data: &[u8]) -> Result<M, grpc::CallError> {
+    let length = u32::try_from(data.len()).expect("what is fuzzed is small");
+    let prefix = [&[0][..], &length.to_be_bytes()].concat();
+    grpc::read_call(&[&prefix, data].concat())
+}
+
+/// The raw encoding of texts: a naive reader finds the same, and what was read is written as it was.
+pub(crate) fn strings(data: &[u8]) {
+    let (mut rest, mut naive) = (data, Vec::new());
+    let is_whole = loop {
+        if rest.is_empty() {
+            break true;
+        }
+        let Some((length, behind)) = rest.split_first_chunk::<4>() else {
+            break false;
+        };
+        let length = u32::from_le_bytes(*length) as usize;
+        let Some(text) = behind.get(..length) else {
+            break false;
+        };
+        naive.push(text.to_vec());
+        rest = &behind[length..];
+    };
+    let of = |count: usize| Tensor::new(Datatype::Bytes, [count], data.to_vec());
+    let read = of(naive.len());
+    assert_eq!(read.is_ok(), is_whole);
+    assert!(of(naive.len() + 1).is_err(), "there is none more");
+    let Ok(read) = read else {
+        return;
+    };
+    let texts: Vec<Bytes> = read.strings().expect("they are texts").collect();
+    assert_eq!(texts, naive);
+    assert_eq!(Tensor::from_strings([naive.len()], &naive), Ok(read));
 }
 
 /// A stream of gRPC messages: its pieces do not matter for what is passed on.

@@ -1,0 +1,7 @@
+//! `entries::infer_grpc` under libFuzzer.
+#![no_main]
+
+#[path = "../entries.rs"]
+mod entries;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| entries::infer_grpc(data));
