@@ -163,11 +163,10 @@ impl Fetcher {
             let left = deadline.saturating_duration_since(clock::now());
             let fetched = self.attempt(url, expected, cached, left);
             match fetched {
-                Err(error) if clock::now() >= deadline => {
-                    tracing::warn!("{error}");
+                Err(error) if error.is_timeout() && clock::now() >= deadline => {
                     return Err(FetchError::TooSlow { from, limit });
                 }
-                Err(error) if error.may_pass() && attempt < ATTEMPTS => {
+                Err(error) if error.may_pass() && attempt < ATTEMPTS && clock::now() < deadline => {
                     tracing::warn!("{}, trying again in {rest:?}", crate::chain::Chain(&error));
                 }
                 decided => return decided,
@@ -228,6 +227,18 @@ impl Fetcher {
 // === impl FetchError ===
 
 impl FetchError {
+    /// Whether it took all the time that there was: an attempt has as much as is left.
+    fn is_timeout(&self) -> bool {
+        match self {
+            Self::Http { source, .. } => match &**source {
+                ureq::Error::Timeout(_) => true,
+                ureq::Error::Io(error) => error.kind() == io::ErrorKind::TimedOut,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
     /// Whether another attempt may succeed.
     fn may_pass(&self) -> bool {
         match self {
