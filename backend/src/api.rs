@@ -40,6 +40,8 @@ pub use uploads::{Uploads, UploadsFull};
 const METRICS_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const METRICS: &str = "/metrics";
+/// The document of all that this module answers; a test compares them.
+const OPENAPI: &str = include_str!("api/openapi.json");
 
 /// What is sent back.
 pub type Answer = Response<Payload>;
@@ -82,7 +84,7 @@ async fn route(
         // Our models write no text.
         Some(Route::Generate { .. }) => return Err(Refused::unknown_path(path)),
         Some(route) => route.method(),
-        None if [path::HEALTH, METRICS].contains(&path) => Method::GET,
+        None if [path::HEALTH, path::OPENAPI, METRICS].contains(&path) => Method::GET,
         None => return Err(Refused::unknown_path(path)),
     };
     check_method(&parts.method, &method)?;
@@ -108,6 +110,7 @@ async fn route(
         Some(Route::Live) => Ok(live(app)),
         Some(Route::Ready) => Ok(ready(app)),
         None if path == METRICS => metrics(app),
+        None if path == path::OPENAPI => Ok(json_bytes(StatusCode::OK, OPENAPI)),
         None => Ok(health(app)),
     }
 }
@@ -223,14 +226,13 @@ fn json(status: StatusCode, body: &impl Serialize) -> Answer {
             format!(
                 "{{\"error\":\"cannot encode the answer at line {}\"}}",
                 error.line()
-            )
-            .into(),
+            ),
         ),
     }
 }
 
-fn json_bytes(status: StatusCode, body: Vec<u8>) -> Answer {
-    let mut answer = Response::new(Payload::from(body));
+fn json_bytes(status: StatusCode, body: impl Into<Payload>) -> Answer {
+    let mut answer = Response::new(body.into());
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, JSON);
     answer

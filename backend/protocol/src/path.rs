@@ -23,6 +23,8 @@ pub const LIVE: &str = "/v2/health/live";
 pub const READY: &str = "/v2/health/ready";
 /// Which models the repository holds.
 pub const REPOSITORY_INDEX: &str = "/v2/repository/index";
+/// The document that says what a server answers; ours, not the protocol's.
+pub const OPENAPI: &str = "/v2/openapi.json";
 /// The report on every model; ours, not the protocol's.
 pub const HEALTH: &str = "/health";
 

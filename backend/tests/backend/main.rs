@@ -28,3 +28,4 @@ mod integrity;
 mod limits;
 mod load_report;
 mod metrics;
+mod openapi;
