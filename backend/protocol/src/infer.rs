@@ -3,6 +3,9 @@
 use crate::parameters::Parameters;
 use crate::tensor::Tensor;
 
+/// The most tensors of a request or an answer, either way.
+pub(crate) const MAX_TENSORS: usize = 1024;
+
 /// A tensor with the name that the model's signature gives it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedTensor {

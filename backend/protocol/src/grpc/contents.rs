@@ -12,7 +12,7 @@ use super::{
 };
 use crate::datatype::{Datatype, UnknownDatatype};
 use crate::element::Element;
-use crate::infer::{InferRequest, InferResponse, NamedTensor, RequestedOutput};
+use crate::infer::{InferRequest, InferResponse, MAX_TENSORS, NamedTensor, RequestedOutput};
 use crate::parameters::Parameters;
 use crate::shape::{MAX_RANK, Shape};
 use crate::tensor::{Tensor, TensorError};
@@ -81,6 +81,14 @@ pub enum ContentsError {
         /// Contents that there are.
         got: usize,
     },
+    /// More tensors than anybody has.
+    #[error("{field}: expected at most {MAX_TENSORS}, got {got}")]
+    TooMany {
+        /// `inputs` or `outputs`.
+        field: &'static str,
+        /// How many there are.
+        got: usize,
+    },
     /// Shape and elements do not fit.
     #[error("{field}: {fault}")]
     Tensor {
@@ -107,6 +115,15 @@ impl ModelInferRequest {
     /// # Errors
     /// The first thing that is wrong, by its place.
     pub fn into_request(self) -> Result<InferRequest, ContentsError> {
+        // Names are compared with each other below.
+        for (field, got) in [
+            ("inputs", self.inputs.len()),
+            ("outputs", self.outputs.len()),
+        ] {
+            if got > MAX_TENSORS {
+                return Err(ContentsError::TooMany { field, got });
+            }
+        }
         let (count, raw) = (self.inputs.len(), self.raw_input_contents);
         if !raw.is_empty() && raw.len() != count {
             let (expected, got) = (count, raw.len());

@@ -11,10 +11,8 @@ use serde_json::value::RawValue;
 
 use super::bounded::{Bounded, BoundedParameters};
 use crate::datatype::Datatype;
+use crate::infer::MAX_TENSORS;
 use crate::shape::MAX_RANK;
-
-/// The most tensors of a request or an answer.
-const MAX_TENSORS: usize = 1024;
 
 /// Inputs or outputs, each of them an object.
 pub(super) type Tensors<'a> = Bounded<Object<RawTensor<'a>>, MAX_TENSORS>;

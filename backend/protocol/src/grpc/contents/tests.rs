@@ -224,6 +224,14 @@ fn a_name_that_stands_twice_is_refused() {
 }
 
 #[test]
+fn more_tensors_than_anybody_has_are_refused_before_they_are_compared() {
+    let mut many = request(input("FP32", &[0], none()), &[]);
+    many.inputs = vec![input("FP32", &[0], none()); MAX_TENSORS + 1];
+    let error = many.into_request().unwrap_err().to_string();
+    assert_eq!(error, "inputs: expected at most 1024, got 1025");
+}
+
+#[test]
 fn parameters_and_the_id_come_along() {
     let parameter = |name: &str, choice| NamedParameter {
         name: name.to_owned(),
