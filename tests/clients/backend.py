@@ -43,7 +43,9 @@ def run(*arguments) -> "subprocess.CompletedProcess[str]":
 @contextlib.contextmanager
 def serving(config: Path):
     """Starts the server, gives its addresses by name, and ends it."""
-    process = subprocess.Popen([PROGRAM, "serve", "--config", config], stdout=subprocess.PIPE, text=True)
+    environment = {"RUST_LOG": "warn", **os.environ}
+    command = [PROGRAM, "serve", "--config", config]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         yield json.loads(process.stdout.readline())
     finally:

@@ -54,10 +54,11 @@ fn exists(proof: &str) -> Result<()> {
         .is_some_and(|ending| ending == "py")
     {
         // What unittest runs; and a test is declared and never skipped, or its file would say so.
-        let declared = format!("def {name}(self");
+        let declared = ["def", "async def"].map(|def| format!("{def} {name}(self"));
         ensure!(name.starts_with("test_"), "the function is no test");
         ensure!(!text.contains("skip"), "a test of the file may be skipped");
-        let found = lines.iter().any(|line| line.starts_with(&declared));
+        let is_declared = |line: &&str| declared.iter().any(|start| line.starts_with(start));
+        let found = lines.iter().any(is_declared);
         ensure!(found, "there is no such function");
         return Ok(());
     }
