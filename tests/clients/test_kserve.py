@@ -71,6 +71,17 @@ class KServe(Served, IsolatedAsyncioTestCase):
         client, url = self.rest()
         self.assert_sum_and_difference(await client.infer(url, simple(), model_name="simple"))
 
+    async def test_sum_and_difference_in_binary_over_rest(self):
+        client, url = self.rest()
+        question = simple()
+        for one in question.inputs:
+            one.set_data_from_numpy(one.data)
+        question.parameters = {"binary_data_output": True}
+        got = {}
+        answer = await client.infer(url, question, model_name="simple", response_headers=got)
+        self.assert_sum_and_difference(answer)
+        self.assertEqual(got["content-type"], "application/octet-stream")
+
     async def test_sum_and_difference_over_grpc(self):
         self.assert_sum_and_difference(await self.grpc().infer(simple()))
 

@@ -1,21 +1,23 @@
 """`tritonclient.http` asks the server over REST."""
 
-from unittest import TestCase
+from unittest import IsolatedAsyncioTestCase
 
+import ml_dtypes
 import numpy as np
 import tritonclient.http as triton
+import tritonclient.http.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
 from backend import PATIENCE
 from models import A, B, FP16, ROWS, Served
 
 
-def tensor(name, array, datatype):
-    return triton.InferInput(name, array.shape, datatype).set_data_from_numpy(array, binary_data=False)
+def tensor(name, array, datatype, binary=False):
+    return triton.InferInput(name, array.shape, datatype).set_data_from_numpy(array, binary_data=binary)
 
 
-def simple(a=A, b=B):
-    return [tensor("INPUT0", a, "INT32"), tensor("INPUT1", b, "INT32")]
+def simple(a=A, b=B, binary=False):
+    return [tensor("INPUT0", a, "INT32", binary), tensor("INPUT1", b, "INT32", binary)]
 
 
 def asked(*names):
@@ -25,7 +27,7 @@ def asked(*names):
 BOTH = asked("OUTPUT0", "OUTPUT1")
 
 
-class Http(Served, TestCase):
+class Http(Served, IsolatedAsyncioTestCase):
     def setUp(self):
         self.client = triton.InferenceServerClient(
             self.address, concurrency=4, network_timeout=PATIENCE, connection_timeout=PATIENCE
@@ -57,6 +59,33 @@ class Http(Served, TestCase):
         answer = result.get_response()
         self.assertEqual((answer["model_name"], answer["model_version"], answer["id"]), ("simple", "1", "seven"))
 
+    def test_sum_and_difference_in_binary_which_is_what_the_client_does_by_default(self):
+        result = self.client.infer("simple", simple(binary=True))
+        self.assert_sum_and_difference(result)
+        self.assertEqual(result.get_output("OUTPUT0")["parameters"], {"binary_data_size": A.nbytes})
+
+    def test_one_tensor_in_binary_beside_one_in_json_each_way(self):
+        outputs = [triton.InferRequestedOutput("OUTPUT0", binary_data=True), *asked("OUTPUT1")]
+        inputs = [simple()[0], simple(binary=True)[1]]
+        result = self.client.infer("simple", inputs, outputs=outputs)
+        self.assert_sum_and_difference(result)
+        self.assertEqual(["data" in result.get_output(one) for one in ("OUTPUT0", "OUTPUT1")], [False, True])
+
+    def test_bodies_are_compressed_each_way(self):
+        # Enough rows that an answer is worth compressing.
+        a, b = np.tile(A, (200, 1)), np.tile(B, (200, 1))
+        for coding in ("gzip", "deflate"):
+            for binary in (False, True):
+                with self.subTest(coding=coding, binary=binary):
+                    result = self.client.infer(
+                        "simple",
+                        simple(a, b, binary),
+                        outputs=None if binary else BOTH,
+                        request_compression_algorithm=coding,
+                        response_compression_algorithm=coding,
+                    )
+                    self.assert_sum_and_difference(result, a, b)
+
     def test_only_the_outputs_that_are_asked_for_are_answered(self):
         result = self.client.infer("simple", simple(), model_version="1", outputs=asked("OUTPUT1"))
         self.assertEqual([output["name"] for output in result.get_response()["outputs"]], ["OUTPUT1"])
@@ -74,11 +103,30 @@ class Http(Served, TestCase):
         result = self.client.infer("fp16", [tensor("in_FP16", FP16, "FP16")], outputs=asked("out_FP16"))
         np.testing.assert_array_equal(result.as_numpy("out_FP16"), FP16)
 
+    def test_every_datatype_comes_back_in_binary_as_it_went(self):
+        inputs = [tensor(f"in_{datatype}", row, datatype, binary=True) for datatype, row in ROWS.items()]
+        result = self.client.infer("types", inputs)
+        for datatype, row in ROWS.items():
+            got = result.as_numpy(f"out_{datatype}")
+            # The client reads text as bytes then.
+            expected = [[binary(one) for one in row[0]]] if datatype == "BYTES" else row
+            np.testing.assert_array_equal(got, expected, datatype)
+        bf16 = np.array([[-3e38, 0.1, 1e-38]], ml_dtypes.bfloat16)
+        for datatype, row in {"FP16": FP16, "BF16": bf16}.items():
+            result = self.client.infer(datatype.lower(), [tensor(f"in_{datatype}", row, datatype, binary=True)])
+            np.testing.assert_array_equal(result.as_numpy(f"out_{datatype}"), row)
+
     def test_many_requests_in_flight_get_each_its_own_answer(self):
         arrays = [np.full((1, 16), number, np.int32) for number in range(32)]
         pending = [self.client.async_infer("simple", simple(a, B[:1]), outputs=BOTH) for a in arrays]
         for a, one in zip(arrays, pending):
             self.assert_sum_and_difference(one.get_result(timeout=PATIENCE), a, B[:1])
+
+    async def test_sum_and_difference_with_asyncio(self):
+        async with triton_aio.InferenceServerClient(self.address) as client:
+            self.assertTrue(await client.is_model_ready("simple"))
+            self.assert_sum_and_difference(await client.infer("simple", simple(), outputs=BOTH))
+            self.assert_sum_and_difference(await client.infer("simple", simple(binary=True)))
 
     def test_a_refusal_tells_its_status_and_what_was_wrong(self):
         wide = np.zeros((2, 17), np.int32)
@@ -118,3 +166,7 @@ class Http(Served, TestCase):
 
 def text(one):
     return one.decode() if isinstance(one, bytes) else one
+
+
+def binary(one):
+    return one.encode() if isinstance(one, str) else one

@@ -15,10 +15,13 @@ use crate::clock;
 use crate::infer::{self, InFlight, TimeoutError};
 use crate::served::Served;
 
-/// What a body may say that it is. The second is what `curl -d` says when it is told nothing.
-const JSON_TYPES: [&str; 2] = ["application/json", "application/x-www-form-urlencoded"];
-/// What a body with tensors behind its JSON may say that it is, besides.
-const BINARY: &str = "application/octet-stream";
+/// What a body may say that it is. The second is what `curl -d` says when it is told nothing; the third
+/// is for tensors behind the JSON, and what `tritonclient.http.aio` says of JSON alone, too.
+const TYPES: [&str; 3] = [
+    "application/json",
+    "application/x-www-form-urlencoded",
+    "application/octet-stream",
+];
 
 /// Answers an inference, and counts how it ended. A future that is dropped has lost its client.
 pub(super) async fn infer(
@@ -77,7 +80,7 @@ async fn answer(
 ) -> Result<Answer, Refused> {
     let (spec, _) = infer::loaded(served)?;
     let length = binary::json_length(&parts.headers)?;
-    check_type(&parts.headers, length.is_some())?;
+    check_type(&parts.headers)?;
     let coding = Coding::of_body(&parts.headers)?;
     let (arrived, allowed) = (in_flight.arrived, app.http.request_timeout);
     let patience = timeout::from_headers(&parts.headers).map_err(TimeoutError::from)?;
@@ -90,15 +93,14 @@ async fn answer(
     codec::encode(spec, answered, forms, accepted).await
 }
 
-/// A body is JSON, or JSON with tensors behind it.
-fn check_type(headers: &HeaderMap, is_binary: bool) -> Result<(), Refused> {
+/// A body is JSON, or JSON with tensors behind it; which of them, the length of the JSON says.
+fn check_type(headers: &HeaderMap) -> Result<(), Refused> {
     let Some(value) = headers.get(CONTENT_TYPE) else {
         return Ok(());
     };
     let got = value.to_str().unwrap_or("not ASCII");
     let kind = got.split(';').next().unwrap_or_default().trim();
-    let mut taken = JSON_TYPES.iter().chain(is_binary.then_some(&BINARY));
-    if taken.any(|taken| kind.eq_ignore_ascii_case(taken)) {
+    if TYPES.iter().any(|taken| kind.eq_ignore_ascii_case(taken)) {
         Ok(())
     } else {
         Err(Refused::ContentType {
