@@ -56,6 +56,8 @@ pub struct Plan {
     pub instances: usize,
     /// The longest that a run may take; without, it may take for ever.
     pub run_timeout: Option<Duration>,
+    /// Whether a run changes what later runs answer: then nothing runs that nobody asked for.
+    pub stateful: bool,
     /// Set by whoever does not need the engine any more while it still starts.
     pub abandoned: Arc<AtomicBool>,
 }

@@ -279,7 +279,7 @@ impl Gate {
         warning: Option<String>,
     ) -> Result<Admitted, GateError> {
         let weights = match &spec.platform {
-            Platform::TorchScript { .. } => {
+            Platform::TorchScript(_) => {
                 let path = repository::torchscript_file(&self.repository, name, version);
                 Weights::File(self.within_limit(path)?)
             }
@@ -348,8 +348,8 @@ fn parse(description: &Sealed, folder: &Path) -> Result<ModelSpec, GateError> {
 fn weights(spec: &ModelSpec, kept: Option<Sealed>, folder: &Path) -> Result<Weights, GateError> {
     match (&spec.platform, kept) {
         (Platform::Scripted(_), _) => Ok(Weights::None),
-        (Platform::TorchScript { .. }, Some(sealed)) => Ok(Weights::Sealed(Arc::new(sealed))),
-        (Platform::TorchScript { .. }, None) => Err(GateError::Uncovered {
+        (Platform::TorchScript(_), Some(sealed)) => Ok(Weights::Sealed(Arc::new(sealed))),
+        (Platform::TorchScript(_), None) => Err(GateError::Uncovered {
             file: MODEL,
             folder: folder.to_owned(),
         }),

@@ -15,7 +15,7 @@ use std::time::Instant;
 use crate::clock;
 use crate::integrity::{Admitted, Weights};
 use crate::model::{Factory, LoadError, scripted};
-use crate::repository::{ModelSpec, Platform};
+use crate::repository::{ModelSpec, Platform, TorchScript};
 use crate::served::{Models, Served, Standing};
 
 mod change;
@@ -91,9 +91,28 @@ fn load(served: &Served, models: &Models, stopped: &Arc<AtomicBool>) {
                 provenance,
             } = admitted;
             served.admit(&spec, provenance);
+            warn_of_too_many_threads(served, &spec);
             served.load(factory(&spec, weights), stopped);
         }
         Err(error) => served.fail(&error),
+    }
+}
+
+/// More threads than the quota runs are throttled, all of them: slower than fewer would be. One
+/// model's mistake is told; several models may take turns, which only their owner knows.
+fn warn_of_too_many_threads(served: &Served, spec: &ModelSpec) {
+    let Platform::TorchScript(how) = &spec.platform else {
+        return;
+    };
+    let threads = spec.instances * usize::from(how.intra_op_threads);
+    // Counts the quota of the cgroup, version 1 and 2, and the affinity.
+    let processors = thread::available_parallelism().map_or(threads, usize::from);
+    if threads > processors {
+        tracing::warn!(
+            model = served.name,
+            version = served.version,
+            "instances x intra_op_threads are {threads} threads on {processors} processors"
+        );
     }
 }
 
@@ -103,29 +122,32 @@ fn factory(spec: &ModelSpec, weights: Weights) -> Result<Factory, LoadError> {
         (Platform::Scripted(script), _) => {
             Ok(scripted::factory(script.clone(), (*spec.signature).clone()))
         }
-        (Platform::TorchScript { device }, Weights::File(file)) => {
-            torchscript(file, device.clone())
-        }
-        (Platform::TorchScript { device }, Weights::Sealed(sealed)) => {
-            let inner = torchscript(sealed.path(), device.clone())?;
+        (Platform::TorchScript(how), Weights::File(file)) => torchscript(file, how, spec),
+        (Platform::TorchScript(how), Weights::Sealed(sealed)) => {
+            let inner = torchscript(sealed.path(), how, spec)?;
             Ok(Arc::new(move || {
                 // The path leads somewhere only while the sealed bytes live.
                 let _alive = &sealed;
                 inner()
             }))
         }
-        (Platform::TorchScript { .. }, Weights::None) => Err(LoadError::NoWeights),
+        (Platform::TorchScript(_), Weights::None) => Err(LoadError::NoWeights),
     }
 }
 
 #[cfg(feature = "torch")]
 #[expect(clippy::unnecessary_wraps, reason = "without the feature it fails")]
-fn torchscript(file: PathBuf, device: String) -> Result<Factory, LoadError> {
-    Ok(crate::model::torch::factory(file, device))
+fn torchscript(file: PathBuf, how: &TorchScript, spec: &ModelSpec) -> Result<Factory, LoadError> {
+    let factory = crate::model::torch::factory;
+    Ok(factory(file, how.clone(), &spec.signature))
 }
 
 #[cfg(not(feature = "torch"))]
-fn torchscript(_file: PathBuf, _device: String) -> Result<Factory, LoadError> {
+fn torchscript(
+    _file: PathBuf,
+    _how: &TorchScript,
+    _spec: &ModelSpec,
+) -> Result<Factory, LoadError> {
     Err(LoadError::NoExecutor {
         platform: "torchscript",
     })

@@ -56,6 +56,9 @@ pub enum ModelError {
     /// The executor failed.
     #[error(transparent)]
     Executor(ExecutorError),
+    /// The device under it works no more in this process. The instance is lost with it.
+    #[error("the model cannot run again: {0}")]
+    Broken(Arc<str>),
     /// The model answered something else than it declares.
     #[error("the model broke its signature")]
     Signature(#[source] SignatureError),

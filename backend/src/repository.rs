@@ -22,7 +22,8 @@ mod tests;
 mod validate;
 
 pub use raw::{
-    RawAction, RawAnswer, RawInput, RawModelFile, RawOutput, RawPlatform, RawSafety, RawScripted,
+    RawAction, RawAnswer, RawInput, RawKind, RawModelFile, RawOutput, RawPlatform, RawSafety,
+    RawScripted, RawValue,
 };
 
 /// What `model.toml` says.
@@ -38,6 +39,8 @@ pub struct ModelSpec {
     pub max_wait: Duration,
     /// Threads with a module of their own.
     pub instances: usize,
+    /// Whether a run changes what later runs answer.
+    pub stateful: bool,
     /// The longest that a run may take.
     pub run_timeout: Option<Duration>,
     /// What is checked in requests and answers.
@@ -48,12 +51,20 @@ pub struct ModelSpec {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Platform {
     /// `VERSION/model.pt`, with libtorch.
-    TorchScript {
-        /// Where it runs: `cpu` or `cuda:N`.
-        device: String,
-    },
+    TorchScript(TorchScript),
     /// A fake that computes nothing.
     Scripted(Script),
+}
+
+/// How libtorch runs a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TorchScript {
+    /// Where it runs: `cpu` or `cuda:N`.
+    pub device: String,
+    /// The method that requests call.
+    pub method: String,
+    /// Threads that an instance uses inside one operation, at least 1.
+    pub intra_op_threads: u16,
 }
 
 /// Why a model's description cannot be used. The author's to mend.
@@ -136,7 +147,7 @@ impl Platform {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::TorchScript { .. } => "torchscript",
+            Self::TorchScript(_) => "torchscript",
             Self::Scripted(_) => "scripted",
         }
     }

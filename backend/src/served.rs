@@ -421,6 +421,7 @@ impl Served {
             },
             instances: spec.instances,
             run_timeout: spec.run_timeout,
+            stateful: spec.stateful,
             abandoned,
         }
     }

@@ -8,10 +8,12 @@ use aegis_protocol::{Datatype, NamedTensor, Tensor, TensorMetadata};
 use bytes::Bytes;
 
 mod error;
+mod kind;
 #[cfg(test)]
 mod tests;
 
 pub use error::{Axes, Names, Rows, SignatureError};
+pub use kind::{Kind, Plain};
 
 /// One axis of a declared tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,12 +35,14 @@ pub struct TensorSpec {
     pub axes: Vec<Axis>,
     /// Sizes that its free axes (but for the batch axis) take at warm-up.
     pub example: Vec<usize>,
+    /// How it enters the model.
+    pub kind: Kind,
 }
 
 /// The inputs and outputs of a model, in the order of its arguments and results.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signature {
-    /// Whether axis 0 of every tensor is the batch axis.
+    /// Whether axis 0 of every tensor that is not plain is the batch axis.
     pub batched: bool,
     /// What it takes.
     pub inputs: Vec<TensorSpec>,
@@ -53,6 +57,8 @@ pub struct Inputs {
     pub tensors: Vec<Tensor>,
     /// Their size on the batch axis; 1 where the model does not batch.
     pub rows: usize,
+    /// Which of them are [plain](Kind::Plain): no rows, but arguments of the call.
+    pub plain: Vec<usize>,
 }
 
 // === impl Signature ===
@@ -80,13 +86,19 @@ impl Signature {
         let mut tensors = Vec::with_capacity(slots.len());
         for (spec, slot) in self.inputs.iter().zip(slots) {
             let name = || spec.name.clone();
-            tensors.push(slot.ok_or_else(|| SignatureError::Missing { name: name() })?);
+            let tensor = slot.or_else(|| spec.left_out());
+            tensors.push(tensor.ok_or_else(|| SignatureError::Missing { name: name() })?);
         }
         let rows = self.check(&self.inputs, &tensors, Rows::Some)?;
         for (spec, tensor) in self.inputs.iter().zip(&tensors) {
             spec.check_not_empty(tensor)?;
+            spec.check_elements(tensor)?;
         }
-        Ok(Inputs { tensors, rows })
+        Ok(Inputs {
+            tensors,
+            rows,
+            plain: self.plain(),
+        })
     }
 
     /// Compares what a model returned for `rows` rows with what it declares.
@@ -99,7 +111,7 @@ impl Signature {
         Ok(())
     }
 
-    /// Inputs of zeros, for a warm-up run of so many rows.
+    /// Inputs of zeros, for a warm-up run of so many rows; plain arguments have their declared value.
     #[must_use]
     pub fn zeros(&self, rows: usize) -> Inputs {
         let tensors = self
@@ -110,7 +122,16 @@ impl Signature {
         Inputs {
             tensors,
             rows: if self.batched { rows } else { 1 },
+            plain: self.plain(),
         }
+    }
+
+    /// Which inputs are plain. Allocates nothing where none is.
+    fn plain(&self) -> Vec<usize> {
+        let inputs = self.inputs.iter().enumerate();
+        inputs
+            .filter_map(|(at, spec)| spec.is_plain().then_some(at))
+            .collect()
     }
 
     /// Compares tensors with their declarations; returns the rows that they agree on.
@@ -126,7 +147,7 @@ impl Signature {
         }
         for (spec, tensor) in specs.iter().zip(tensors) {
             spec.check(tensor)?;
-            if self.batched {
+            if self.batched && !spec.is_plain() {
                 rows = rows.agree(spec, tensor.rows().unwrap_or(0))?;
             }
         }
@@ -208,6 +229,9 @@ impl TensorSpec {
 
     /// `None` only where memory could not hold the shape, which `model.toml` is refused for.
     fn zeros(&self, batched: bool, rows: usize) -> Option<Tensor> {
+        if let Kind::Plain(plain) = &self.kind {
+            return Some(plain.value.clone());
+        }
         let data = Bytes::from(vec![0; self.zeroed_bytes(batched, rows)?]);
         Tensor::new(self.datatype, self.zeroed_shape(batched, rows), data).ok()
     }

@@ -5,6 +5,8 @@
 //! failure. That costs one batch of single runs and is worth it, because the alternative is that
 //! one client's bad row fails seven others.
 
+use std::sync::Arc;
+
 use aegis_protocol::{Tensor, TensorError};
 
 use crate::model::{Model, ModelError};
@@ -23,6 +25,14 @@ pub(super) fn run(model: &mut dyn Model, signature: &Signature, requests: &[Inpu
     match together(model, signature, requests) {
         Ok(outputs) => Outcome {
             outputs: outputs.into_iter().map(Ok).collect(),
+            split: false,
+        },
+        // Nothing runs on a broken device, and each of them would only say so again.
+        Err(ModelError::Broken(reason)) => Outcome {
+            outputs: requests
+                .iter()
+                .map(|_| Err(ModelError::Broken(Arc::clone(&reason))))
+                .collect(),
             split: false,
         },
         Err(error) if requests.len() == 1 => Outcome {
@@ -71,14 +81,23 @@ fn together(
 
 /// One tensor for each input, with the rows of all requests.
 fn join(requests: &[Inputs]) -> Result<Vec<Tensor>, TensorError> {
-    let inputs = requests.first().map_or(0, |request| request.tensors.len());
+    let Some(first) = requests.first() else {
+        return Ok(Vec::new());
+    };
     let column = |at: usize| -> Vec<&Tensor> {
         requests
             .iter()
             .map(|request| &request.tensors[at])
             .collect()
     };
-    (0..inputs).map(|at| Tensor::concat(&column(at))).collect()
+    let whole = |at: usize| {
+        // The same in all of them, or they would not run together.
+        if first.plain.contains(&at) {
+            return Ok(first.tensors[at].clone());
+        }
+        Tensor::concat(&column(at))
+    };
+    (0..first.tensors.len()).map(whole).collect()
 }
 
 /// For each request, its rows of each output.

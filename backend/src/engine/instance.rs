@@ -108,7 +108,16 @@ fn live(
 }
 
 fn born(shared: &Shared, factory: &Factory) -> Result<Box<dyn Model>, LoadError> {
-    let mut model = factory()?;
+    let model = warmed(shared, factory()?)?;
+    if shared.plan.stateful {
+        // What it did with zeros is in its memory; another has none yet.
+        drop(model);
+        return factory();
+    }
+    Ok(model)
+}
+
+fn warmed(shared: &Shared, mut model: Box<dyn Model>) -> Result<Box<dyn Model>, LoadError> {
     let signature = &shared.plan.signature;
     // From large to small, so that memory is allocated once, at its largest.
     let sizes = if signature.batched {

@@ -50,12 +50,15 @@ impl Batchable for Job {
             .sum()
     }
 
-    /// The signature has fixed everything but the sizes of free axes.
+    /// The signature has fixed everything but the sizes of free axes and the plain arguments.
     fn joins(&self, other: &Self) -> bool {
-        let pairs = self.inputs.tensors.iter().zip(&other.inputs.tensors);
-        pairs
-            .into_iter()
-            .all(|(a, b)| a.shape().row() == b.shape().row())
+        let (ours, theirs) = (&self.inputs.tensors, &other.inputs.tensors);
+        let same_rows = ours
+            .iter()
+            .zip(theirs)
+            .all(|(a, b)| a.shape().row() == b.shape().row());
+        let mut plain = self.inputs.plain.iter();
+        same_rows && plain.all(|&at| ours[at].data() == theirs[at].data())
     }
 
     fn class(&self) -> Class {

@@ -9,9 +9,10 @@ use tokio::sync::mpsc as unbounded;
 use super::*;
 use crate::metrics::Metrics;
 use crate::model::Model;
-use crate::signature::{Axis, TensorSpec};
+use crate::signature::{Axis, Kind, TensorSpec};
 
 mod faults;
+mod plain;
 mod queue;
 mod start;
 
@@ -97,6 +98,7 @@ fn signature() -> Arc<Signature> {
         datatype: Datatype::Fp32,
         axes: vec![Axis::Free, Axis::Free],
         example: Vec::new(),
+        kind: Kind::Tensor,
     };
     Arc::new(Signature {
         batched: true,
@@ -117,6 +119,7 @@ fn plan() -> Plan {
         },
         instances: 1,
         run_timeout: None,
+        stateful: false,
         abandoned: Arc::default(),
     }
 }
@@ -135,6 +138,7 @@ fn rows(values: &[f32]) -> Inputs {
     Inputs {
         tensors: vec![tensor],
         rows: values.len(),
+        plain: Vec::new(),
     }
 }
 

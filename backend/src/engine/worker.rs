@@ -1,12 +1,13 @@
 //! The loop of an instance: takes batches until the engine is closed and its queue empty.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
 
 use super::job::{Answer, Job, class};
-use super::{InferError, Shared, State, batch};
+use super::{InferError, Shared, State, batch, stopped};
 use crate::batcher::{Batch, Batchable, Class, Decision};
 use crate::chain::Chain;
 use crate::clock;
@@ -50,6 +51,8 @@ pub(super) enum Ended {
     Done,
     /// It was given up meanwhile.
     GivenUp,
+    /// What it runs on works no more.
+    Broken,
 }
 
 // === impl Worker ===
@@ -74,14 +77,16 @@ impl<'s> Worker<'s> {
         let shared = self.shared;
         let mut state = shared.state.lock();
         loop {
-            if self.test_if_due(&mut state) == Ended::GivenUp {
-                return Ended::GivenUp;
+            let ended = self.test_if_due(&mut state);
+            if ended != Ended::Done {
+                return ended;
             }
             let idle = state.idle;
             match state.scheduler.poll(clock::now(), idle) {
                 Decision::Run(batch) => {
-                    if self.run(batch, &mut state) == Ended::GivenUp {
-                        return Ended::GivenUp;
+                    let ended = self.run(batch, &mut state);
+                    if ended != Ended::Done {
+                        return ended;
                     }
                 }
                 Decision::Expire(jobs) => {
@@ -138,6 +143,10 @@ impl<'s> Worker<'s> {
         };
         shared.show_cost(state);
         self.failures = if whole { 0 } else { self.failures + 1 };
+        let broken = outcome.outputs.iter().find_map(|output| match output {
+            Err(ModelError::Broken(reason)) => Some(Arc::clone(reason)),
+            _ => None,
+        });
         MutexGuard::unlocked(state, || {
             shared.metrics.ran(rows, took);
             if outcome.split {
@@ -151,7 +160,19 @@ impl<'s> Worker<'s> {
                 let _ = answer.send(outputs.map_err(InferError::Model));
             }
         });
-        Ended::Done
+        match broken {
+            Some(reason) => self.broke(&reason, state),
+            None => Ended::Done,
+        }
+    }
+
+    /// Nothing runs here again. Others on the same device will find that out for themselves.
+    fn broke(&self, reason: &str, state: &mut MutexGuard<'_, State>) -> Ended {
+        state.idle -= 1;
+        let fault = format!("an instance of {} ended: {reason}", self.shared.plan.name);
+        let orphans = self.shared.lose_instance(state, fault);
+        MutexGuard::unlocked(state, || stopped(orphans));
+        Ended::Broken
     }
 
     /// Runs something on the model outside the lock, where the watchdog sees it; none where it was
@@ -195,6 +216,9 @@ impl<'s> Worker<'s> {
 
     /// Runs zeros, after so many failures that inputs or model may be at fault.
     fn test_if_due(&mut self, state: &mut MutexGuard<'_, State>) -> Ended {
+        if self.shared.plan.stateful {
+            return Ended::Done;
+        }
         let due = match self.test_at {
             Some(time) => time <= clock::now(),
             None => self.failures >= FAILURES,
@@ -221,6 +245,7 @@ impl<'s> Worker<'s> {
         self.shared.metrics.tested(outcome.is_ok());
         let model = &self.shared.plan.name;
         match outcome {
+            Err(ModelError::Broken(reason)) => return self.broke(&reason, state),
             Ok(()) if was_failing => {
                 state.failing -= 1;
                 tracing::info!(model, "runs zeros again, and is ready");

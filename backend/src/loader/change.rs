@@ -106,7 +106,7 @@ fn check_memory(models: &Models, served: &Served) -> Result<(), String> {
         return Ok(());
     };
     let copies = match served.spec().map(|spec| (&spec.platform, spec.instances)) {
-        Some((Platform::TorchScript { device }, instances)) if device == "cpu" => instances + 1,
+        Some((Platform::TorchScript(how), instances)) if how.device == "cpu" => instances + 1,
         Some((Platform::Scripted(_), _)) => 0,
         // It is known only when the description is verified.
         _ => 1,

@@ -9,9 +9,10 @@ use serde::Deserialize;
 pub struct RawModelFile {
     /// What executes the model.
     pub platform: RawPlatform,
-    /// The most rows that run together; a request with more runs alone. 0 for a model that does not
+    /// The most rows that run together; a request with more runs alone. Left out, 8 on a CPU and 32 on a
+    /// GPU. 0 for a model that does not
     /// batch: each request then runs alone, as it was sent.
-    pub max_batch_size: usize,
+    pub max_batch_size: Option<usize>,
     /// The longest that a request may be held back for company, in milliseconds. A cap, never a
     /// delay: an idle instance takes what is there at once, so that only requests that find every
     /// instance busy wait at all. Those that waited longer are counted in
@@ -24,6 +25,15 @@ pub struct RawModelFile {
     pub instances: usize,
     /// Where it runs: `cpu` or `cuda:N`.
     pub device: String,
+    /// Threads that an instance uses inside one operation, on a CPU. Times `instances`, not more than
+    /// the processors that the process may use.
+    pub intra_op_threads: u16,
+    /// The method that requests call.
+    pub method: String,
+    /// Whether a run changes what later runs answer, as where the module counts or remembers. Such a
+    /// model has one instance and does not batch; what it did at warm-up is forgotten, and zeros are
+    /// never run to find out whether it still works.
+    pub stateful: bool,
     /// What the model takes, in the order of its arguments.
     pub inputs: Vec<RawInput>,
     /// What the model returns, in the order of its results.
@@ -46,20 +56,60 @@ pub enum RawPlatform {
     Scripted,
 }
 
-/// A tensor that the model takes.
+/// Something that the model takes.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RawInput {
     /// Its name on the wire.
     pub name: String,
+    /// What the model gets: a tensor, or a plain number, boolean or text.
+    pub kind: RawKind,
     /// The type of its elements, as the Open Inference Protocol names it: BOOL, UINT8 to UINT64,
-    /// INT8 to INT64, FP16, BF16, FP32, FP64 or BYTES.
+    /// INT8 to INT64, FP16, BF16, FP32, FP64 or BYTES. To libtorch UINT16 goes as INT32, UINT32 and
+    /// UINT64 go as INT64, and BYTES of one axis as a list of `str`. A plain `kind` has its own.
     pub datatype: String,
     /// Its axes, outermost first; -1 for a free one. With `max_batch_size` over 0 the first is the
     /// batch axis and must be -1.
     pub shape: Vec<i64>,
     /// Sizes that the free axes, but for the batch axis, take at warm-up; 1 each when left out.
     pub warm_up: Vec<usize>,
+    /// Only with a plain `kind`: what it is at warm-up, and where it is `optional` and left out. Left
+    /// out here, 0, 0.0, false or an empty text.
+    pub value: Option<RawValue>,
+    /// Only with a plain `kind`: whether a request may leave it out.
+    pub optional: bool,
+}
+
+/// What a model gets of an input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawKind {
+    /// A tensor.
+    #[default]
+    Tensor,
+    /// An `int`: one INT64 for the whole request. Such inputs have the shape `[1]` and are no rows;
+    /// requests run together only where they are equal.
+    Int,
+    /// A `float`: one FP64.
+    Float,
+    /// A `bool`: one BOOL.
+    Bool,
+    /// A `str`: one BYTES, of UTF-8 without NUL.
+    Str,
+}
+
+/// The value of a plain input.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RawValue {
+    /// Of a `bool`.
+    Bool(bool),
+    /// Of an `int`, or of a `float`.
+    Int(i64),
+    /// Of a `float`.
+    Float(f64),
+    /// Of a `str`.
+    Str(String),
 }
 
 /// A tensor that the model returns.
@@ -136,11 +186,14 @@ impl Default for RawModelFile {
     fn default() -> Self {
         Self {
             platform: RawPlatform::TorchScript,
-            max_batch_size: 8,
+            max_batch_size: None,
             max_latency_ms: 20,
             run_timeout_ms: 30_000,
             instances: 1,
             device: "cpu".to_owned(),
+            intra_op_threads: 1,
+            method: "forward".to_owned(),
+            stateful: false,
             inputs: Vec::new(),
             outputs: Vec::new(),
             safety: RawSafety::default(),

@@ -31,9 +31,11 @@ fn defaults_and_signature_are_taken() {
     let spec = parse(TENSORS).unwrap();
     assert_eq!(
         spec.platform,
-        Platform::TorchScript {
-            device: "cpu".to_owned()
-        }
+        Platform::TorchScript(TorchScript {
+            device: "cpu".to_owned(),
+            method: "forward".to_owned(),
+            intra_op_threads: 1,
+        })
     );
     assert_eq!((spec.max_batch_rows, spec.instances), (8, 1));
     assert_eq!(spec.max_wait, Duration::from_millis(20));
@@ -164,4 +166,105 @@ fn a_missing_file_is_named() {
         error.to_string().contains("nowhere/m/model.toml"),
         "{error}"
     );
+}
+
+#[test]
+fn plain_inputs_need_neither_datatype_nor_shape() {
+    let plain = "[[inputs]]\nname = \"k\"\nkind = \"int\"\nvalue = 5\noptional = true\n\
+                 [[inputs]]\nname = \"by\"\nkind = \"float\"\nvalue = 2\n\
+                 [[inputs]]\nname = \"how\"\nkind = \"str\"\n";
+    let spec = parse(&format!("{TENSORS}{plain}")).unwrap();
+    let [_, k, by, how] = &spec.signature.inputs[..] else {
+        panic!("four inputs")
+    };
+    assert_eq!(
+        (k.datatype, &*k.axes),
+        (Datatype::Int64, &[Axis::Fixed(1)][..])
+    );
+    assert_eq!(by.datatype, Datatype::Fp64);
+    assert_eq!(how.datatype, Datatype::Bytes);
+    let zeros = spec.signature.zeros(3).tensors;
+    assert_eq!(zeros[1].as_i64().unwrap(), [5]);
+    assert_eq!(zeros[2].elements::<f64>().unwrap().next(), Some(2.0));
+}
+
+#[test]
+fn what_cannot_be_of_a_plain_input_is_refused() {
+    let plain = |keys: &str| faults(&format!("{TENSORS}[[inputs]]\nname = \"k\"\n{keys}\n"));
+    for (keys, expected) in [
+        (
+            "kind = \"int\"\noptional = true",
+            "inputs[1].optional: needs a `value`",
+        ),
+        (
+            "kind = \"int\"\nvalue = 0.5",
+            "inputs[1].value: expected a value of the kind, INT64",
+        ),
+        (
+            "kind = \"bool\"\nvalue = \"x\"",
+            "inputs[1].value: expected a value of the kind, BOOL",
+        ),
+        (
+            "kind = \"int\"\ndatatype = \"FP32\"",
+            "inputs[1].kind: expected INT64 of shape [1]",
+        ),
+        (
+            "kind = \"int\"\nshape = [2]",
+            "inputs[1].kind: expected INT64 of shape [1]",
+        ),
+        (
+            "datatype = \"FP32\"\nshape = [-1]\nvalue = 1",
+            "inputs[1].value: only with kind",
+        ),
+        (
+            "datatype = \"BYTES\"\nshape = [-1, 2]",
+            "inputs[1].shape: expected one axis",
+        ),
+    ] {
+        let faults = plain(keys);
+        assert!(faults.contains(expected), "{keys}: {faults}");
+    }
+    let alone = TENSORS.replace(
+        "datatype = \"FP32\"\nshape = [-1, 3, -1]\nwarm_up = [224]",
+        "kind = \"int\"",
+    );
+    assert!(
+        faults(&alone).contains("inputs: a model that batches needs an input of kind `tensor`")
+    );
+    let scripted = format!("platform = \"scripted\"\n{alone}");
+    assert!(faults(&scripted).contains("inputs[0].kind: only with platform"));
+}
+
+#[test]
+fn a_model_with_state_neither_batches_nor_has_two_instances() {
+    let faults = faults(&format!("stateful = true\ninstances = 2\n{TENSORS}"));
+    for expected in [
+        "stateful: a model with state does not batch: set max_batch_size = 0",
+        "stateful: a model with state has one instance, got instances = 2",
+    ] {
+        assert!(faults.contains(expected), "{faults}");
+    }
+    let tensors = TENSORS.replace("warm_up = [224]", "");
+    let spec = parse(&format!("stateful = true\nmax_batch_size = 0\n{tensors}")).unwrap();
+    assert!(spec.stateful);
+}
+
+#[test]
+fn a_gpu_batches_more_unless_it_is_said_otherwise() {
+    let rows = |text: &str| parse(&format!("{text}{TENSORS}")).unwrap().max_batch_rows;
+    assert_eq!(rows("device = \"cuda:0\"\n"), 32);
+    assert_eq!(rows("device = \"cuda:0\"\nmax_batch_size = 4\n"), 4);
+}
+
+#[test]
+fn a_method_is_a_name_and_threads_are_some() {
+    let faults = faults(&format!(
+        "method = \"a.b\"\nintra_op_threads = 0\n{TENSORS}"
+    ));
+    for expected in [
+        "method: expected the name of a method, got `a.b`",
+        "intra_op_threads: expected a number from 1 to 256, got 0",
+    ] {
+        assert!(faults.contains(expected), "{faults}");
+    }
 }

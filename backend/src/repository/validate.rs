@@ -7,15 +7,24 @@ use aegis_config::{Faults, KeyPath};
 use aegis_protocol::{Datatype, MAX_RANK};
 
 use super::raw::{
-    RawAction, RawAnswer, RawInput, RawModelFile, RawOutput, RawPlatform, RawSafety, RawScripted,
+    RawAction, RawAnswer, RawInput, RawKind, RawModelFile, RawOutput, RawPlatform, RawSafety,
+    RawScripted,
 };
-use super::{ModelSpec, Platform};
+use super::{ModelSpec, Platform, TorchScript};
 use crate::model::scripted::{Answer, Every, Script};
 use crate::safety::{Action, Safety};
-use crate::signature::{Axis, Signature, TensorSpec};
+use crate::signature::{Axis, Kind, Signature, TensorSpec};
+
+mod inputs;
 
 /// Warm-up runs every size up to it.
 const MAX_BATCH_ROWS: usize = 1_024;
+
+const DEFAULT_ROWS: usize = 8;
+const DEFAULT_ROWS_ON_GPU: usize = 32;
+
+/// More than any operation of a request gains from.
+const MAX_INTRA_OP_THREADS: u16 = 256;
 
 /// Each is a thread with a copy of the model.
 const MAX_INSTANCES: usize = 256;
@@ -31,18 +40,15 @@ const MAX_WARM_UP_BYTES: usize = 1 << 30;
 
 /// Checks everything, and reports every fault.
 pub(super) fn validate(raw: &RawModelFile, faults: &mut Faults<'_>) -> Option<ModelSpec> {
-    let batched = raw.max_batch_size > 0;
-    check_range(
-        "max_batch_size",
-        raw.max_batch_size,
-        0,
-        MAX_BATCH_ROWS,
-        faults,
-    );
+    let max_batch_size = raw.max_batch_size.unwrap_or_else(|| default_rows(raw));
+    let batched = max_batch_size > 0;
+    check_range("max_batch_size", max_batch_size, 0, MAX_BATCH_ROWS, faults);
     check_range("instances", raw.instances, 1, MAX_INSTANCES, faults);
     check_range("max_latency_ms", raw.max_latency_ms, 0, MAX_WAIT_MS, faults);
     check_range("run_timeout_ms", raw.run_timeout_ms, 0, MAX_RUN_MS, faults);
-    let inputs = tensors("inputs", &raw.inputs, batched, faults);
+    check_stateful(raw, max_batch_size, faults);
+    let limited = raw.platform == RawPlatform::TorchScript;
+    let inputs = inputs::inputs(&raw.inputs, batched, limited, faults);
     let outputs: Vec<_> = raw.outputs.iter().map(RawInput::from).collect();
     let outputs = tensors("outputs", &outputs, batched, faults);
     let signature = inputs.zip(outputs);
@@ -52,16 +58,17 @@ pub(super) fn validate(raw: &RawModelFile, faults: &mut Faults<'_>) -> Option<Mo
         outputs,
     });
     if let Some(signature) = &signature {
-        check_warm_up(signature, raw.max_batch_size.max(1), faults);
+        check_warm_up(signature, max_batch_size.max(1), faults);
     }
     let platform = platform(raw, signature.as_ref(), faults);
     Some(ModelSpec {
         platform: platform?,
         signature: Arc::new(signature?),
-        max_batch_rows: raw.max_batch_size.max(1),
+        max_batch_rows: max_batch_size.max(1),
         max_wait: Duration::from_millis(raw.max_latency_ms),
         run_timeout: (raw.run_timeout_ms > 0).then(|| Duration::from_millis(raw.run_timeout_ms)),
         instances: raw.instances,
+        stateful: raw.stateful,
         safety: raw.safety.into(),
     })
 }
@@ -118,6 +125,7 @@ fn tensor(
         Ok(datatype) => Some(datatype),
         Err(error) => faults.refuse(path.key("datatype"), format!("{error}")),
     };
+    let batched = batched && raw.kind == RawKind::Tensor;
     let axes = axes(&raw.shape, batched, &path.key("shape"), faults);
     if let Some(axes) = &axes {
         check_example(raw, axes, batched, &path.key("warm_up"), faults);
@@ -127,6 +135,7 @@ fn tensor(
         datatype: datatype?,
         axes: axes?,
         example: raw.warm_up.clone(),
+        kind: Kind::Tensor,
     })
 }
 
@@ -205,9 +214,14 @@ fn platform(
     match (raw.platform, &raw.scripted) {
         (RawPlatform::TorchScript, None) => {
             check_device(&raw.device, faults);
-            Some(Platform::TorchScript {
+            check_method(&raw.method, faults);
+            let threads = raw.intra_op_threads;
+            check_range("intra_op_threads", threads, 1, MAX_INTRA_OP_THREADS, faults);
+            Some(Platform::TorchScript(TorchScript {
                 device: raw.device.clone(),
-            })
+                method: raw.method.clone(),
+                intra_op_threads: threads,
+            }))
         }
         (RawPlatform::TorchScript, Some(_)) => {
             faults.refuse("scripted", "only with platform = \"scripted\"")
@@ -228,6 +242,42 @@ fn check_device(device: &str, faults: &mut Faults<'_>) {
     let number = device.strip_prefix("cuda:").map(str::parse::<u16>);
     if !matches!((device, number), ("cpu", _) | (_, Some(Ok(_)))) {
         faults.at("device", format!("expected cpu or cuda:N, got `{device}`"));
+    }
+}
+
+/// A name as Python has them.
+fn check_method(method: &str, faults: &mut Faults<'_>) {
+    let begins = method.starts_with(|c: char| c.is_alphabetic() || c == '_');
+    if !begins || !method.chars().all(|c| c.is_alphanumeric() || c == '_') {
+        faults.at(
+            "method",
+            format!("expected the name of a method, got `{method}`"),
+        );
+    }
+}
+
+/// Rows of other requests, a second module and a run of zeros would all be in its memory.
+fn check_stateful(raw: &RawModelFile, max_batch_size: usize, faults: &mut Faults<'_>) {
+    if !raw.stateful {
+        return;
+    }
+    if max_batch_size > 0 {
+        let message = "a model with state does not batch: set max_batch_size = 0";
+        faults.at("stateful", message);
+    }
+    if raw.instances != 1 {
+        let got = raw.instances;
+        let message = format!("a model with state has one instance, got instances = {got}");
+        faults.at("stateful", message);
+    }
+}
+
+/// A GPU has more to gain from a batch, and less to lose.
+fn default_rows(raw: &RawModelFile) -> usize {
+    if raw.device.starts_with("cuda") {
+        DEFAULT_ROWS_ON_GPU
+    } else {
+        DEFAULT_ROWS
     }
 }
 
@@ -271,7 +321,7 @@ impl From<&RawOutput> for RawInput {
             name,
             datatype,
             shape,
-            warm_up: Vec::new(),
+            ..Self::default()
         }
     }
 }

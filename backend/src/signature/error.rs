@@ -69,6 +69,22 @@ pub enum SignatureError {
         /// As given.
         got: Shape,
     },
+    /// A UINT64 that the executor cannot count.
+    #[error("`{name}`: expected UINT64 up to 9223372036854775807, element {element} is larger")]
+    TooLarge {
+        /// The name in the signature.
+        name: String,
+        /// Which element, from 0.
+        element: usize,
+    },
+    /// A BYTES element that the executor cannot take as text.
+    #[error("`{name}`: expected UTF-8 without NUL, element {element} is something else")]
+    NotText {
+        /// The name in the signature.
+        name: String,
+        /// Which element, from 0.
+        element: usize,
+    },
     /// Not the same number of rows as the others, or none.
     #[error("`{name}`.shape: expected {expected} rows, got {got}")]
     Rows {

@@ -9,6 +9,7 @@ fn spec(name: &str, datatype: Datatype, shape: &[i64]) -> TensorSpec {
         datatype,
         axes: shape.iter().map(axis).collect(),
         example: Vec::new(),
+        kind: Kind::Tensor,
     }
 }
 
@@ -49,7 +50,8 @@ fn inputs_are_put_in_the_order_of_the_signature() {
         inputs,
         Inputs {
             tensors: vec![a(3).tensor, b(3).tensor],
-            rows: 3
+            rows: 3,
+            plain: Vec::new(),
         }
     );
 }
@@ -177,4 +179,64 @@ fn zeros_fit_the_signature_and_free_axes_take_their_example() {
     let named = signature.inputs.iter().zip(zeros.tensors);
     let named = named.map(|(spec, tensor)| NamedTensor::new(&spec.name, tensor));
     assert!(signature.arrange(named.collect()).is_ok());
+}
+
+fn plain(optional: bool) -> TensorSpec {
+    TensorSpec {
+        kind: Kind::Plain(Plain {
+            value: Tensor::from_i64([1], &[5]).unwrap(),
+            optional,
+        }),
+        ..spec("k", Datatype::Int64, &[1])
+    }
+}
+
+#[test]
+fn a_plain_argument_is_no_row_and_may_be_left_out_where_it_is_optional() {
+    let mut signature = signature();
+    signature.inputs.push(plain(true));
+    let k = Tensor::from_i64([1], &[9]).unwrap();
+    let given = signature
+        .arrange(vec![a(3), NamedTensor::new("k", k.clone()), b(3)])
+        .unwrap();
+    assert_eq!((given.rows, &*given.plain), (3, &[2][..]));
+    assert_eq!(given.tensors[2], k);
+    let left_out = signature.arrange(vec![a(3), b(3)]).unwrap();
+    assert_eq!(left_out.tensors[2].as_i64().unwrap(), [5]);
+    assert_eq!(signature.zeros(4).tensors[2].as_i64().unwrap(), [5]);
+    signature.inputs[2] = plain(false);
+    let error = signature.arrange(vec![a(3), b(3)]).unwrap_err();
+    assert_eq!(error.to_string(), "inputs: expected `k`, which is missing");
+    let two = NamedTensor::new("k", Tensor::from_i64([2], &[9, 9]).unwrap());
+    let error = signature.arrange(vec![a(3), two, b(3)]).unwrap_err();
+    assert_eq!(error.to_string(), "`k`.shape: expected [1], got [2]");
+}
+
+#[test]
+fn what_the_executor_cannot_take_is_refused_by_its_element() {
+    let limited = |datatype| Signature {
+        batched: true,
+        inputs: vec![TensorSpec {
+            kind: Kind::Limited,
+            ..spec("x", datatype, &[-1])
+        }],
+        outputs: Vec::new(),
+    };
+    let refusal = |signature: &Signature, tensor| {
+        let inputs = vec![NamedTensor::new("x", tensor)];
+        signature.arrange(inputs).unwrap_err().to_string()
+    };
+    let texts = limited(Datatype::Bytes);
+    for bytes in [&b"a\0"[..], b"\xff"] {
+        let tensor = Tensor::from_strings([2], &[b"fine", bytes]).unwrap();
+        assert_eq!(
+            refusal(&texts, tensor),
+            "`x`: expected UTF-8 without NUL, element 1 is something else"
+        );
+    }
+    let counts = limited(Datatype::Uint64);
+    let tensor = Tensor::from_elements([2], &[1, u64::MAX]).unwrap();
+    assert!(refusal(&counts, tensor).starts_with("`x`: expected UINT64 up to 9223372036854775807"));
+    let most = Tensor::from_elements([1], &[u64::MAX >> 1]).unwrap();
+    assert!(counts.arrange(vec![NamedTensor::new("x", most)]).is_ok());
 }

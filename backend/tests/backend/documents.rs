@@ -88,5 +88,5 @@ fn every_default_of_the_raw_files_can_be_read_back() {
     let raw = load("empty", "", |raw: RawConfig, _| Some(raw)).unwrap();
     assert_eq!(raw.listen, "127.0.0.1:8000");
     let raw = load("empty", "", |raw: RawModelFile, _| Some(raw)).unwrap();
-    assert_eq!(raw.max_batch_size, 8);
+    assert_eq!((raw.max_batch_size, raw.intra_op_threads), (None, 1));
 }

@@ -29,3 +29,5 @@ mod limits;
 mod load_report;
 mod metrics;
 mod openapi;
+#[cfg(feature = "torch")]
+mod zoo;

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::cuda;
+use crate::error::LoadError;
+
 /// A processor that runs models: written `cpu` or `cuda:N`, as `PyTorch` writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Device {
@@ -24,14 +27,21 @@ pub struct UnknownDevice {
 // === impl Device ===
 
 impl Device {
-    /// Whether the process can use it now.
-    pub(crate) fn is_available(self) -> bool {
-        match self {
-            Self::Cpu => true,
-            Self::Cuda(index) => {
-                tch::Cuda::is_available() && i64::from(index) < tch::Cuda::device_count()
-            }
+    /// Makes sure that the process can use it.
+    pub(crate) fn prepare(self) -> Result<(), LoadError> {
+        let Self::Cuda(index) = self else {
+            return Ok(());
+        };
+        cuda::load().map_err(|source| LoadError::NoCuda {
+            device: self,
+            source,
+        })?;
+        let count = tch::Cuda::device_count();
+        if tch::Cuda::is_available() && i64::from(index) < count {
+            return Ok(());
         }
+        let device = self;
+        Err(LoadError::NoDevice { device, count })
     }
 }
 

@@ -27,6 +27,8 @@
 //! ```
 
 pub mod archive;
+mod call;
+mod cuda;
 mod datatype;
 mod device;
 mod error;
@@ -36,7 +38,9 @@ mod message;
 mod module;
 mod tensor;
 mod threads;
+mod value;
 
+pub use crate::call::{Argument, Call, Expected, FORWARD};
 pub use crate::device::{Device, UnknownDevice};
 pub use crate::error::{LoadError, RunError};
 pub use crate::message::MAX_MESSAGE_CHARS;

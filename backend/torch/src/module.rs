@@ -5,13 +5,15 @@ use std::num::NonZeroU16;
 use std::path::Path;
 
 use aegis_protocol::Tensor;
-use tch::{CModule, IValue, TchError};
+use tch::{CModule, TchError};
 
+use crate::call::{Argument, Call, Expected, FORWARD};
 use crate::device::Device;
 use crate::error::{LoadError, RunError};
 use crate::message::brief;
-use crate::tensor::{failed, from_torch, to_torch};
+use crate::tensor::failed;
 use crate::threads;
+use crate::value::{from_value, to_value};
 
 /// A TorchScript module on a device, ready to run.
 ///
@@ -51,9 +53,7 @@ impl Module {
         device: Device,
         load: impl FnOnce(tch::Device) -> Result<CModule, TchError>,
     ) -> Result<Self, LoadError> {
-        if !device.is_available() {
-            return Err(LoadError::NoDevice { device });
-        }
+        device.prepare()?;
         let refused = |error: TchError| LoadError::Refused {
             message: brief(&error),
         };
@@ -80,30 +80,48 @@ impl Module {
         self.device
     }
 
-    /// Runs `forward` on the inputs, in the order of its arguments, and returns what it returns: a
-    /// tensor, or each tensor of a tuple or list. Blocks until the outputs are in host memory.
+    /// Runs `forward` on the inputs, in the order of its arguments, and returns what it returns, taken
+    /// apart: each tensor of a tuple or list. Blocks until the outputs are in host memory.
     ///
     /// # Errors
-    /// When an input has a datatype that libtorch lacks, when the model throws, or when it returns
-    /// what the protocol cannot carry.
+    /// When an input cannot enter libtorch, when the model throws, or when it returns what the
+    /// protocol cannot carry.
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
+        self.invoke(FORWARD, &[], &[], inputs)
+    }
+
+    /// Runs a method as it is declared, on an input for each of its arguments. Blocks as
+    /// [`run`](Self::run) does.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run), and when it returns other names or values than are declared.
+    pub fn call(&self, call: &Call, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
+        self.invoke(&call.method, &call.arguments, &call.results, inputs)
+    }
+
+    fn invoke(
+        &self,
+        method: &str,
+        arguments: &[Argument],
+        results: &[Expected],
+        inputs: &[Tensor],
+    ) -> Result<Vec<Tensor>, RunError> {
         threads::ensure(self.threads);
         // Thread-local in libtorch, and cheap.
         let _no_grad = tch::no_grad_guard();
         let device = self.device.into();
         let arguments = (inputs.iter().enumerate())
-            .map(|(index, input)| to_torch(index, input, device).map(IValue::Tensor))
+            .map(|(index, input)| {
+                let argument = arguments.get(index).copied().unwrap_or_default();
+                to_value(index, input, argument, device)
+            })
             .collect::<Result<Vec<_>, _>>()?;
-        let returned = self
-            .inner
-            .forward_is(&arguments)
-            .map_err(|error| failed(&error))?;
-        let outputs = tensors(returned)?;
-        outputs
-            .iter()
-            .enumerate()
-            .map(|(index, output)| from_torch(index, output))
-            .collect()
+        let returned = if method == FORWARD {
+            self.inner.forward_is(&arguments)
+        } else {
+            self.inner.method_is(method, &arguments)
+        };
+        from_value(returned.map_err(|error| failed(&error))?, results)
     }
 }
 
@@ -122,44 +140,6 @@ fn check_readable(path: &Path) -> Result<(), LoadError> {
     }
     File::open(path).map_err(unreadable)?;
     Ok(())
-}
-
-/// The tensors that a model returned.
-fn tensors(returned: IValue) -> Result<Vec<tch::Tensor>, RunError> {
-    match returned {
-        IValue::Tensor(tensor) => Ok(vec![tensor]),
-        IValue::TensorList(tensors) => Ok(tensors),
-        IValue::Tuple(values) | IValue::GenericList(values) => {
-            let one = |(index, value)| match value {
-                IValue::Tensor(tensor) => Ok(tensor),
-                other => Err(RunError::OutputNotTensor {
-                    index,
-                    got: name(&other),
-                }),
-            };
-            values.into_iter().enumerate().map(one).collect()
-        }
-        other => Err(RunError::OutputNotTensor {
-            index: 0,
-            got: name(&other),
-        }),
-    }
-}
-
-fn name(value: &IValue) -> &'static str {
-    match value {
-        IValue::None => "None",
-        IValue::Tensor(_) => "a tensor",
-        IValue::Double(_) => "a float",
-        IValue::Int(_) => "an int",
-        IValue::Bool(_) => "a bool",
-        IValue::Tuple(_) => "a tuple",
-        IValue::String(_) => "a string",
-        IValue::GenericDict(_) => "a dict",
-        IValue::Object(_) => "an object",
-        IValue::Device(_) => "a device",
-        _ => "a list",
-    }
 }
 
 #[cfg(test)]

@@ -2,11 +2,13 @@
 //!
 //! Both are row-major and, on the processors that libtorch supports, little-endian: the bytes are
 //! copied as they are, once in each direction. An input is copied, not borrowed, because a model
-//! may write into its arguments and the bytes may be shared with other requests.
+//! may write into its arguments and the bytes may be shared with other requests. The only bytes that
+//! change are those of UINT16 and UINT32, which `tch` has no kinds for.
 
-use aegis_protocol::Tensor;
+use aegis_protocol::{Datatype, Tensor};
 use tch::{Device, Kind};
 
+use crate::cuda;
 use crate::datatype::{from_kind, to_kind};
 use crate::error::RunError;
 use crate::message::brief;
@@ -18,6 +20,8 @@ pub(crate) fn to_torch(
     device: Device,
 ) -> Result<tch::Tensor, RunError> {
     let datatype = tensor.datatype();
+    let wide = widened(index, tensor)?;
+    let data = wide.as_deref().unwrap_or_else(|| tensor.data());
     let kind = to_kind(datatype).ok_or(RunError::InputDatatype { index, datatype })?;
     let sizes = tensor
         .shape()
@@ -31,9 +35,43 @@ pub(crate) fn to_torch(
         });
     };
     // The copy takes its length from the sizes; `Tensor` holds no other number of bytes.
-    tch::Tensor::f_from_data_size(tensor.data(), &sizes, kind)
+    tch::Tensor::f_from_data_size(data, &sizes, kind)
         .and_then(|copy| copy.f_to_device(device))
         .map_err(|error| failed(&error))
+}
+
+/// The bytes of unsigned integers that libtorch lacks, as the signed ones that hold them; none for
+/// any other datatype.
+fn widened(index: usize, tensor: &Tensor) -> Result<Option<Vec<u8>>, RunError> {
+    let malformed = |source| RunError::InputMalformed { index, source };
+    let datatype = tensor.datatype();
+    Ok(match datatype {
+        Datatype::Uint16 => {
+            let values = tensor.elements::<u16>().map_err(malformed)?;
+            Some(
+                values
+                    .flat_map(|one| i32::from(one).to_le_bytes())
+                    .collect(),
+            )
+        }
+        Datatype::Uint32 => {
+            let values = tensor.elements::<u32>().map_err(malformed)?;
+            Some(
+                values
+                    .flat_map(|one| i64::from(one).to_le_bytes())
+                    .collect(),
+            )
+        }
+        Datatype::Uint64 => {
+            let mut values = tensor.elements::<u64>().map_err(malformed)?;
+            if let Some(value) = values.find(|&value| i64::try_from(value).is_err()) {
+                return Err(RunError::InputRange { index, value });
+            }
+            // The values that both can hold have the same bytes in both.
+            None
+        }
+        _ => None,
+    })
 }
 
 /// Copies a tensor out of libtorch's memory. `index` is its place among the outputs.
@@ -78,7 +116,10 @@ fn plain(tensor: &tch::Tensor) -> Result<tch::Tensor, tch::TchError> {
 }
 
 pub(crate) fn failed(error: &tch::TchError) -> RunError {
-    RunError::Failed {
-        message: brief(error),
+    let message = brief(error);
+    if cuda::is_broken(&message) {
+        RunError::DeviceBroken { message }
+    } else {
+        RunError::Failed { message }
     }
 }

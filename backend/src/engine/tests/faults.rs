@@ -84,6 +84,35 @@ async fn a_panic_fails_its_batch_and_stops_the_engine_with_its_last_instance() {
 }
 
 #[tokio::test]
+async fn a_device_that_is_broken_ends_the_instance_and_says_why() {
+    let breaks = |batch: &[Tensor]| {
+        if batch[0].as_f32().unwrap().contains(&POISON) {
+            return Err(ModelError::Broken("the device is lost".into()));
+        }
+        Ok(batch.to_vec())
+    };
+    let metrics = metrics();
+    let engine = Engine::start(plan(), &function(breaks), metrics.clone()).unwrap();
+    let engine = Arc::new(engine);
+    metrics.loaded.set(1);
+    let ask = |value| ask_within(&engine, rows(&[value]), LONG);
+    assert!(ask(1.0).await.unwrap().is_ok());
+    let error = ask(POISON).await.unwrap().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the model cannot run again: the device is lost"
+    );
+    assert!(matches!(ask(1.0).await.unwrap(), Err(InferError::Stopped)));
+    assert_eq!(
+        engine.fault().as_deref(),
+        Some("an instance of test/1 ended: the device is lost")
+    );
+    assert!(engine.is_dead());
+    assert_eq!(metrics.loaded.get(), 0);
+    assert!(engine.stop(clock::now() + LONG));
+}
+
+#[tokio::test]
 async fn an_instance_that_is_left_goes_on() {
     let (mut gate, factory) = gate_that_panics();
     let plan = Plan {

@@ -62,6 +62,7 @@ async fn shapes_that_differ_beside_the_batch_axis_run_apart() {
         Inputs {
             tensors: vec![wide],
             rows: 1,
+            plain: Vec::new(),
         },
         1,
     )

@@ -1,4 +1,5 @@
 use super::*;
+use crate::signature::Kind;
 
 fn spec(shape: &[Axis], datatype: Datatype) -> TensorSpec {
     TensorSpec {
@@ -6,6 +7,7 @@ fn spec(shape: &[Axis], datatype: Datatype) -> TensorSpec {
         datatype,
         axes: shape.to_vec(),
         example: Vec::new(),
+        kind: Kind::Tensor,
     }
 }
 
