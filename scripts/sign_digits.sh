@@ -4,8 +4,8 @@
 #   scripts/sign_digits.sh      needs openssl, and aegis-backend, built in any profile
 #
 # To be run when config/models/digits/ has changed. It describes each version by what model.toml says,
-# without its comments (the folder of a version is what a signature covers), signs both, and writes the
-# public half to config/keys/demo.pub. Nobody can sign in its name later: the private half is gone.
+# without its comments (the folder of a version is what a signature covers), fits what its safety checks
+# compare images with, signs all of it, and writes the public half to config/keys/demo.pub. Nobody can sign in its name later: the private half is gone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,12 +28,15 @@ mkdir -p config/keys
 openssl pkey -in "$keys/demo.pem" -pubout -out config/keys/demo.pub
 
 model=config/models/digits
+data=loadtest/data/digits
 for version in "$model"/*/; do
     {
         echo "# What ../model.toml says, signed with the weights; scripts/sign_digits.sh writes it."
         sed -e '/^[[:space:]]*#/d' -e '/^[[:space:]]*$/d' -e 's/[[:space:]]*#.*$//' "$model/model.toml"
     } >"$version/model.toml"
     rm -f "$version/model.sig"
+    # What is held out stays out, so that false alarms can be measured on it.
+    "$backend" fit "$version" --data "$data/digits.csv.gz" --exclude "$data/test.csv"
     "$backend" sign "$version" --key "$keys/demo.pem"
     "$backend" verify "$version" --key config/keys/demo.pub
 done

@@ -1,4 +1,4 @@
-//! The command line: `serve`, `check`, `schema`, `sign`, `verify`.
+//! The command line: `serve`, `check`, `schema`, `sign`, `verify`, `fit`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,6 +11,7 @@ use crate::repository::RawModelFile;
 
 mod check;
 mod exit;
+mod fit;
 mod serve;
 mod signing;
 
@@ -60,6 +61,9 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         signature: Option<PathBuf>,
     },
+    /// Fit what safety checks compare inputs and outputs with to a data set, and write it beside the
+    /// version, as safety.json.
+    Fit(fit::FitArgs),
     /// Print the JSON Schema of a file.
     Schema {
         /// Of which file.
@@ -126,6 +130,7 @@ fn run(command: Command) -> Exit {
             key,
             signature,
         } => signing::verify(&folder, &key, signature.as_deref()),
+        Command::Fit(args) => fit::fit(&args),
         Command::Schema {
             of: SchemaOf::Backend,
         } => exit::print(&backend_schema()),

@@ -16,9 +16,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aegis_protocol::{
-    InferRequest, InferResponse, NamedTensor, Parameters, RequestedOutput, Tensor, excerpt,
+    InferRequest, InferResponse, NamedTensor, Parameter, RequestedOutput, SAFETY_FLAGS, Tensor,
+    excerpt,
 };
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
 use crate::api::Refused;
 use crate::app::App;
@@ -27,7 +28,8 @@ use crate::clock;
 use crate::engine::Engine;
 use crate::metrics::VersionMetrics;
 use crate::repository::ModelSpec;
-use crate::safety::{self, Check, Side};
+use crate::safety::Findings;
+use crate::screen;
 use crate::served::{Served, Standing};
 use crate::signature::{Inputs, Names, TensorSpec};
 
@@ -51,6 +53,8 @@ pub(crate) struct Asked {
     /// Which of the model's outputs, in this order.
     wanted: Vec<usize>,
     inputs: Inputs,
+    /// What safety checks found in them that blocks nothing.
+    findings: Findings,
 }
 
 /// What the model made of it.
@@ -61,6 +65,8 @@ pub(crate) struct Answered {
     id: Option<String>,
     wanted: Vec<usize>,
     outputs: Vec<Tensor>,
+    /// What safety checks found on the way.
+    findings: Findings,
 }
 
 /// A request that is somewhere between its head and its answer. One that is dropped has lost its
@@ -97,35 +103,38 @@ pub(crate) async fn run(
     patience: Option<Duration>,
     in_flight: &mut InFlight<'_>,
 ) -> Result<Answered, Refused> {
-    let (_, engine) = loaded(served)?;
+    let (spec, engine) = loaded(served)?;
     let allowed = app.http.request_timeout;
     let deadline = deadline(in_flight.arrived, [patience, asked.timeout], allowed);
     in_time(deadline)?;
+    screen::note_all(served, &asked.findings);
+    let priority = asked.priority;
+    let guarded = screen::guards(app, served, spec, &asked.inputs, deadline, priority).await?;
+    let rows = asked.inputs.rows;
     in_flight.queued = true;
-    let outputs = engine.infer(asked.inputs, deadline, asked.priority).await?;
+    let outputs = engine.infer(asked.inputs, deadline, priority).await?;
     in_time(deadline)?;
+    let (outputs, found) = screen::outputs(served, spec, outputs, rows).await?;
     Ok(Answered {
         model: served.name.clone(),
         version: served.version.clone(),
         id: asked.id,
         wanted: asked.wanted,
         outputs,
+        findings: found.after(guarded).after(asked.findings),
     })
 }
 
-/// Counts a refusal, and what a safety check has found.
-pub(crate) fn count(app: &App, served: &Served, refused: &Refused) {
+/// Counts a refusal, and what safety checks found; returns what to tell of that beside the refusal, in
+/// [`aegis_protocol::headers::SAFETY_FLAGS`].
+pub(crate) fn count(app: &App, served: &Served, refused: &Refused) -> Option<HeaderValue> {
     app.metrics.rejected(refused.reason());
-    let safety = served.spec().map(|spec| spec.safety);
-    let is_on = |check: &Check| safety.is_some_and(|safety| safety.action(*check).is_some());
-    if let Some(check) = refused.check().filter(is_on) {
-        served.metrics.blocked(check);
-    }
     tracing::debug!(
         model = served.name,
         version = served.version,
         "refused: {refused}"
     );
+    screen::refused(served, refused)
 }
 
 /// Why a version does not answer.
@@ -183,11 +192,14 @@ impl Asked {
     ///
     /// The first difference, or what a safety check has found.
     pub(crate) fn check(spec: &ModelSpec, request: InferRequest) -> Result<Self, Refused> {
+        let inputs = spec.signature.arrange(request.inputs)?;
+        let findings = spec.safety.check_inputs(&spec.signature, &inputs)?;
         Ok(Self {
             timeout: deadline::parameter(&request.parameters)?,
             priority: Priority::of_parameters(&request.parameters)?,
             wanted: wanted(&spec.signature.outputs, &request.outputs)?,
-            inputs: check_inputs(spec, request.inputs)?,
+            inputs,
+            findings,
             id: request.id,
         })
     }
@@ -209,30 +221,27 @@ impl Answered {
         sizes.sum()
     }
 
-    /// Names what was asked for, and checks what leaves.
-    ///
-    /// # Errors
-    ///
-    /// What a safety check has found.
-    pub(crate) fn response(self, spec: &ModelSpec) -> Result<InferResponse, Refused> {
+    /// What to tell beside the answer, in [`aegis_protocol::headers::SAFETY_FLAGS`].
+    pub(crate) fn flags(&self) -> Option<HeaderValue> {
+        screen::header(&self.findings)
+    }
+
+    /// Names what was asked for.
+    pub(crate) fn response(self, spec: &ModelSpec) -> InferResponse {
         let name = |at: &usize| {
             let name = spec.signature.outputs[*at].name.as_str();
             NamedTensor::new(name, self.outputs[*at].clone())
         };
-        let outputs: Vec<_> = self.wanted.iter().map(name).collect();
-        if spec.safety.nan_inf_output.is_some() {
-            let pairs = outputs
-                .iter()
-                .map(|named| (named.name.as_str(), &named.tensor));
-            safety::finite(Side::Output, pairs)?;
-        }
-        Ok(InferResponse {
+        let outputs = self.wanted.iter().map(name).collect();
+        let flags = self.findings.reasons_by_row().map(Parameter::String);
+        let flags = flags.map(|flags| (SAFETY_FLAGS.to_owned(), flags));
+        InferResponse {
             model_name: self.model,
             model_version: Some(self.version),
             id: self.id,
-            parameters: Parameters::new(),
+            parameters: flags.into_iter().collect(),
             outputs,
-        })
+        }
     }
 }
 
@@ -254,15 +263,6 @@ fn wanted(specs: &[TensorSpec], asked: &[RequestedOutput]) -> Result<Vec<usize>,
             })
     };
     asked.iter().map(find).collect()
-}
-
-fn check_inputs(spec: &ModelSpec, inputs: Vec<NamedTensor>) -> Result<Inputs, Refused> {
-    let inputs = spec.signature.arrange(inputs)?;
-    if spec.safety.nan_inf_input.is_some() {
-        let names = spec.signature.inputs.iter().map(|spec| spec.name.as_str());
-        safety::finite(Side::Input, names.zip(&inputs.tensors))?;
-    }
-    Ok(inputs)
 }
 
 // === impl InFlight ===

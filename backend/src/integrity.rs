@@ -26,9 +26,11 @@ use crate::chain::Chain;
 use crate::config::{Config, Integrity, Source, Verify};
 use crate::fetch::{FetchError, Fetcher, Pause};
 use crate::repository::{self, ModelSpec, Platform, SpecError};
+use crate::safety::{self, StatisticsError};
 
 const MODEL: &str = "model.pt";
 const DESCRIPTION: &str = "model.toml";
+const STATISTICS: &str = safety::FILE;
 
 /// Decides what may be loaded.
 #[derive(Debug)]
@@ -116,6 +118,18 @@ pub enum GateError {
     /// The description cannot be read from memory.
     #[error("cannot read the verified description")]
     Description(#[source] io::Error),
+    /// What its safety checks compare with is wrong, or not there.
+    #[error(transparent)]
+    Statistics(#[from] StatisticsError),
+    /// What its safety checks compare with cannot be read.
+    #[error("cannot read {path}", path = path.display())]
+    StatisticsFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// The weights are over the limit.
     #[error("{path} has {bytes} bytes, more than max_model_bytes, which is {limit}", path = path.display())]
     TooLarge {
@@ -239,7 +253,7 @@ impl Gate {
     ) -> Result<Admitted, GateError> {
         let archive = self.fetcher.obtain(source, pause)?;
         let read = || {
-            let keep = [MODEL, DESCRIPTION, SIGNATURE_FILE];
+            let keep = [MODEL, DESCRIPTION, STATISTICS, SIGNATURE_FILE];
             Contents::read(&archive.path(), &keep, self.settings.max_model_bytes)
         };
         let origin = PathBuf::from(format!("{name}/{version}"));
@@ -261,7 +275,7 @@ impl Gate {
         };
         let weights = weights(&spec, kept.remove(MODEL), &origin)?;
         Ok(Admitted {
-            spec: Arc::new(spec),
+            spec: with_statistics(spec, kept.remove(STATISTICS), &origin)?,
             weights,
             provenance: Provenance {
                 digest: Some(format!("sha256:{}", source.sha256)),
@@ -284,6 +298,12 @@ impl Gate {
                 Weights::File(self.within_limit(path)?)
             }
             Platform::Scripted(_) => Weights::None,
+        };
+        let spec = if spec.safety.needs_statistics() {
+            let path = self.repository.join(name).join(version).join(STATISTICS);
+            armed(&spec, &read_statistics(path)?)?
+        } else {
+            spec
         };
         Ok(Admitted {
             spec,
@@ -308,7 +328,7 @@ impl Gate {
         let request = Request {
             folder,
             signature: None,
-            keep: &[MODEL, DESCRIPTION],
+            keep: &[MODEL, DESCRIPTION, STATISTICS],
             max_bytes: self.settings.max_model_bytes,
         };
         let keys = trusted_keys(&self.settings.trusted_keys)?;
@@ -327,7 +347,7 @@ fn admit_verified(mut verified: Verified, folder: &Path) -> Result<Admitted, Gat
     let spec = parse(&description, folder)?;
     let weights = weights(&spec, verified.kept.remove(MODEL), folder)?;
     Ok(Admitted {
-        spec: Arc::new(spec),
+        spec: with_statistics(spec, verified.kept.remove(STATISTICS), folder)?,
         weights,
         provenance: Provenance {
             digest: Some(format!("sha256:{}", verified.digest)),
@@ -353,6 +373,43 @@ fn weights(spec: &ModelSpec, kept: Option<Sealed>, folder: &Path) -> Result<Weig
             file: MODEL,
             folder: folder.to_owned(),
         }),
+    }
+}
+
+/// The description with its safety checks filled in from a file that was kept, where they need it.
+fn with_statistics(
+    spec: ModelSpec,
+    kept: Option<Sealed>,
+    folder: &Path,
+) -> Result<Arc<ModelSpec>, GateError> {
+    if !spec.safety.needs_statistics() {
+        return Ok(Arc::new(spec));
+    }
+    let kept = kept.ok_or(StatisticsError::NoFile)?;
+    let text = kept.read().map_err(|source| GateError::StatisticsFile {
+        path: folder.join(STATISTICS),
+        source,
+    })?;
+    armed(&spec, &text)
+}
+
+/// The description with its safety checks filled in.
+fn armed(spec: &ModelSpec, statistics: &[u8]) -> Result<Arc<ModelSpec>, GateError> {
+    let statistics = safety::Statistics::from_json(statistics)?;
+    let safety = spec.safety.armed(&spec.signature, &statistics)?;
+    Ok(Arc::new(ModelSpec {
+        safety,
+        ..spec.clone()
+    }))
+}
+
+fn read_statistics(path: PathBuf) -> Result<Vec<u8>, GateError> {
+    match safety::read_file(&path) {
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(StatisticsError::NoFile.into())
+        }
+        Err(source) => Err(GateError::StatisticsFile { path, source }),
     }
 }
 
@@ -400,11 +457,14 @@ impl GateError {
             Self::KeyFile(_) | Self::Key { .. } => Outcome::NoKey,
             Self::Verify(error) => error.outcome(),
             Self::Uncovered { .. } => Outcome::Uncovered,
-            Self::Spec(_) => Outcome::Verified,
+            Self::Spec(_) | Self::Statistics(_) => Outcome::Verified,
             Self::Archive(ArchiveError::NotPlain { .. }) => Outcome::Link,
             Self::Archive(ArchiveError::Read(_) | ArchiveError::TooMany)
             | Self::TooLarge { .. } => Outcome::TooLarge,
-            Self::Archive(_) | Self::Description(_) | Self::Fetch(_) => Outcome::Unreadable,
+            Self::Archive(_)
+            | Self::Description(_)
+            | Self::StatisticsFile { .. }
+            | Self::Fetch(_) => Outcome::Unreadable,
         }
     }
 }

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | accept, within limits of number and time | [`server`] |
 //! | identify model and version, decode, encode | [`api`] |
-//! | compare with the signature, check for NaN, count | [`infer`], [`signature`], [`safety`] |
+//! | compare with the signature, check for what is unsafe, count | [`infer`], [`signature`], [`safety`] |
 //! | refuse what would be late, queue in order of deadlines, within bounds | [`scheduler`], [`batcher`] |
 //! | learn what batches cost, and tell how long a new request would wait | [`scheduler`] |
 //! | run in a batch of equal shapes, on an instance's own thread | [`engine`], [`model`] |
@@ -35,6 +35,7 @@ pub mod model;
 pub mod repository;
 pub mod safety;
 pub mod scheduler;
+mod screen;
 pub mod seldom;
 pub mod served;
 pub mod server;

@@ -16,6 +16,7 @@ use crate::clock;
 use crate::integrity::{Admitted, Weights};
 use crate::model::{Factory, LoadError, scripted};
 use crate::repository::{ModelSpec, Platform, TorchScript};
+use crate::safety::GuardError;
 use crate::served::{Models, Served, Standing};
 
 mod change;
@@ -76,6 +77,35 @@ impl Loader {
     }
 }
 
+/// A guard model cannot do what a model wants of it. The author's to mend.
+#[derive(Debug, thiserror::Error)]
+#[error("guard model `{model}`")]
+struct GuardUnfit {
+    model: String,
+    source: GuardError,
+}
+
+/// Whether the guards of a model are served and take what they are given, as far as is known yet.
+fn guards_fit(models: &Models, name: &str, spec: &ModelSpec) -> Result<(), GuardUnfit> {
+    for guard in &spec.safety.guards {
+        let unfit = |source| GuardUnfit {
+            model: guard.model.clone(),
+            source,
+        };
+        if guard.model == name {
+            return Err(unfit(GuardError::Itself));
+        }
+        let found = models.find(&guard.model, guard.version.as_deref());
+        let served = found.map_err(|_| unfit(GuardError::NotServed))?;
+        // Where descriptions are verified first, it may not be known yet.
+        if let Some(theirs) = served.spec() {
+            let fits = guard.fits(&spec.signature, &theirs.signature);
+            fits.map_err(unfit)?;
+        }
+    }
+    Ok(())
+}
+
 /// Loads a version, unless that was decided already.
 fn load(served: &Served, models: &Models, stopped: &Arc<AtomicBool>) {
     if served.standing() != Standing::Loading {
@@ -90,6 +120,10 @@ fn load(served: &Served, models: &Models, stopped: &Arc<AtomicBool>) {
                 weights,
                 provenance,
             } = admitted;
+            if let Err(error) = guards_fit(models, &served.name, &spec) {
+                served.fail(&error);
+                return;
+            }
             served.admit(&spec, provenance);
             warn_of_too_many_threads(served, &spec);
             served.load(factory(&spec, weights), stopped);

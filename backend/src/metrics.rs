@@ -15,7 +15,7 @@ use prometheus::{Counter, Gauge, Histogram, IntCounter, IntGauge, Registry, Text
 
 use crate::control::Counted;
 use crate::integrity::Verifications;
-use crate::safety::Check;
+use crate::safety::{Action, Check};
 use families::{Declare, Families};
 
 mod families;
@@ -90,8 +90,8 @@ pub struct VersionMetrics {
     tests_failed: IntCounter,
     /// 1 when it is loaded and warm.
     pub loaded: IntGauge,
-    /// In the order of [`Check::ALL`].
-    blocked: [IntCounter; Check::ALL.len()],
+    /// In the order of [`Check::ALL`], and each in that of [`Action::ALL`].
+    flagged: [[IntCounter; Action::ALL.len()]; Check::ALL.len()],
 }
 
 // === impl Metrics ===
@@ -187,10 +187,12 @@ impl VersionMetrics {
         self.ended(CLIENT_LEFT);
     }
 
-    /// Counts a request that a safety check blocked.
-    pub fn blocked(&self, check: Check) {
-        if let Some(at) = Check::ALL.iter().position(|known| *known == check) {
-            self.blocked[at].inc();
+    /// Counts a request that a safety check objected to, and what was done about it.
+    pub fn flagged(&self, check: Check, action: Action) {
+        let check = Check::ALL.iter().position(|known| *known == check);
+        let action = Action::ALL.iter().position(|known| *known == action);
+        if let (Some(check), Some(action)) = (check, action) {
+            self.flagged[check][action].inc();
         }
     }
 

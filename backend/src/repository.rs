@@ -21,10 +21,7 @@ mod raw;
 mod tests;
 mod validate;
 
-pub use raw::{
-    RawAction, RawAnswer, RawInput, RawKind, RawModelFile, RawOutput, RawPlatform, RawSafety,
-    RawScripted, RawValue,
-};
+pub use raw::*;
 
 /// What `model.toml` says.
 #[derive(Clone, Debug, PartialEq)]

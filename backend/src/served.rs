@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aegis_protocol::{HealthReport, ModelHealth, ModelMetadata, listed};
 use arc_swap::ArcSwap;
@@ -28,6 +28,10 @@ use crate::integrity::{Gate, Provenance};
 use crate::metrics::{Metrics, VersionMetrics};
 use crate::model::{Factory, LoadError};
 use crate::repository::{ModelSpec, SpecError};
+use crate::seldom::Seldom;
+
+/// How often the log tells of what safety checks found in a version's requests.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// Every model that is served.
 #[derive(Debug)]
@@ -56,7 +60,11 @@ pub struct Served {
     pub version_header: HeaderValue,
     /// Its series.
     pub metrics: VersionMetrics,
+    /// Lets a line about findings through now and then.
+    pub(crate) findings_told: Mutex<Seldom>,
     spec: OnceLock<Arc<ModelSpec>>,
+    /// The description with the statistics of this version, once it was admitted.
+    admitted: OnceLock<Arc<ModelSpec>>,
     provenance: OnceLock<Provenance>,
     queue: QueueLimits,
     engine: OnceLock<Result<Engine, String>>,
@@ -330,7 +338,9 @@ impl Served {
             version_header: HeaderValue::from_str(version)
                 .unwrap_or(HeaderValue::from_static("unprintable")),
             metrics,
+            findings_told: Mutex::new(Seldom::new(TELL_EVERY)),
             spec: OnceLock::new(),
+            admitted: OnceLock::new(),
             provenance: OnceLock::new(),
             queue,
             engine: OnceLock::new(),
@@ -356,7 +366,7 @@ impl Served {
     /// The model's description, once it is known and right.
     #[must_use]
     pub fn spec(&self) -> Option<&Arc<ModelSpec>> {
-        self.spec.get()
+        self.admitted.get().or_else(|| self.spec.get())
     }
 
     /// What runs it, once it is loaded.
@@ -377,7 +387,7 @@ impl Served {
 
     /// Takes in what it is, and whose it is, before it is loaded.
     pub fn admit(&self, spec: &Arc<ModelSpec>, provenance: Provenance) {
-        let _ = self.spec.get_or_init(|| Arc::clone(spec));
+        let _ = self.admitted.set(Arc::clone(spec));
         let _ = self.provenance.set(provenance);
     }
 
@@ -386,7 +396,7 @@ impl Served {
     ///
     /// Does nothing before it was [admitted](Self::admit).
     pub fn load(&self, factory: Result<Factory, LoadError>, abandoned: &Arc<AtomicBool>) {
-        let Some(spec) = self.spec.get() else { return };
+        let Some(spec) = self.spec() else { return };
         let plan = self.plan(spec, Arc::clone(abandoned));
         let engine =
             factory.and_then(|factory| Engine::start(plan, &factory, self.metrics.clone()));

@@ -16,6 +16,7 @@ use crate::{Dataset, Load, Pattern, Plan, Rate, Report, Target};
 
 mod duration;
 mod progress;
+mod safety;
 
 /// Wrong use of the command line (sysexits' `EX_USAGE`).
 const USAGE: u8 = 64;
@@ -27,7 +28,7 @@ const REFRESH: Duration = Duration::from_millis(250);
 #[command(
     name = "aegis-loadtest",
     version,
-    about = "Open-loop load on a model server."
+    about = "Open-loop load on a model server, and proof of what its safety checks stop."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -38,6 +39,9 @@ struct Cli {
 enum Command {
     /// Send labelled examples at a rate, and report latencies and accuracy.
     Run(RunArgs),
+    /// Send labelled cases, and prove a bound to the rate of those that are let through. Exits with 0 when
+    /// it is proved, 1 when it is not, and 2 when the cases are too few to prove it.
+    Safety(safety::SafetyArgs),
 }
 
 #[derive(Debug, Args)]
@@ -104,7 +108,10 @@ pub async fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
         }
     };
-    let Command::Run(args) = cli.command;
+    let args = match cli.command {
+        Command::Run(args) => args,
+        Command::Safety(args) => return safety::run(args).await,
+    };
     let (load, json) = match prepare(&args) {
         Ok(prepared) => prepared,
         Err(error) => return fail(&error, USAGE.into()),

@@ -68,6 +68,8 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) from: Origin,
     pub(crate) reason: Option<String>,
+    /// What safety checks said of it.
+    pub(crate) flags: Option<String>,
     pub(crate) body: Bytes,
 }
 
@@ -209,6 +211,7 @@ impl Lease<'_> {
                 route: text(&head.headers, &headers::ROUTE),
             },
             reason: text(&head.headers, &headers::REASON),
+            flags: text(&head.headers, &headers::SAFETY_FLAGS),
             body: body.to_bytes(),
         })
     }

@@ -15,7 +15,7 @@
 //!
 //! - pure: [`arrivals`](Arrivals) (when), `order` (which image), `score` (was the
 //!   answer right), `tally` (what happened so far), [`report`](Report) (in figures
-//!   and as a table);
+//!   and as a table), [`safety`] (what unsafe requests were let through, and what that proves);
 //! - shell: `clock` (the only reader of time), `client` (HTTP), `shot` (one
 //!   request), [`load`](Load) (all of them), [`cli`].
 //!
@@ -43,6 +43,7 @@ mod order;
 mod outcome;
 mod plan;
 mod report;
+pub mod safety;
 mod score;
 mod shot;
 mod stop;

@@ -86,6 +86,7 @@ impl Gun {
             mut from,
             reason,
             body,
+            ..
         } = answer;
         if status != http::StatusCode::OK {
             let error = serde_json::from_slice::<ErrorBody>(&body).map(|body| body.error);

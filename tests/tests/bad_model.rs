@@ -17,7 +17,7 @@ fn repository() -> TempDir {
     let shipped = workspace_root().join("config/models").join(MODEL);
     let ours = folder.path().join(MODEL);
     fs::create_dir_all(ours.join(STABLE)).unwrap();
-    for file in ["model.toml", "1/model.pt"] {
+    for file in ["model.toml", "1/model.pt", "1/safety.json"] {
         fs::copy(shipped.join(file), ours.join(file)).unwrap();
     }
     folder

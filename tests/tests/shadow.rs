@@ -248,7 +248,11 @@ fn twins() -> TempDir {
     let shipped = workspace_root().join("config/models").join(MODEL);
     let ours = folder.path().join(MODEL);
     fs::create_dir_all(ours.join(CANARY)).unwrap();
-    for (from, to) in [("model.toml", "model.toml"), ("1/model.pt", "2/model.pt")] {
+    for (from, to) in [
+        ("model.toml", "model.toml"),
+        ("1/model.pt", "2/model.pt"),
+        ("1/safety.json", "2/safety.json"),
+    ] {
         fs::copy(shipped.join(from), ours.join(to)).unwrap();
     }
     folder

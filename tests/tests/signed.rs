@@ -35,6 +35,11 @@ fn signed() -> TempDir {
             ours.join("model.pt"),
         )
         .unwrap();
+        fs::copy(
+            shipped.join(version).join("safety.json"),
+            ours.join("safety.json"),
+        )
+        .unwrap();
         let output = backend(
             &["sign", "--key"],
             &[&folder.path().join("team.pem"), &ours],

@@ -18,6 +18,9 @@ pub const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-co
 /// Says why a request was refused: one of [`Reason`](crate::Reason)'s names.
 pub const REASON: HeaderName = HeaderName::from_static("x-aegis-reason");
 
+/// Says what safety checks found: names, with commas between them.
+pub const SAFETY_FLAGS: HeaderName = HeaderName::from_static("x-aegis-safety-flags");
+
 /// Says which trace a request is a part of (W3C Trace Context).
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 

@@ -51,7 +51,7 @@ pub use crate::load_report::LoadReport;
 pub use crate::metadata::{
     ErrorBody, ModelMetadata, ModelReady, ServerLive, ServerMetadata, ServerReady, TensorMetadata,
 };
-pub use crate::parameters::{Parameter, Parameters};
+pub use crate::parameters::{Parameter, Parameters, SAFETY_FLAGS};
 pub use crate::reason::{Reason, UnknownReason};
 pub use crate::repository::{ChangeError, ChangeRequest, IndexRequest, ModelIndex, ModelState};
 pub use crate::shape::{MAX_RANK, Shape};

@@ -9,6 +9,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// Parameters by name, in the order of their names.
 pub type Parameters = BTreeMap<String, Parameter>;
 
+/// The parameter of an answer that names what safety checks found in which rows:
+/// `low_confidence=0,3 ood_input=3`.
+pub const SAFETY_FLAGS: &str = "safety_flags";
+
 /// One parameter: the protocol allows booleans, numbers and strings.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]

@@ -53,7 +53,7 @@ pub(super) async fn decode(
     .await?
 }
 
-/// Checks and writes the outputs that were asked for, in the forms asked for.
+/// Writes the outputs that were asked for, in the forms asked for.
 pub(super) async fn encode(
     spec: &Arc<ModelSpec>,
     answered: Answered,
@@ -63,7 +63,7 @@ pub(super) async fn encode(
     let spec = Arc::clone(spec);
     let cost = accepted.map_or(1, |_| COMPRESSION_COST);
     work(answered.size().saturating_mul(cost), move || {
-        let encoded = answered.response(&spec)?.encode(&forms)?;
+        let encoded = answered.response(&spec).encode(&forms)?;
         Ok(answer(encoded, accepted))
     })
     .await?

@@ -26,7 +26,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use hyper::body::{Body, Incoming};
 use prost::Message;
 
-use super::infer::{mark, report_load};
+use super::infer::{flag, mark, report_load};
 use super::uploads::Reserved;
 use super::{Answer, Payload, Refused, body, find, server_metadata};
 use crate::app::{App, Phase};
@@ -217,9 +217,11 @@ async fn infer(app: &App, parts: &Parts, body: &mut Incoming) -> Answer {
             answer
         }
         Err(refused) => {
-            infer::count(app, &served, &refused);
+            let flags = infer::count(app, &served, &refused);
             in_flight.end(refused.status());
-            refused_call(&refused)
+            let mut answer = refused_call(&refused);
+            flag(&mut answer, flags);
+            answer
         }
     };
     mark(&mut answer, &served);
@@ -238,9 +240,12 @@ async fn response(
     let (spec, _) = infer::loaded(served)?;
     let spec = Arc::clone(spec);
     let size = answered.size();
-    let response = work(size, move || answered.response(&spec)).await??;
+    let flags = answered.flags();
+    let response = work(size, move || answered.response(&spec)).await?;
     let (first, rest) = frame(ModelInferResponse::from(response));
-    Ok(respond(Payload::pieces(first, rest)))
+    let mut answer = respond(Payload::pieces(first, rest));
+    flag(&mut answer, flags);
+    Ok(answer)
 }
 
 /// Decodes, checks and runs the inference of a message.

@@ -38,8 +38,10 @@ pub(super) async fn infer(
         // Nobody reads this, and dropping `in_flight` counts it.
         Err(refused) if refused.is_client_gone() => return Ok(refused.answer()),
         Err(refused) => {
-            infer::count(app, served, &refused);
-            refused.answer()
+            let flags = infer::count(app, served, &refused);
+            let mut answer = refused.answer();
+            flag(&mut answer, flags);
+            answer
         }
     };
     mark(&mut answer, served);
@@ -53,6 +55,13 @@ pub(super) fn mark(answer: &mut Answer, served: &Served) {
     answer
         .headers_mut()
         .insert(headers::MODEL_VERSION, served.version_header.clone());
+}
+
+/// Says what safety checks found.
+pub(super) fn flag(answer: &mut Answer, flags: Option<HeaderValue>) {
+    if let Some(flags) = flags {
+        answer.headers_mut().insert(headers::SAFETY_FLAGS, flags);
+    }
 }
 
 /// Tells of the load beside the answer, when it is asked for in a form that we write.
@@ -90,7 +99,10 @@ async fn answer(
     let (asked, forms) = codec::decode(spec, body, length, coding, limit).await?;
     let answered = infer::run(app, served, asked, patience, in_flight).await?;
     let accepted = Coding::accepted(&parts.headers);
-    codec::encode(spec, answered, forms, accepted).await
+    let flags = answered.flags();
+    let mut answer = codec::encode(spec, answered, forms, accepted).await?;
+    flag(&mut answer, flags);
+    Ok(answer)
 }
 
 /// A body is JSON, or JSON with tensors behind it; which of them, the length of the JSON says.

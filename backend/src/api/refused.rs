@@ -12,7 +12,7 @@ use crate::chain::Chain;
 use crate::control::ControlError;
 use crate::engine::InferError;
 use crate::infer::TimeoutError;
-use crate::safety::{Check, NonFinite, Side};
+use crate::safety::Blocked;
 use crate::scheduler::Refusal;
 use crate::served::NotFound;
 use crate::signature::{Names, SignatureError};
@@ -126,7 +126,7 @@ pub enum Refused {
     },
     /// A safety check found something.
     #[error(transparent)]
-    Unsafe(#[from] NonFinite),
+    Unsafe(#[from] Blocked),
     /// It was not run, or failed.
     #[error(transparent)]
     Infer(#[from] InferError),
@@ -191,9 +191,7 @@ impl Refused {
                 Reason::UnsupportedMediaType
             }
             Self::Body(BodyError::TooLarge { .. }) => Reason::BodyTooLarge,
-            Self::Unsafe(NonFinite {
-                side: Side::Output, ..
-            }) => Reason::Safety,
+            Self::Unsafe(_) => Reason::Safety,
             Self::Body(
                 BodyError::TooSlow { .. }
                 | BodyError::Coding { .. }
@@ -210,8 +208,7 @@ impl Refused {
             | Self::UnknownOutput { .. }
             | Self::Change(_)
             | Self::Json(_)
-            | Self::Control(ControlError::Versions { .. })
-            | Self::Unsafe(_) => Reason::BadRequest,
+            | Self::Control(ControlError::Versions { .. }) => Reason::BadRequest,
             Self::Infer(InferError::Refused(_))
             | Self::Body(BodyError::NoRoom(_))
             | Self::Control(ControlError::Full) => Reason::QueueFull,
@@ -241,21 +238,6 @@ impl Refused {
     #[must_use]
     pub fn is_client_gone(&self) -> bool {
         matches!(self, Self::Body(BodyError::ClientGone(_)))
-    }
-
-    /// The safety check that it is a finding of, be the check on or off.
-    #[must_use]
-    pub fn check(&self) -> Option<Check> {
-        match self {
-            Self::Decode(error) if error.is_non_finite() => Some(Check::NanInfInput),
-            Self::Unsafe(NonFinite {
-                side: Side::Input, ..
-            }) => Some(Check::NanInfInput),
-            Self::Unsafe(NonFinite {
-                side: Side::Output, ..
-            }) => Some(Check::NanInfOutput),
-            _ => None,
-        }
     }
 
     /// After how many seconds another like it would be taken, where that is known: what would be late

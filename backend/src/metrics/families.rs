@@ -111,7 +111,6 @@ impl Families {
 
     pub(super) fn version(&self, model: &str, version: &str) -> VersionMetrics {
         let labels = &[model, version];
-        let block = Action::Block.name();
         let term = |term| self.batch_cost.with_label_values(&[model, version, term]);
         let test = |outcome| self.tests.with_label_values(&[model, version, outcome]);
         VersionMetrics {
@@ -135,9 +134,11 @@ impl Families {
             tests_passed: test("passed"),
             tests_failed: test("failed"),
             loaded: self.loaded.with_label_values(labels),
-            blocked: Check::ALL.map(|check| {
-                self.safety_flags
-                    .with_label_values(&[model, version, check.name(), block])
+            flagged: Check::ALL.map(|check| {
+                Action::ALL.map(|action| {
+                    let labels = &[model, version, check.name(), action.name()];
+                    self.safety_flags.with_label_values(labels)
+                })
             }),
         }
     }

@@ -25,7 +25,7 @@ fn counts_go_to_their_own_series() {
     one.answered(StatusCode::OK);
     one.answered(StatusCode::OK);
     one.client_left();
-    one.blocked(Check::NanInfOutput);
+    one.flagged(Check::NanInfOutput, Action::Block);
     one.ran(8, Duration::from_millis(30));
     metrics.rejected(Reason::QueueFull);
     let text = metrics.render().unwrap();

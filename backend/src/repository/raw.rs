@@ -3,6 +3,13 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+mod safety;
+
+pub use safety::{
+    RawAction, RawBlocklist, RawGuard, RawLowConfidence, RawMethod, RawOnError, RawOodInput,
+    RawOodOutput, RawOutputRange, RawPattern, RawRange, RawSafety, RawSize,
+};
+
 /// The description of a model in the model repository: one file for all its versions.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -122,27 +129,6 @@ pub struct RawOutput {
     pub datatype: String,
     /// Its axes, as for inputs.
     pub shape: Vec<i64>,
-}
-
-/// What is checked in requests and answers.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct RawSafety {
-    /// A NaN or an infinity in an input.
-    pub nan_inf_input: RawAction,
-    /// A NaN or an infinity in an output. Costs only the request whose rows hold it.
-    pub nan_inf_output: RawAction,
-}
-
-/// What is done about a finding.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum RawAction {
-    /// The request is refused and counted.
-    #[default]
-    Block,
-    /// Not checked.
-    Off,
 }
 
 /// What a scripted model does. Runs are counted from 1, warm-up aside.

@@ -2,7 +2,7 @@ use aegis_protocol::Datatype;
 
 use super::*;
 use crate::model::scripted::Answer;
-use crate::safety::Action;
+use crate::safety::{Action, Check, Rule, Test, Texts};
 use crate::signature::Axis;
 
 const TENSORS: &str = "
@@ -44,7 +44,15 @@ fn defaults_and_signature_are_taken() {
     assert_eq!(input.datatype, Datatype::Fp32);
     assert_eq!(input.axes, [Axis::Free, Axis::Fixed(3), Axis::Free]);
     assert_eq!(input.example, [224]);
-    assert_eq!(spec.safety.nan_inf_output, Some(Action::Block));
+    let rules = |rules: &[Rule]| -> Vec<_> {
+        let each = rules.iter();
+        each.map(|rule| (rule.check, rule.action, rule.tensor))
+            .collect()
+    };
+    let finite = [(Check::NanInfInput, Action::Block, 0)];
+    assert_eq!(rules(&spec.safety.inputs), finite);
+    // The output is of whole numbers, which are always finite.
+    assert_eq!(rules(&spec.safety.outputs), []);
 }
 
 #[test]
@@ -266,5 +274,102 @@ fn a_method_is_a_name_and_threads_are_some() {
         "intra_op_threads: expected a number from 1 to 256, got 0",
     ] {
         assert!(faults.contains(expected), "{faults}");
+    }
+}
+
+/// `text` is BYTES, `x` and `y` are numbers.
+const SAFETY: &str = "
+max_batch_size = 8
+[[inputs]]
+name = \"x\"
+datatype = \"FP32\"
+shape = [-1, 4]
+[[inputs]]
+name = \"text\"
+datatype = \"BYTES\"
+shape = [-1]
+[[outputs]]
+name = \"y\"
+datatype = \"FP32\"
+shape = [-1, 2]
+[safety]
+";
+
+#[test]
+fn checks_are_taken_in_the_order_of_their_cost_and_what_is_off_is_none() {
+    let text = format!(
+        "{SAFETY}on_error = \"flag\"\nnan_inf_input = \"off\"\nsize = {{ max_rows = 4 }}\n\
+         ood_input = [{{ input = \"x\", action = \"log\" }}]\n\
+         blocklist = [{{ input = \"text\", words = [\"a\"] }}]\n\
+         pattern = [{{ input = \"text\", patterns = [\"b\"], action = \"off\" }}]\n\
+         range = [{{ input = \"x\", max = 1 }}]\n\
+         low_confidence = [{{ output = \"y\", min = 0.5, action = \"flag\" }}]\n\
+         guard = [{{ model = \"g\", inputs = {{ their = \"text\" }}, output = \"s\", max = 0.5 }}]"
+    );
+    let safety = parse(&text).unwrap().safety;
+    let checks = |rules: &[Rule]| -> Vec<_> { rules.iter().map(|rule| rule.check).collect() };
+    let inputs = [Check::Range, Check::Blocklist, Check::OodInput];
+    assert_eq!(checks(&safety.inputs), inputs);
+    let outputs = [Check::NanInfOutput, Check::LowConfidence];
+    assert_eq!(checks(&safety.outputs), outputs);
+    assert_eq!(safety.on_error, Action::Flag);
+    assert_eq!(safety.size.unwrap().rows, Some(4));
+    assert_eq!(safety.guards[0].inputs, [("their".to_owned(), 1)]);
+    assert!(safety.needs_statistics());
+    let words = Texts::words(&["a".to_owned()], true).unwrap();
+    assert_eq!(safety.inputs[1].test, Test::Texts(words));
+}
+
+#[test]
+fn every_fault_of_a_check_is_named_by_its_place() {
+    for (keys, fault) in [
+        ("schema = \"flag\"", "safety.schema: expected block or off"),
+        (
+            "range = [{ input = \"z\", min = 0 }]",
+            "safety.range[0].input: expected one of x, text, got `z`",
+        ),
+        (
+            "range = [{ input = \"x\" }]",
+            "safety.range[0]: expected min or max, or both",
+        ),
+        (
+            "range = [{ input = \"x\", min = 2, max = 1 }]",
+            "safety.range[0].max: expected at least 2, which is min, got 1",
+        ),
+        (
+            "range = [{ input = \"x\", min = nan }]",
+            "safety.range[0].min: expected a finite number, got NaN",
+        ),
+        (
+            "range = [{ input = \"text\", min = 0 }]",
+            "safety.range[0].input: expected an input of numbers, `text` is BYTES",
+        ),
+        (
+            "blocklist = [{ input = \"x\", words = [\"a\"] }]",
+            "safety.blocklist[0].input: expected an input of text (BYTES), `x` is FP32",
+        ),
+        (
+            "blocklist = [{ input = \"text\" }]",
+            "safety.blocklist[0].words: expected at least one",
+        ),
+        (
+            "pattern = [{ input = \"text\", patterns = [\"(\"] }]",
+            "safety.pattern[0].patterns: ",
+        ),
+        (
+            "ood_output = [{ output = \"x\" }]",
+            "safety.ood_output[0].output: expected one of y, got `x`",
+        ),
+        (
+            "guard = [{ inputs = { a = \"b\" }, output = \"s\" }]",
+            "safety.guard[0].inputs.a: expected one of our inputs, got `b`",
+        ),
+        (
+            "guard = [{ output = \"s\", inputs = { a = \"x\" } }]",
+            "safety.guard[0].model: expected a name, got none",
+        ),
+    ] {
+        let faults = faults(&format!("{SAFETY}{keys}"));
+        assert!(faults.contains(fault), "{keys}: {faults}");
     }
 }

@@ -6,16 +6,14 @@ use std::time::Duration;
 use aegis_config::{Faults, KeyPath};
 use aegis_protocol::{Datatype, MAX_RANK};
 
-use super::raw::{
-    RawAction, RawAnswer, RawInput, RawKind, RawModelFile, RawOutput, RawPlatform, RawSafety,
-    RawScripted,
-};
+use super::raw::{RawAnswer, RawInput, RawKind, RawModelFile, RawOutput, RawPlatform, RawScripted};
 use super::{ModelSpec, Platform, TorchScript};
 use crate::model::scripted::{Answer, Every, Script};
-use crate::safety::{Action, Safety};
 use crate::signature::{Axis, Kind, Signature, TensorSpec};
 
 mod inputs;
+
+mod safety;
 
 /// Warm-up runs every size up to it.
 const MAX_BATCH_ROWS: usize = 1_024;
@@ -61,6 +59,10 @@ pub(super) fn validate(raw: &RawModelFile, faults: &mut Faults<'_>) -> Option<Mo
         check_warm_up(signature, max_batch_size.max(1), faults);
     }
     let platform = platform(raw, signature.as_ref(), faults);
+    // Without a signature there is nothing to hold the checks to.
+    let safety = signature
+        .as_ref()
+        .map(|known| safety::validate(&raw.safety, known, faults));
     Some(ModelSpec {
         platform: platform?,
         signature: Arc::new(signature?),
@@ -69,7 +71,7 @@ pub(super) fn validate(raw: &RawModelFile, faults: &mut Faults<'_>) -> Option<Mo
         run_timeout: (raw.run_timeout_ms > 0).then(|| Duration::from_millis(raw.run_timeout_ms)),
         instances: raw.instances,
         stateful: raw.stateful,
-        safety: raw.safety.into(),
+        safety: safety??,
     })
 }
 
@@ -322,19 +324,6 @@ impl From<&RawOutput> for RawInput {
             datatype,
             shape,
             ..Self::default()
-        }
-    }
-}
-
-impl From<RawSafety> for Safety {
-    fn from(raw: RawSafety) -> Self {
-        let action = |raw| match raw {
-            RawAction::Block => Some(Action::Block),
-            RawAction::Off => None,
-        };
-        Self {
-            nan_inf_input: action(raw.nan_inf_input),
-            nan_inf_output: action(raw.nan_inf_output),
         }
     }
 }

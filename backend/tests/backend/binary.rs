@@ -143,7 +143,8 @@ async fn nan_is_answered_in_binary_where_the_checks_are_off() {
     assert_eq!(read(&reply).output("y").unwrap().data(), x.data());
     let x = Tensor::from_f32([1, 2], &[f32::NAN, 0.0]).unwrap();
     let reply = backend.send(binary("echo", &asking(x, true))).await;
-    assert_eq!(reply.status, 400, "{}", reply.text());
+    assert_eq!(reply.status, 422, "{}", reply.text());
+    assert_eq!(reply.header("x-aegis-safety-flags"), Some("nan_inf_input"));
 }
 
 #[tokio::test]

@@ -276,7 +276,9 @@ fn a_signal_while_a_torchscript_model_warms_up_ends_it_in_order() {
         let to = folder.path().join("models/digits").join(version);
         std::fs::create_dir_all(&to).unwrap();
         // The larger model in both places.
-        std::fs::copy(models.join("2/model.pt"), to.join("model.pt")).unwrap();
+        for file in ["model.pt", "safety.json"] {
+            std::fs::copy(models.join("2").join(file), to.join(file)).unwrap();
+        }
     }
     let (running, _, _stdout) = Running::serve(folder.path());
     running.until_thread("digits/1#0");

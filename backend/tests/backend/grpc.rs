@@ -257,7 +257,7 @@ async fn each_refusal_has_its_code_its_text_and_its_reason() {
             nan,
             Code::InvalidArgument,
             "input `x`: expected finite numbers, got NaN",
-            "bad_request",
+            "safety",
         ),
     ] {
         let status = client.infer(request).await.unwrap_err();

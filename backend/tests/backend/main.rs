@@ -29,5 +29,6 @@ mod limits;
 mod load_report;
 mod metrics;
 mod openapi;
+mod safety;
 #[cfg(feature = "torch")]
 mod zoo;

@@ -104,7 +104,7 @@ impl Messages {
         let outcome = async {
             let answered = run(app, &served, patience, call, &mut in_flight).await?;
             let spec = Arc::clone(infer::loaded(&served)?.0);
-            work(answered.size(), move || answered.response(&spec)).await?
+            work(answered.size(), move || answered.response(&spec)).await
         };
         let outcome = outcome.await;
         match &outcome {

@@ -1,0 +1,286 @@
+//! Safety checks over the wire: what is blocked, what is flagged, and whom it costs.
+
+use serde_json::json;
+
+use crate::support::{Backend, ECHO, Reply, echo_body};
+
+/// [`ECHO`] with these checks.
+fn echo(checks: &str) -> String {
+    format!("{ECHO}\n[safety]\n{checks}")
+}
+
+fn flags(reply: &Reply) -> Option<&str> {
+    reply.header("x-aegis-safety-flags")
+}
+
+async fn counted(backend: &Backend, reason: &str, action: &str) -> String {
+    let series = format!(
+        "aegis_safety_flags_total{{action=\"{action}\",model=\"m\",model_version=\"1\",\
+         reason=\"{reason}\"}}"
+    );
+    backend.metric(&series).await.to_string()
+}
+
+#[tokio::test]
+async fn a_row_out_of_range_blocks_its_request_and_says_why() {
+    let model = echo("range = [{ input = \"x\", min = 0, max = 16 }]");
+    let backend = Backend::ready(&[("m", &model)]).await;
+    let good = backend.infer("m", echo_body(&[0.0, 16.0])).await;
+    assert_eq!((good.status.as_u16(), flags(&good)), (200, None));
+    assert!(good.json().get("parameters").is_none(), "{}", good.text());
+    let bad = backend.infer("m", echo_body(&[3.0, 17.0])).await;
+    assert_eq!(bad.status, 422);
+    assert_eq!(bad.header("x-aegis-reason"), Some("safety"));
+    assert_eq!(flags(&bad), Some("range"));
+    assert_eq!(
+        bad.error(),
+        "input `x`: expected numbers from 0 to 16, got 17 at element 2"
+    );
+    assert_eq!(counted(&backend, "range", "block").await, "1");
+}
+
+#[tokio::test]
+async fn what_is_flagged_is_answered_and_names_reasons_and_rows() {
+    let model = echo(
+        "range = [{ input = \"x\", max = 1, action = \"flag\" }]\n\
+         low_confidence = [{ output = \"y\", min = 0.5, action = \"flag\" }]\n\
+         output_range = [{ output = \"y\", max = 2, action = \"log\" }]",
+    );
+    let backend = Backend::ready(&[("m", &model)]).await;
+    let reply = backend.infer("m", echo_body(&[0.75, 3.0, 0.125])).await;
+    assert_eq!(reply.output(0), [0.75, 0.75, 3.0, 3.0, 0.125, 0.125]);
+    assert_eq!(flags(&reply), Some("range,low_confidence"));
+    assert_eq!(
+        reply.json()["parameters"]["safety_flags"],
+        "range=1 low_confidence=2"
+    );
+    for (reason, action) in [
+        ("range", "flag"),
+        ("low_confidence", "flag"),
+        ("output_range", "log"),
+    ] {
+        assert_eq!(counted(&backend, reason, action).await, "1", "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_blocked_answer_costs_nothing_to_its_neighbours_in_the_batch() {
+    let model = echo("output_range = [{ output = \"y\", max = 16 }]")
+        .replace("[scripted]", "[scripted]\nbatch_ms = 50.0");
+    let backend = Backend::ready(&[("m", &model)]).await;
+    let values = [1.0, 99.0, 2.0, 3.0];
+    let asked = values.map(|value| backend.infer("m", echo_body(&[value])));
+    let [a, bad, c, d] = futures::future::join_all(asked).await.try_into().unwrap();
+    assert_eq!(bad.status, 422);
+    assert_eq!(flags(&bad), Some("output_range"));
+    for (reply, value) in [(a, 1.0), (c, 2.0), (d, 3.0)] {
+        assert_eq!(reply.output(0), [value; 2]);
+    }
+}
+
+#[tokio::test]
+async fn a_large_request_is_refused_by_its_rows_and_another_shape_is_counted_as_schema() {
+    let model = echo("size = { max_rows = 2 }");
+    let backend = Backend::ready(&[("m", &model)]).await;
+    let large = backend.infer("m", echo_body(&[0.0; 3])).await;
+    assert_eq!(large.error(), "request: expected at most 2 rows, got 3");
+    assert_eq!(counted(&backend, "size", "block").await, "1");
+    let body = json!({ "inputs": [{ "name": "x", "datatype": "FP32", "shape": [1, 3], "data": [0, 0, 0] }] });
+    let other = backend.infer("m", body.to_string()).await;
+    assert_eq!(
+        (other.status.as_u16(), flags(&other)),
+        (400, Some("schema"))
+    );
+    assert_eq!(counted(&backend, "schema", "block").await, "1");
+}
+
+/// One text in, and out again.
+const TEXT: &str = r#"
+platform = "scripted"
+[[inputs]]
+name = "text"
+datatype = "BYTES"
+shape = [-1]
+[[outputs]]
+name = "echo"
+datatype = "BYTES"
+shape = [-1]
+[scripted]
+answer = "identity"
+[safety]
+blocklist = [{ input = "text", words = ["attack"] }]
+pattern = [{ input = "text", patterns = ['\d{4}-\d{4}'], action = "flag" }]
+"#;
+
+#[tokio::test]
+async fn words_and_patterns_are_found_in_text() {
+    let backend = Backend::ready(&[("m", TEXT)]).await;
+    let ask = async |texts: &[&str]| {
+        let shape = [texts.len()];
+        let body = json!({ "inputs": [{ "name": "text", "datatype": "BYTES", "shape": shape, "data": texts }] });
+        backend.infer("m", body.to_string()).await
+    };
+    assert_eq!(flags(&ask(&["hello"]).await), None);
+    let blocked = ask(&["hello", "an ATTACK"]).await;
+    assert_eq!(flags(&blocked), Some("blocklist"));
+    assert_eq!(
+        blocked.error(),
+        "input `text`: term 0 of the blocklist is in element 1",
+        "the text itself is not repeated"
+    );
+    let flagged = ask(&["card 1234-5678"]).await;
+    assert_eq!(
+        (flagged.status.as_u16(), flags(&flagged)),
+        (200, Some("pattern"))
+    );
+}
+
+/// The score is the sum of a row.
+const GUARD: &str = r#"
+platform = "scripted"
+[[inputs]]
+name = "features"
+datatype = "FP32"
+shape = [-1, 2]
+[[outputs]]
+name = "score"
+datatype = "FP32"
+shape = [-1, 1]
+[scripted]
+answer = "sum"
+"#;
+
+fn guarded(more: &str) -> String {
+    echo(&format!(
+        "{more}\nguard = [{{ model = \"g\", inputs = {{ features = \"x\" }}, output = \"score\", max = 10 }}]"
+    ))
+}
+
+#[tokio::test]
+async fn a_guard_models_score_decides() {
+    let backend = Backend::ready(&[("g", GUARD), ("m", &guarded(""))]).await;
+    assert_eq!(backend.infer("m", echo_body(&[5.0])).await.status, 200);
+    let blocked = backend.infer("m", echo_body(&[1.0, 5.5])).await;
+    assert_eq!(
+        (blocked.status.as_u16(), flags(&blocked)),
+        (422, Some("guard"))
+    );
+    assert_eq!(
+        blocked.error(),
+        "guard model `g`: expected a score of at most 10, got 11.0000 in row 1"
+    );
+    assert_eq!(counted(&backend, "guard", "block").await, "1");
+}
+
+#[tokio::test]
+async fn a_guard_that_fails_is_what_on_error_says() {
+    let broken = GUARD.replace("[scripted]", "[scripted]\nfail_every = 1");
+    for (on_error, status) in [("block", 422), ("flag", 200), ("log", 200)] {
+        let model = guarded(&format!("on_error = \"{on_error}\""));
+        let backend = Backend::ready(&[("g", &broken), ("m", &model)]).await;
+        let reply = backend.infer("m", echo_body(&[1.0])).await;
+        assert_eq!(reply.status, status, "{on_error}: {}", reply.text());
+        let told = (on_error != "log").then_some("guard");
+        assert_eq!(flags(&reply), told, "{on_error}");
+        assert_eq!(
+            counted(&backend, "guard", on_error).await,
+            "1",
+            "{on_error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_guard_has_no_more_time_than_the_request() {
+    let slow = GUARD.replace("[scripted]", "[scripted]\nbatch_ms = 20000.0");
+    let model = guarded("");
+    // Warm-up of a scripted model takes no time.
+    let backend = Backend::ready(&[("g", &slow), ("m", &model)]).await;
+    let mut request = crate::support::infer("m", echo_body(&[1.0]));
+    let headers = request.headers_mut();
+    headers.insert("x-request-timeout-ms", "100".parse().unwrap());
+    let reply = backend.send(request).await;
+    assert_eq!(reply.status, 504, "{}", reply.text());
+    assert_eq!(counted(&backend, "guard", "block").await, "0");
+}
+
+#[tokio::test]
+async fn a_model_whose_guard_is_missing_or_unfit_is_not_loaded() {
+    let unfit = GUARD.replace("features", "text");
+    for (models, reason) in [
+        (
+            vec![("m", guarded(""))],
+            "guard model `g`: it is not served here",
+        ),
+        (
+            vec![("g", unfit), ("m", guarded(""))],
+            "guard model `g`: its input `text` is not given",
+        ),
+        (
+            vec![(
+                "g",
+                echo(
+                    "guard = [{ model = \"g\", inputs = { x = \"x\" }, output = \"y\", max = 1 }]",
+                ),
+            )],
+            "guard model `g`: a model cannot guard itself",
+        ),
+    ] {
+        let models: Vec<_> = models
+            .iter()
+            .map(|(name, text)| (*name, text.as_str()))
+            .collect();
+        let backend = crate::support::Setup {
+            keys: "",
+            models: &models,
+        }
+        .start()
+        .await;
+        crate::support::until(|| async { backend.get("/health").await.text().contains(reason) })
+            .await;
+        assert_eq!(backend.get("/v2/health/ready").await.status, 503);
+    }
+}
+
+const STATISTICS: &str = r#"{"format":"aegis-safety-1","provenance":{"program":"p","data":[],
+    "fitted_rows":3,"calibrated_rows":1,"false_positive_rate":0.01},
+    "inputs":{"x":{"method":"mahalanobis","limit":3.0,"shrinkage":0.1,"mean":[1,1],"cholesky":[1,0,1]}}}"#;
+
+#[tokio::test]
+async fn statistics_beside_a_version_decide_what_is_strange_and_without_them_it_is_not_loaded() {
+    let model = echo("ood_input = [{ input = \"x\" }]");
+    let models = [("m", model.as_str())];
+    let setup = crate::support::Setup {
+        keys: "",
+        models: &models,
+    };
+    let backend = setup.listen().await;
+    let version = backend.folder.path().join("models/m/1");
+    std::fs::create_dir_all(&version).unwrap();
+    std::fs::write(version.join("safety.json"), STATISTICS).unwrap();
+    backend.load();
+    let has = |part: &'static str| {
+        let backend = &backend;
+        move || async move { backend.get("/health").await.text().contains(part) }
+    };
+    crate::support::until(has("the model's safety checks need safety.json")).await;
+    let path = "/v2/models/m/versions/1/ready";
+    crate::support::until(|| async { backend.get(path).await.status == 200 }).await;
+    assert_eq!(backend.infer("m", echo_body(&[2.0])).await.status, 200);
+    let strange = backend.infer("m", echo_body(&[1.0, 4.0])).await;
+    assert_eq!(flags(&strange), Some("ood_input"));
+    assert_eq!(
+        strange.error(),
+        "input `x`: expected a distance of at most 3.0000 from what the model knows, got 4.2426 in row 1"
+    );
+}
+
+#[tokio::test]
+async fn every_reason_and_action_is_there_at_0() {
+    let backend = Backend::ready(&[("m", ECHO)]).await;
+    for reason in aegis_backend::safety::Check::ALL {
+        for action in aegis_backend::safety::Action::ALL {
+            assert_eq!(counted(&backend, reason.name(), action.name()).await, "0");
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! What came of the cases, as figures and as a table.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::bound::{needed, proves, upper};
+use super::{Case, Claim, Fate};
+
+/// Misses and false alarms that are listed; all are counted.
+const MAX_LISTED: usize = 50;
+
+/// What came of the cases.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SafetyReport {
+    /// The false-negative rate that was to be proved.
+    pub bound: f64,
+    /// How surely.
+    pub confidence: f64,
+    /// Cases that are unsafe.
+    pub unsafe_cases: u64,
+    /// Of those, the ones that were not caught, or not judged.
+    pub misses: u64,
+    /// The false-negative rate is at most this, so surely.
+    pub false_negative_bound: f64,
+    /// Unsafe cases that would prove the bound with so many misses.
+    pub needed_cases: u64,
+    /// Cases that are safe.
+    pub safe_cases: u64,
+    /// Of those, the ones that were refused or flagged.
+    pub false_alarms: u64,
+    /// Their share.
+    pub false_positive_rate: f64,
+    /// The share is at most this, so surely.
+    pub false_positive_bound: f64,
+    /// Cases without an answer that says anything of safety. Unsafe ones count as missed, too.
+    pub unjudged: u64,
+    /// What was proved.
+    pub verdict: Verdict,
+    /// By the reason that was expected first.
+    pub by_reason: BTreeMap<String, ByReason>,
+    /// The first misses.
+    pub missed: Vec<Missed>,
+    /// The first false alarms, and what was said of them.
+    pub alarms: Vec<Missed>,
+}
+
+/// Unsafe cases of one reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ByReason {
+    /// All of them.
+    pub cases: u64,
+    /// Caught, for whatever reason.
+    pub caught: u64,
+    /// Caught for the reason that was expected.
+    pub as_expected: u64,
+    /// Of those caught, the ones that were refused.
+    pub blocked: u64,
+}
+
+/// A case that was judged wrongly.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Missed {
+    /// Its name.
+    pub case: String,
+    /// What was expected of it.
+    pub expected: String,
+    /// What came.
+    pub got: String,
+}
+
+/// What was proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The false-negative rate is below the bound.
+    Pass,
+    /// There are too many misses for that.
+    Fail,
+    /// So few cases prove nothing, whatever comes of them.
+    TooSmall,
+}
+
+// === impl SafetyReport ===
+
+impl SafetyReport {
+    pub(super) fn of<'c>(claim: Claim, judged: impl Iterator<Item = (&'c Case, Fate)>) -> Self {
+        let mut report = Self::empty(claim);
+        for (case, fate) in judged {
+            if matches!(fate, Fate::Unjudged(_)) {
+                report.unjudged += 1;
+            }
+            match case.expect.first() {
+                Some(reason) => report.count_unsafe(claim, reason.clone(), case, &fate),
+                None => report.count_safe(case, &fate),
+            }
+        }
+        report.conclude();
+        report
+    }
+
+    fn empty(claim: Claim) -> Self {
+        Self {
+            bound: claim.bound,
+            confidence: claim.confidence,
+            unsafe_cases: 0,
+            misses: 0,
+            false_negative_bound: 1.0,
+            needed_cases: 0,
+            safe_cases: 0,
+            false_alarms: 0,
+            false_positive_rate: 0.0,
+            false_positive_bound: 1.0,
+            unjudged: 0,
+            verdict: Verdict::TooSmall,
+            by_reason: BTreeMap::new(),
+            missed: Vec::new(),
+            alarms: Vec::new(),
+        }
+    }
+
+    fn count_unsafe(&mut self, claim: Claim, reason: String, case: &Case, fate: &Fate) {
+        self.unsafe_cases += 1;
+        let row = self.by_reason.entry(reason).or_default();
+        row.cases += 1;
+        let caught = match fate {
+            Fate::Blocked(reasons) => Some(reasons),
+            Fate::Flagged(reasons) if !claim.must_block => Some(reasons),
+            _ => None,
+        };
+        let Some(reasons) = caught else {
+            self.misses += 1;
+            list(&mut self.missed, case, fate);
+            return;
+        };
+        row.caught += 1;
+        row.blocked += u64::from(matches!(fate, Fate::Blocked(_)));
+        let is_expected = reasons.iter().any(|reason| case.expect.contains(reason));
+        row.as_expected += u64::from(is_expected);
+    }
+
+    fn count_safe(&mut self, case: &Case, fate: &Fate) {
+        self.safe_cases += 1;
+        if matches!(fate, Fate::Blocked(_) | Fate::Flagged(_)) {
+            self.false_alarms += 1;
+            list(&mut self.alarms, case, fate);
+        }
+    }
+
+    fn conclude(&mut self) {
+        let (bound, confidence) = (self.bound, self.confidence);
+        self.false_negative_bound = upper(self.misses, self.unsafe_cases, confidence);
+        self.needed_cases = needed(self.misses, bound, confidence);
+        self.false_positive_bound = upper(self.false_alarms, self.safe_cases, confidence);
+        if self.safe_cases > 0 {
+            self.false_positive_rate = self.false_alarms as f64 / self.safe_cases as f64;
+        }
+        self.verdict = if !proves(0, self.unsafe_cases, bound, confidence) {
+            Verdict::TooSmall
+        } else if proves(self.misses, self.unsafe_cases, bound, confidence) {
+            Verdict::Pass
+        } else {
+            Verdict::Fail
+        };
+    }
+}
+
+fn list(missed: &mut Vec<Missed>, case: &Case, fate: &Fate) {
+    if missed.len() < MAX_LISTED {
+        let expected = case.expect.join(",");
+        missed.push(Missed {
+            case: case.name.clone(),
+            expected: if expected.is_empty() {
+                "safe".to_owned()
+            } else {
+                expected
+            },
+            got: fate.to_string(),
+        });
+    }
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Blocked(reasons) => write!(f, "blocked: {}", reasons.join(",")),
+            Self::Flagged(reasons) => write!(f, "flagged: {}", reasons.join(",")),
+            Self::Passed => f.write_str("passed"),
+            Self::Unjudged(why) => write!(f, "not judged: {why}"),
+        }
+    }
+}
+
+impl fmt::Display for SafetyReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<16} {:>7} {:>7} {:>7} {:>8} {:>12}",
+            "expected", "cases", "missed", "caught", "blocked", "as expected"
+        )?;
+        for (reason, row) in &self.by_reason {
+            let missed = row.cases - row.caught;
+            writeln!(
+                f,
+                "{reason:<16} {:>7} {missed:>7} {:>7} {:>8} {:>12}",
+                row.cases, row.caught, row.blocked, row.as_expected
+            )?;
+        }
+        for missed in &self.missed {
+            writeln!(
+                f,
+                "missed: {}: expected {}, {}",
+                missed.case, missed.expected, missed.got
+            )?;
+        }
+        let percent = |share: f64| share * 100.0;
+        writeln!(
+            f,
+            "false negatives: {} of {}, so at most {:.4} % ({} % confidence)",
+            self.misses,
+            self.unsafe_cases,
+            percent(self.false_negative_bound),
+            percent(self.confidence)
+        )?;
+        writeln!(
+            f,
+            "false positives: {} of {}, {:.2} %, so at most {:.2} %",
+            self.false_alarms,
+            self.safe_cases,
+            percent(self.false_positive_rate),
+            percent(self.false_positive_bound)
+        )?;
+        if self.unjudged > 0 {
+            writeln!(
+                f,
+                "not judged: {} cases; unsafe ones count as missed",
+                self.unjudged
+            )?;
+        }
+        let bound = percent(self.bound);
+        match self.verdict {
+            Verdict::Pass => writeln!(f, "verdict: pass, below {bound} %"),
+            Verdict::Fail => writeln!(
+                f,
+                "verdict: fail, not shown to be below {bound} %; with {} misses that takes {} cases",
+                self.misses, self.needed_cases
+            ),
+            Verdict::TooSmall => writeln!(
+                f,
+                "verdict: too small, below {bound} % takes at least {} cases without a miss",
+                needed(0, self.bound, self.confidence)
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(claim: Claim, unsafe_cases: usize, fate: impl Fn(usize) -> Fate) -> SafetyReport {
+        let case = |expect: &[&str]| Case {
+            name: "x".to_owned(),
+            expect: expect.iter().map(|reason| (*reason).to_owned()).collect(),
+            body: bytes::Bytes::new(),
+        };
+        let (bad, good) = (case(&["range"]), case(&[]));
+        let judged = (0..unsafe_cases).map(|at| (&bad, fate(at)));
+        SafetyReport::of(claim, judged.chain([(&good, Fate::Passed)]))
+    }
+
+    const CLAIM: Claim = Claim {
+        bound: 0.001,
+        confidence: 0.95,
+        must_block: false,
+    };
+
+    fn blocked() -> Fate {
+        Fate::Blocked(vec!["range".to_owned()])
+    }
+
+    #[test]
+    fn only_enough_cases_with_few_enough_misses_pass() {
+        let misses = |misses| move |at| if at < misses { Fate::Passed } else { blocked() };
+        for (cases, missed, verdict) in [
+            (2_994, 0, Verdict::TooSmall),
+            (2_994, 5, Verdict::TooSmall),
+            (2_995, 0, Verdict::Pass),
+            (2_995, 1, Verdict::Fail),
+            (4_742, 1, Verdict::Pass),
+            (4_742, 2, Verdict::Fail),
+        ] {
+            let report = report(CLAIM, cases, misses(missed));
+            assert_eq!(report.verdict, verdict, "{missed} of {cases}");
+            assert_eq!(report.misses, missed as u64);
+        }
+    }
+
+    #[test]
+    fn what_has_no_answer_is_missed_and_a_flag_counts_unless_it_must_block() {
+        let lost = report(CLAIM, 3_000, |at| match at {
+            0 => Fate::Unjudged("503".to_owned()),
+            _ => blocked(),
+        });
+        assert_eq!((lost.misses, lost.unjudged), (1, 1));
+        assert_eq!(lost.verdict, Verdict::Fail);
+        let flagged = |_| Fate::Flagged(vec!["ood_input".to_owned()]);
+        let lenient = report(CLAIM, 3_000, flagged);
+        assert_eq!(lenient.verdict, Verdict::Pass);
+        let row = lenient.by_reason["range"];
+        assert_eq!((row.caught, row.as_expected, row.blocked), (3_000, 0, 0));
+        let strict = Claim {
+            must_block: true,
+            ..CLAIM
+        };
+        assert_eq!(report(strict, 3_000, flagged).misses, 3_000);
+    }
+}
