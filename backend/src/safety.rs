@@ -264,7 +264,13 @@ impl Safety {
         mut findings: Findings,
     ) -> Result<Findings, Blocked> {
         for rule in rules {
-            let looked = rule.test.look(&tensors[rule.tensor], rows);
+            let tensor = &tensors[rule.tensor];
+            let mut looked = rule.test.look(tensor, seen_rows(tensor, rows));
+            if let Ok(Some(violation)) = &mut looked
+                && seen_rows(tensor, rows) != rows
+            {
+                violation.rows = Rows::all(rows);
+            }
             let place = || place(rule.tensor);
             let finding = self.finding(rule.check, rule.action, looked, place, rows);
             if let Some(finding) = finding {
@@ -343,6 +349,15 @@ impl Safety {
             rule.arm("output", spec, width, statistics.outputs.get(&spec.name))?;
         }
         Ok(armed)
+    }
+}
+
+/// Rows of a tensor of a request of so many: one where it is a plain argument, which is of all.
+fn seen_rows(tensor: &Tensor, rows: usize) -> usize {
+    if tensor.element_count() < rows {
+        1
+    } else {
+        rows
     }
 }
 
@@ -431,12 +446,14 @@ impl Test {
     }
 }
 
-/// Numbers of a row of a declared tensor; none where an axis is free.
+// === impl Signature ===
+
 impl Signature {
     /// Elements of one row of a tensor, where all its axes but the batch axis are fixed.
     #[must_use]
     pub fn row_width(&self, spec: &TensorSpec) -> Option<usize> {
-        let inner = spec.axes.iter().skip(usize::from(self.batched));
+        let skipped = self.batched && !spec.is_plain();
+        let inner = spec.axes.iter().skip(usize::from(skipped));
         inner
             .map(|axis| match axis {
                 Axis::Fixed(size) => Some(*size),

@@ -12,7 +12,6 @@ use crate::model::scripted::{Answer, Every, Script};
 use crate::signature::{Axis, Kind, Signature, TensorSpec};
 
 mod inputs;
-
 mod safety;
 
 /// Warm-up runs every size up to it.

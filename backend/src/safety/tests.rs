@@ -230,3 +230,15 @@ fn statistics_that_do_not_fit_the_model_are_refused() {
     assert!(error.to_string().contains("expected format"), "{error}");
     assert!(Statistics::from_json(br#"{"format":"aegis-safety-1","x":1}"#).is_err());
 }
+
+#[test]
+fn a_plain_argument_is_of_every_row() {
+    let safety = safety(vec![rule(Check::Range, Action::Flag, bounds(0.0, 1.0))]);
+    let asked = Inputs {
+        tensors: vec![Tensor::from_f32([1], &[9.0]).unwrap()],
+        rows: 3,
+        ..inputs(3, &[0.0; 6])
+    };
+    let findings = safety.check_inputs(&signature(), &asked).unwrap();
+    assert_eq!(findings.reasons_by_row().unwrap(), "range=0,1,2");
+}
