@@ -9,7 +9,7 @@
 //! ```
 //!
 //! What takes time in proportion to a body, decoding and checking and encoding, is done where the
-//! request is while it is small, and [on a thread that may block](work) when it is large: a worker
+//! request is while it is small, and on a thread that may block (`work`) when it is large: a worker
 //! of the runtime that spends 100 ms on one body holds up every connection of its own.
 
 use std::sync::Arc;

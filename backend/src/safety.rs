@@ -7,7 +7,7 @@
 //!
 //! Checks are values ([`Rule`]), put in order when `model.toml` is read: cheap ones first, since the
 //! first that blocks ends the search. What is off is no rule, and costs nothing. Those of inputs run
-//! before a request is queued, those of outputs before an answer is written; a [guard model](guard)
+//! before a request is queued, those of outputs before an answer is written; a guard model (`guard`)
 //! is asked between the two kinds. A check that cannot do its work is a finding by itself, whose
 //! action is the model's `on_error`.
 //!

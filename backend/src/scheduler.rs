@@ -10,7 +10,7 @@
 //! (rest of the running batches + rows before it · α + batches of those · β) / instances + its own batch
 //! ```
 //!
-//! and [a tenth](MARGIN), because costs are means. Nobody is refused while there is an idle instance
+//! and a tenth (`MARGIN`), because costs are means. Nobody is refused while there is an idle instance
 //! and nothing before it, whatever was predicted, or before anything was learned.
 //!
 //! **Promise.** Where all ask for the same time and have as many rows, nearly all who were admitted are
@@ -20,7 +20,7 @@
 //! [batcher](crate::batcher) before it runs.
 //!
 //! Nothing here reads a clock, waits or locks. The engine drives it with the real time, and
-//! [`simulate`](../../tests/overload.rs) with a virtual one.
+//! `tests/overload/` with a virtual one.
 
 use std::time::{Duration, Instant};
 
