@@ -6,7 +6,7 @@
 //! nobody can say that it was caught.
 //!
 //! From misses among cases follows how high the false-negative rate may be: the Clopper-Pearson bound
-//! ([`bound`]), which is exact where the usual approximations promise too much. A set of cases that
+//! (`bound`), which is exact where the usual approximations promise too much. A set of cases that
 //! could not prove the bound even without a miss makes no verdict: it is too small.
 
 use std::collections::BTreeMap;

@@ -376,9 +376,20 @@ async fn a_stream_brings_each_answer_before_the_next_question() {
     }
     drop(questions);
     assert!(answers.next().await.is_none());
-    let metrics = scene.proxy.metrics().await.unwrap();
-    let counted = metrics.count("aegis_proxy_requests_total", &[("code", "200")]);
-    assert_eq!(counted.unwrap(), 1, "a stream is one request");
+    // The client may hear of the end before the proxy has counted it.
+    let counted = async || {
+        let metrics = scene.proxy.metrics().await.unwrap();
+        metrics
+            .count("aegis_proxy_requests_total", &[("code", "200")])
+            .unwrap()
+    };
+    until("the stream to be counted", async || {
+        ensure!(counted().await > 0);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(counted().await, 1, "a stream is one request");
 }
 
 #[tokio::test]

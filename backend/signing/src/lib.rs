@@ -21,7 +21,7 @@
 //! | [`folder`] | what a folder holds, without following links |
 //! | [`archive`] | the same of an archive, without unpacking it |
 //! | [`sealed`] | reads a file once, hashes it, keeps it where nobody can change it |
-//! | [`sign`], [`verify`] | the two verbs |
+//! | [`sign()`], [`verify()`] | the two verbs |
 //!
 //! Sources: the DSSE protocol 1.0, in-toto Statement v1, the Sigstore bundle format, and the model
 //! signing specification of the OpenSSF.

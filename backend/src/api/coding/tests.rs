@@ -35,9 +35,10 @@ fn what_was_compressed_is_expanded_to_the_last_byte_of_the_limit() {
 #[test]
 fn a_bomb_takes_no_more_memory_than_the_limit() {
     let bomb = compressed(Coding::Gzip, &vec![0; 32 << 20]);
-    assert!(bomb.len() < 256 << 10);
-    let mut most = 0;
+    // How well it is packed depends on the library of the build; far below the limit it is by any.
     let limit = 1 << 20;
+    assert!(bomb.len() < limit, "{}", bomb.len());
+    let mut most = 0;
     let error = Coding::Gzip.expand(&bomb, limit, |more| {
         most += more;
         Ok(())
