@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::support::{Backend, ECHO};
+use crate::support::{Backend, ECHO, echo_body};
 
 #[tokio::test]
 async fn what_clients_invent_never_becomes_a_label() {
@@ -38,6 +38,23 @@ async fn every_series_is_there_at_zero_before_the_first_request() {
             "{series}"
         );
     }
+}
+
+#[tokio::test]
+async fn instances_are_busy_for_as_long_as_their_batches_run() {
+    let slow = format!("{ECHO}batch_ms = 20\n");
+    let backend = Backend::ready(&[("echo", &slow)]).await;
+    let labels = "{model=\"echo\",model_version=\"1\"}";
+    let busy = format!("aegis_instance_busy_seconds_total{labels}");
+    assert!(backend.metric(&busy).await.abs() < f64::EPSILON);
+    for _ in 0..3 {
+        let reply = backend.infer("echo", echo_body(&[1.0])).await;
+        assert_eq!(reply.status, 200);
+    }
+    let ran = format!("aegis_inference_batch_seconds_sum{labels}");
+    let (busy, ran) = (backend.metric(&busy).await, backend.metric(&ran).await);
+    assert!(busy >= 0.06, "{busy}");
+    assert!((busy - ran).abs() < 1e-9, "busy for {busy} s, ran {ran} s");
 }
 
 /// Type and labels of a metric.
