@@ -360,7 +360,10 @@ impl<T: Batchable> Batcher<T> {
         if first.is_late(ends(head.rows())) && self.queue.len() > 1 {
             return Some(Choice::GiveUp(first));
         }
-        let (mut tickets, mut rows) = (vec![first], head.rows());
+        let most = self.queue.len().min(self.limits.max_rows);
+        let mut tickets = Vec::with_capacity(most);
+        tickets.push(first);
+        let mut rows = head.rows();
         let (mut earliest, mut left, mut left_rows) = (first, Vec::new(), 0_usize);
         for (&ticket, Entry { request, .. }) in queue {
             if rows >= self.limits.max_rows || left.len() >= self.limits.max_rows {

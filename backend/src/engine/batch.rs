@@ -12,19 +12,28 @@ use aegis_protocol::{Tensor, TensorError};
 use crate::model::{Model, ModelError};
 use crate::signature::{Inputs, Signature};
 
+/// A request's rows of each output.
+type Outputs = Result<Vec<Tensor>, ModelError>;
+
 /// What came of a batch.
 pub(super) struct Outcome {
-    /// For each request in order, its rows of each output.
-    pub(super) outputs: Vec<Result<Vec<Tensor>, ModelError>>,
+    /// Of each request in order.
+    pub(super) outputs: Vec<Outputs>,
     /// Whether the batch failed, and its requests were run one by one.
     pub(super) split: bool,
 }
 
 /// Runs requests that have equal shapes but for the batch axis.
 pub(super) fn run(model: &mut dyn Model, signature: &Signature, requests: &[Inputs]) -> Outcome {
+    if let [only] = requests {
+        return Outcome {
+            outputs: vec![alone(model, signature, only)],
+            split: false,
+        };
+    }
     match together(model, signature, requests) {
         Ok(outputs) => Outcome {
-            outputs: outputs.into_iter().map(Ok).collect(),
+            outputs,
             split: false,
         },
         // Nothing runs on a broken device, and each of them would only say so again.
@@ -33,10 +42,6 @@ pub(super) fn run(model: &mut dyn Model, signature: &Signature, requests: &[Inpu
                 .iter()
                 .map(|_| Err(ModelError::Broken(Arc::clone(&reason))))
                 .collect(),
-            split: false,
-        },
-        Err(error) if requests.len() == 1 => Outcome {
-            outputs: vec![Err(error)],
             split: false,
         },
         Err(_) => {
@@ -51,11 +56,7 @@ pub(super) fn run(model: &mut dyn Model, signature: &Signature, requests: &[Inpu
     }
 }
 
-fn alone(
-    model: &mut dyn Model,
-    signature: &Signature,
-    request: &Inputs,
-) -> Result<Vec<Tensor>, ModelError> {
+fn alone(model: &mut dyn Model, signature: &Signature, request: &Inputs) -> Outputs {
     let outputs = model.run(&request.tensors)?;
     signature
         .check_outputs(&outputs, request.rows)
@@ -67,10 +68,7 @@ fn together(
     model: &mut dyn Model,
     signature: &Signature,
     requests: &[Inputs],
-) -> Result<Vec<Vec<Tensor>>, ModelError> {
-    if let [only] = requests {
-        return Ok(vec![alone(model, signature, only)?]);
-    }
+) -> Result<Vec<Outputs>, ModelError> {
     let rows: Vec<usize> = requests.iter().map(|request| request.rows).collect();
     let outputs = model.run(&join(requests).map_err(tensors)?)?;
     signature
@@ -84,30 +82,26 @@ fn join(requests: &[Inputs]) -> Result<Vec<Tensor>, TensorError> {
     let Some(first) = requests.first() else {
         return Ok(Vec::new());
     };
-    let column = |at: usize| -> Vec<&Tensor> {
-        requests
-            .iter()
-            .map(|request| &request.tensors[at])
-            .collect()
-    };
+    let mut column = Vec::with_capacity(requests.len());
     let whole = |at: usize| {
         // The same in all of them, or they would not run together.
         if first.plain.contains(&at) {
             return Ok(first.tensors[at].clone());
         }
-        Tensor::concat(&column(at))
+        column.clear();
+        column.extend(requests.iter().map(|request| &request.tensors[at]));
+        Tensor::concat(&column)
     };
     (0..first.tensors.len()).map(whole).collect()
 }
 
 /// For each request, its rows of each output.
-fn cut(outputs: &[Tensor], rows: &[usize]) -> Result<Vec<Vec<Tensor>>, TensorError> {
-    let mut cut: Vec<Vec<Tensor>> = rows
-        .iter()
-        .map(|_| Vec::with_capacity(outputs.len()))
-        .collect();
+fn cut(outputs: &[Tensor], rows: &[usize]) -> Result<Vec<Outputs>, TensorError> {
+    let of_request = |_| Ok(Vec::with_capacity(outputs.len()));
+    let mut cut: Vec<Outputs> = rows.iter().map(of_request).collect();
     for output in outputs {
-        for (request, part) in cut.iter_mut().zip(output.split_rows(rows)?) {
+        let parts = output.split_rows(rows)?;
+        for (request, part) in cut.iter_mut().flatten().zip(parts) {
             request.push(part);
         }
     }

@@ -59,13 +59,22 @@ impl Tensor {
             return Err(TensorError::RowCount { expected, got });
         }
         let per_row = self.element_count().checked_div(expected).unwrap_or(0);
-        let elements = parts.iter().map(|rows| rows * per_row);
-        let ends = match self.datatype.size() {
-            Some(size) => ends_of_numbers(elements, size),
-            None => ends_of_strings(elements, &self.data),
-        };
+        if let Some(size) = self.datatype.size() {
+            return Ok(self.cut(parts, |start, rows| start + rows * per_row * size));
+        }
+        let mut strings = Spans::new(&self.data).flatten();
+        Ok(self.cut(parts, |start, rows| {
+            let last = strings.by_ref().take(rows * per_row).last();
+            last.map_or(start, |(_, end)| end)
+        }))
+    }
+
+    /// Parts of so many rows one behind the other. `end` says at which byte one ends that starts there
+    /// and has so many rows.
+    fn cut(&self, parts: &[usize], mut end: impl FnMut(usize, usize) -> usize) -> Vec<Self> {
         let mut start = 0;
-        let part = |(&rows, end)| {
+        let part = |&rows| {
+            let end = end(start, rows);
             let data = self.data.slice(start..end);
             start = end;
             Self {
@@ -74,7 +83,7 @@ impl Tensor {
                 data,
             }
         };
-        Ok(parts.iter().zip(ends).map(part).collect())
+        parts.iter().map(part).collect()
     }
 
     fn joined_rows(&self, rows: usize, other: &Shape) -> Result<usize, TensorError> {
@@ -90,29 +99,4 @@ impl Tensor {
                 shape: self.shape.clone(),
             })
     }
-}
-
-/// Bytes at which the parts end, each of so many elements of `size` bytes.
-fn ends_of_numbers(parts: impl Iterator<Item = usize>, size: usize) -> Vec<usize> {
-    parts
-        .scan(0, |at, elements| {
-            *at += elements * size;
-            Some(*at)
-        })
-        .collect()
-}
-
-/// Bytes at which the parts end, each of so many elements of any length.
-fn ends_of_strings(parts: impl Iterator<Item = usize>, data: &[u8]) -> Vec<usize> {
-    let mut spans = Spans::new(data).flatten();
-    parts
-        .scan(0, |at, elements| {
-            *at = spans
-                .by_ref()
-                .take(elements)
-                .last()
-                .map_or(*at, |(_, end)| end);
-            Some(*at)
-        })
-        .collect()
 }
