@@ -19,7 +19,6 @@ use crate::infer::InferRequest;
 use crate::json::DecodeError;
 use crate::parameters::Parameters;
 use crate::text::excerpt;
-use crate::timeout;
 
 #[cfg(test)]
 mod tests;
@@ -97,7 +96,7 @@ pub(crate) fn data_size(
     let size = value.as_i64().and_then(|size| usize::try_from(size).ok());
     size.map(Some).ok_or_else(|| {
         let field = format!("{tensor}.parameters.{SIZE}");
-        mismatch(&field, "a whole number of bytes", timeout::show(value))
+        mismatch(&field, "a whole number of bytes", value.to_string())
     })
 }
 
@@ -184,7 +183,7 @@ fn flag(field: &str, parameters: &Parameters, name: &str) -> Result<Option<bool>
         Some(crate::Parameter::Bool(value)) => Ok(Some(*value)),
         Some(other) => {
             let field = format!("{field}.{name}");
-            Err(mismatch(&field, "true or false", timeout::show(other)))
+            Err(mismatch(&field, "true or false", other.to_string()))
         }
     }
 }

@@ -6,6 +6,8 @@ use std::fmt;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::text::excerpt;
+
 /// Parameters by name, in the order of their names.
 pub type Parameters = BTreeMap<String, Parameter>;
 
@@ -45,6 +47,18 @@ impl Parameter {
         match self {
             Self::String(value) => Some(value),
             _ => None,
+        }
+    }
+}
+
+/// For messages: texts are quoted, and cut.
+impl fmt::Display for Parameter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bool(value) => value.fmt(f),
+            Self::Int(value) => value.fmt(f),
+            Self::Float(value) => value.fmt(f),
+            Self::String(value) => write!(f, "`{}`", excerpt(value)),
         }
     }
 }

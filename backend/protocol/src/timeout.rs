@@ -97,7 +97,9 @@ pub fn of_grpc(headers: &HeaderMap) -> Result<Option<Duration>, BadTimeout> {
 pub fn of_parameter(value: &Parameter) -> Result<Duration, BadParameter> {
     match value.as_i64().map(u64::try_from) {
         Some(Ok(us @ 1..)) => Ok(Duration::from_micros(us)),
-        _ => Err(BadParameter { got: show(value) }),
+        _ => Err(BadParameter {
+            got: value.to_string(),
+        }),
     }
 }
 
@@ -113,15 +115,6 @@ pub fn in_json(body: &[u8]) -> Result<Option<Duration>, BadParameter> {
     let parameters = read.ok().and_then(|read| read.parameters);
     let timeout = parameters.and_then(|parameters| parameters.timeout);
     timeout.as_ref().map(of_parameter).transpose()
-}
-
-pub(crate) fn show(value: &Parameter) -> String {
-    match value {
-        Parameter::Bool(value) => value.to_string(),
-        Parameter::Int(value) => value.to_string(),
-        Parameter::Float(value) => value.to_string(),
-        Parameter::String(value) => format!("`{}`", excerpt(value)),
-    }
 }
 
 /// A time as gRPC writes it, in milliseconds where their digits suffice.

@@ -49,7 +49,9 @@ pub enum BodyError {
     #[error(transparent)]
     NoRoom(#[from] UploadsFull),
     /// It does not expand.
-    #[error("body: expected {coding}, as content-encoding says, got what is none or not all of it")]
+    #[error(
+        "body: expected {coding}, as content-encoding says (or grpc-encoding), got what is none or not all of it"
+    )]
     Coding {
         /// What it should be.
         coding: &'static str,

@@ -26,8 +26,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use hyper::body::{Body, Incoming};
 use prost::Message;
 
+use super::body::Upload;
 use super::infer::{flag, mark, report_load};
-use super::uploads::Reserved;
 use super::{Answer, Payload, Refused, body, find, server_metadata};
 use crate::app::{App, Phase};
 use crate::clock;
@@ -42,12 +42,6 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 /// The services whose state is told; the empty name is the server.
 const SERVICES: [&str; 2] = ["", "inference.GRPCInferenceService"];
-
-/// A message of a call, and how much of the budget for bodies it holds.
-pub(super) struct Call {
-    message: Bytes,
-    _upload: Reserved,
-}
 
 /// Answers a call. `is_first` says that its connection has carried none before.
 pub(super) async fn handle(
@@ -77,30 +71,31 @@ pub(super) async fn handle(
     if !body.is_end_stream() {
         tokio::spawn(body::discard(body));
     }
-    outcome.unwrap_or_else(|refused| {
-        app.metrics.rejected(refused.reason());
-        tracing::debug!(path, "refused: {refused}");
-        refused_call(&refused)
-    })
+    outcome.unwrap_or_else(|refused| refused_early(app, &refused))
 }
 
-/// Reads the one message of a call.
-async fn read(app: &App, parts: &Parts, body: &mut Incoming) -> Result<Call, Refused> {
+/// Answers what was refused before its model was known. Who has left is refused nothing.
+fn refused_early(app: &App, refused: &Refused) -> Answer {
+    if !refused.is_client_gone() {
+        app.metrics.rejected(refused.reason());
+        tracing::debug!("refused: {refused}");
+    }
+    refused_call(refused)
+}
+
+/// Reads the one message of a call, with its part of the budget for bodies.
+async fn read(app: &App, parts: &Parts, body: &mut Incoming) -> Result<Upload, Refused> {
     let arrived = clock::now();
     let patience = patience(&parts.headers)?;
     let deadline = infer::deadline(arrived, [patience, None], app.http.request_timeout);
     let upload = body::read(body, app, arrived, deadline).await?;
     let (is_compressed, message) = wire::message_of(&upload.bytes)?;
-    let upload = upload.into_reserved();
-    let message = if is_compressed {
-        compressed::read(&parts.headers, message, app.http.body_bytes).await?
+    let message = Upload::new(message, upload.into_reserved());
+    if is_compressed {
+        compressed::read(&parts.headers, message, app.http.body_bytes).await
     } else {
-        message
-    };
-    Ok(Call {
-        message,
-        _upload: upload,
-    })
+        Ok(message)
+    }
 }
 
 /// The least of what the call's headers say.
@@ -111,8 +106,8 @@ fn patience(headers: &HeaderMap) -> Result<Option<Duration>, Refused> {
 }
 
 /// Answers what needs no model to run.
-fn tell(app: &App, method: Method, call: &Call) -> Result<Answer, Refused> {
-    let target = || decode::<Target>(&call.message);
+fn tell(app: &App, method: Method, call: &Upload) -> Result<Answer, Refused> {
+    let target = || decode::<Target>(&call.bytes);
     Ok(match method {
         Method::ServerLive => answer(&ServerLiveResponse {
             live: !app.models.any_dead(),
@@ -141,7 +136,7 @@ fn tell(app: &App, method: Method, call: &Call) -> Result<Answer, Refused> {
         }
         Method::ModelMetadata => metadata(app, &*asked_for(app, &target()?)?)?,
         Method::HealthCheck => {
-            let HealthCheckRequest { service } = decode(&call.message)?;
+            let HealthCheckRequest { service } = decode(&call.bytes)?;
             if !SERVICES.contains(&&*service) {
                 let text = format!("no such service: `{}`", excerpt(&service));
                 return Ok(refusal(Code::NotFound, &text));
@@ -198,16 +193,12 @@ async fn infer(app: &App, parts: &Parts, body: &mut Incoming) -> Answer {
     let arrived = clock::now();
     let read = async {
         let call = read(app, parts, body).await?;
-        let served = asked_for(app, &decode(&call.message)?)?;
+        let served = asked_for(app, &decode(&call.bytes)?)?;
         Ok::<_, Refused>((call, served))
     };
     let (call, served) = match read.await {
         Ok(read) => read,
-        Err(refused) => {
-            app.metrics.rejected(refused.reason());
-            tracing::debug!("refused: {refused}");
-            return refused_call(&refused);
-        }
+        Err(refused) => return refused_early(app, &refused),
     };
     let mut in_flight = InFlight::new(&served.metrics, arrived);
     let outcome = response(app, &served, &parts.headers, call, &mut in_flight).await;
@@ -233,7 +224,7 @@ async fn response(
     app: &App,
     served: &Served,
     headers: &HeaderMap,
-    call: Call,
+    call: Upload,
     in_flight: &mut InFlight<'_>,
 ) -> Result<Answer, Refused> {
     let answered = run(app, served, patience(headers)?, call, in_flight).await?;
@@ -253,13 +244,13 @@ async fn run(
     app: &App,
     served: &Served,
     patience: Option<Duration>,
-    call: Call,
+    call: Upload,
     in_flight: &mut InFlight<'_>,
 ) -> Result<Answered, Refused> {
     let (spec, _) = infer::loaded(served)?;
     let spec = Arc::clone(spec);
-    let asked = work(call.message.len(), move || {
-        let request: wire::ModelInferRequest = decode(&call.message)?;
+    let asked = work(call.bytes.len(), move || {
+        let request: wire::ModelInferRequest = decode(&call.bytes)?;
         Asked::check(&spec, request.into_request()?)
     });
     let asked = asked.await??;

@@ -95,9 +95,6 @@ pub enum Refused {
         /// The header's value, cut.
         got: String,
     },
-    /// A message is not what its encoding says.
-    #[error("the message is no whole gzip")]
-    NoGzip,
     /// Work on it was cut off, because the process ends.
     #[error("the server stopped while it worked on the request")]
     CutOff,
@@ -201,7 +198,6 @@ impl Refused {
             | Self::Decode(_)
             | Self::Call(_)
             | Self::Contents(_)
-            | Self::NoGzip
             | Self::Timeout(_)
             | Self::Priority(_)
             | Self::Input(_)

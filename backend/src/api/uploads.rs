@@ -73,6 +73,16 @@ impl Reserved {
         self.bytes += bytes;
         Ok(())
     }
+
+    /// So many of its bytes as a part of their own; fewer where there are not as many.
+    pub(super) fn split(&mut self, bytes: usize) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self {
+            uploads: Arc::clone(&self.uploads),
+            bytes,
+        }
+    }
 }
 
 impl Drop for Reserved {
@@ -84,6 +94,18 @@ impl Drop for Reserved {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_is_given_back_by_itself() {
+        let uploads = Uploads::new(10);
+        let mut whole = Reserved::none(&uploads);
+        whole.take(8).unwrap();
+        let part = whole.split(5);
+        drop(whole);
+        assert_eq!(uploads.used(), 5);
+        drop(part);
+        assert_eq!(uploads.used(), 0);
+    }
 
     #[test]
     fn what_does_not_fit_is_refused_and_what_is_dropped_fits_again() {

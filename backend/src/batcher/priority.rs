@@ -1,6 +1,6 @@
 //! How important a request is, beside others of the same model.
 
-use aegis_protocol::{Parameter, Parameters, excerpt};
+use aegis_protocol::Parameters;
 
 /// The name of the parameter.
 const PARAMETER: &str = "priority";
@@ -43,7 +43,9 @@ impl Priority {
         match value.as_i64().map(u8::try_from) {
             Some(Ok(0)) => Ok(Self::default()),
             Some(Ok(level @ 1..=LAST)) => Ok(Self(level)),
-            _ => Err(BadPriority { got: show(value) }),
+            _ => Err(BadPriority {
+                got: value.to_string(),
+            }),
         }
     }
 }
@@ -54,17 +56,10 @@ impl Default for Priority {
     }
 }
 
-fn show(value: &Parameter) -> String {
-    match value {
-        Parameter::Bool(value) => value.to_string(),
-        Parameter::Int(value) => value.to_string(),
-        Parameter::Float(value) => value.to_string(),
-        Parameter::String(value) => format!("`{}`", excerpt(value)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use aegis_protocol::Parameter;
+
     use super::*;
 
     fn of(value: Parameter) -> Result<Priority, BadPriority> {

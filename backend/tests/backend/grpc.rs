@@ -12,6 +12,9 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::channel::mpsc;
 use http::uri::PathAndQuery;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use tonic::client::Grpc;
 use tonic::codec::CompressionEncoding;
@@ -19,7 +22,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 use tonic_prost::ProstCodec;
 
-use crate::support::{Backend, ECHO, LONG, echo_body};
+use crate::support::{Backend, ECHO, LONG, echo_body, until};
 
 const SERVICE: &str = "/inference.GRPCInferenceService/";
 const REQUESTS: &str =
@@ -457,4 +460,37 @@ async fn models_are_listed_loaded_and_unloaded_over_grpc_too() {
     let refused: Result<RepositoryChangeResponse, _> =
         client.ask("RepositoryModelUnload", unload).await;
     assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_message_of_a_stream_that_stays_unfinished_is_given_up_and_its_room_is_free_again() {
+    let keys = "body_timeout_ms = 100";
+    let backend = Backend::ready_with(keys, &[("echo", ECHO)]).await;
+    let stream = tokio::net::TcpStream::connect(backend.address)
+        .await
+        .unwrap();
+    let (mut send, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    // It says that it has a thousand bytes, sends ten, and stays.
+    let part = Bytes::from_static(&[0, 0, 0, 3, 232, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    let first = futures::stream::iter([Ok::<_, std::convert::Infallible>(Frame::data(part))]);
+    let body = StreamBody::new(first.chain(futures::stream::pending()));
+    let request = http::Request::post(format!("http://test{SERVICE}ModelStreamInfer"))
+        .header("content-type", "application/grpc")
+        .body(body)
+        .unwrap();
+    let response = send.send_request(request).await.unwrap();
+    until(|| async { backend.app.uploads.used() > 0 }).await;
+    let answer = tokio::time::timeout(LONG, response.into_body().collect()).await;
+    let answer = answer.expect("the stream ends").unwrap().to_bytes();
+    let told = ModelStreamInferResponse::decode(answer.slice(5..)).unwrap();
+    assert!(
+        told.error_message
+            .contains("expected to arrive within 100 ms"),
+        "{told:?}"
+    );
+    until(|| async { backend.app.uploads.used() == 0 }).await;
 }

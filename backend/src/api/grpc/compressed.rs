@@ -1,26 +1,23 @@
 //! A message that its client has compressed.
 
-use std::io::Read;
-
 use aegis_protocol::excerpt;
-use bytes::Bytes;
-use flate2::read::GzDecoder;
 use http::{HeaderMap, HeaderValue};
 
 use super::super::Refused;
-use super::super::body::BodyError;
+use super::super::body::Upload;
+use super::super::coding::Coding;
 use crate::infer::work;
 
 /// What is understood.
 pub(super) const ACCEPTED: HeaderValue = HeaderValue::from_static("identity,gzip");
 const ENCODING: &str = "grpc-encoding";
 
-/// Reads it, as long as it stays within the limit: a few bytes may say that they are gigabytes.
+/// Expands it within the limit and the budget for bodies, as REST does.
 pub(super) async fn read(
     headers: &HeaderMap,
-    message: Bytes,
+    message: Upload,
     limit: usize,
-) -> Result<Bytes, Refused> {
+) -> Result<Upload, Refused> {
     let encoding = headers.get(ENCODING).map(HeaderValue::as_bytes);
     if encoding != Some(b"gzip") {
         let got = String::from_utf8_lossy(encoding.unwrap_or(b"none"));
@@ -28,20 +25,8 @@ pub(super) async fn read(
             got: excerpt(&got).to_string(),
         });
     }
-    // What it becomes is not known; most grow several times.
-    let expected = message.len().saturating_mul(4);
-    work(expected, move || gunzip(&message, limit)).await?
-}
-
-fn gunzip(message: &[u8], limit: usize) -> Result<Bytes, Refused> {
-    let mut whole = Vec::new();
-    let most = u64::try_from(limit).unwrap_or(u64::MAX);
-    let mut read = GzDecoder::new(message).take(most.saturating_add(1));
-    match read.read_to_end(&mut whole) {
-        Ok(_) if whole.len() <= limit => Ok(whole.into()),
-        Ok(_) => Err(BodyError::TooLarge { limit }.into()),
-        Err(_) => Err(Refused::NoGzip),
-    }
+    // What it expands to is not known before.
+    Ok(work(usize::MAX, move || message.expand(Coding::Gzip, limit)).await??)
 }
 
 #[cfg(test)]
@@ -51,7 +36,19 @@ mod tests {
     use flate2::Compression;
     use flate2::write::GzEncoder;
 
+    use super::super::super::body::BodyError;
+    use super::super::super::uploads::{Reserved, Uploads};
     use super::*;
+
+    const GZIP: [(&str, &str); 1] = [(ENCODING, "gzip")];
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pair = |&(name, value)| {
+            let name = http::HeaderName::from_static(name);
+            (name, HeaderValue::from_static(value))
+        };
+        pairs.iter().map(pair).collect()
+    }
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -59,31 +56,49 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    #[test]
-    fn it_is_read_up_to_the_limit_and_no_further() {
-        let bomb = gzip(&vec![0; 1 << 20]);
-        assert_eq!(gunzip(&bomb, 1 << 20).unwrap().len(), 1 << 20);
+    /// With a budget of so many bytes.
+    async fn read_within(bytes: Vec<u8>, limit: usize, budget: usize) -> Result<Upload, Refused> {
+        let reserved = Reserved::none(&Uploads::new(budget));
+        read(&headers(&GZIP), Upload::new(bytes.into(), reserved), limit).await
+    }
+
+    #[tokio::test]
+    async fn it_is_read_up_to_the_limit_and_no_further() {
+        let (bomb, limit) = (gzip(&vec![0; 1 << 20]), 1 << 20);
+        let whole = read_within(bomb.clone(), limit, limit).await.unwrap();
+        assert_eq!(whole.bytes.len(), limit);
         assert!(matches!(
-            gunzip(&bomb, (1 << 20) - 1),
+            read_within(bomb, limit - 1, limit).await,
             Err(Refused::Body(BodyError::TooLarge { .. }))
         ));
     }
 
-    #[test]
-    fn what_is_no_gzip_or_cut_off_is_refused() {
+    #[tokio::test]
+    async fn what_it_expands_to_counts_against_the_budget_for_bodies() {
+        let (bomb, limit) = (gzip(&vec![0; 1 << 20]), 1 << 20);
+        assert!(matches!(
+            read_within(bomb, limit, limit / 2).await,
+            Err(Refused::Body(BodyError::NoRoom(_)))
+        ));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_gzip_or_cut_off_is_refused() {
         let cut = gzip(b"hello");
-        for bytes in [b"hello".as_slice(), &cut[..cut.len() - 9], b""] {
-            assert!(matches!(gunzip(bytes, 100), Err(Refused::NoGzip)));
+        for bytes in [b"hello".as_slice(), &cut[..cut.len() - 9]] {
+            let refused = read_within(bytes.to_vec(), 100, 100).await;
+            assert!(matches!(
+                refused,
+                Err(Refused::Body(BodyError::Coding { .. }))
+            ));
         }
     }
 
     #[tokio::test]
     async fn another_encoding_is_refused_by_its_name() {
-        let headers = HeaderMap::from_iter([(
-            http::HeaderName::from_static(ENCODING),
-            HeaderValue::from_static("snappy"),
-        )]);
-        let refused = read(&headers, Bytes::new(), 10).await.unwrap_err();
+        let message = Upload::new(bytes::Bytes::new(), Reserved::none(&Uploads::new(9)));
+        let snappy = headers(&[(ENCODING, "snappy")]);
+        let refused = read(&snappy, message, 10).await.unwrap_err();
         assert_eq!(
             refused.to_string(),
             "grpc-encoding: expected identity or gzip, got `snappy`"

@@ -6,19 +6,19 @@ use aegis_protocol::grpc::{
     RepositoryIndexResponse,
 };
 
-use super::{Answer, Call, Refused, answer, decode};
+use super::{Answer, Refused, Upload, answer, decode};
 use crate::api::repository;
 use crate::app::App;
 
 /// Answers the method that this path ends with.
-pub(super) async fn call(app: &App, path: &str, call: &Call) -> Result<Answer, Refused> {
+pub(super) async fn call(app: &App, path: &str, call: &Upload) -> Result<Answer, Refused> {
     if path.ends_with("/RepositoryIndex") {
-        let request: RepositoryIndexRequest = decode(&call.message)?;
+        let request: RepositoryIndexRequest = decode(&call.bytes)?;
         let lines = repository::lines(app, request.ready).await?;
         let models = lines.into_iter().map(Into::into).collect();
         return Ok(answer(&RepositoryIndexResponse { models }));
     }
-    let mut request: RepositoryChangeRequest = decode(&call.message)?;
+    let mut request: RepositoryChangeRequest = decode(&call.bytes)?;
     let model = std::mem::take(&mut request.model_name);
     let change = ChangeRequest::from(request);
     if path.ends_with("/RepositoryModelLoad") {

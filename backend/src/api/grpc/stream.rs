@@ -16,11 +16,12 @@ use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
+use tokio::time::timeout_at;
 
 use super::super::body::BodyError;
 use super::super::uploads::Reserved;
 use super::super::{Answer, Payload, Refused};
-use super::{Call, asked_for, compressed, decode, patience, refused_call, respond, run};
+use super::{Upload, asked_for, compressed, decode, patience, refused_early, respond, run};
 use crate::app::{App, Phase};
 use crate::clock;
 use crate::infer::{self, InFlight, work};
@@ -36,16 +37,15 @@ struct Messages {
     ends: Option<Instant>,
     body: Incoming,
     unread: BytesMut,
+    /// Of the budget for bodies: what is unread.
+    kept: Reserved,
 }
 
 /// Takes the call over: its body is read while it is answered.
 pub(super) fn infer(app: &Arc<App>, parts: &Parts, body: Incoming) -> Answer {
     let patience = match patience(&parts.headers) {
         Ok(patience) => patience,
-        Err(refused) => {
-            app.metrics.rejected(refused.reason());
-            return refused_call(&refused);
-        }
+        Err(refused) => return refused_early(app, &refused),
     };
     let (send, answers) = mpsc::channel(UNREAD);
     let messages = Messages {
@@ -54,6 +54,7 @@ pub(super) fn infer(app: &Arc<App>, parts: &Parts, body: Incoming) -> Answer {
         ends: patience.map(|patience| clock::now() + patience),
         body,
         unread: BytesMut::new(),
+        kept: Reserved::none(&app.uploads),
     };
     tokio::spawn(messages.converse(send));
     respond(Payload::stream(answers))
@@ -74,6 +75,7 @@ impl Messages {
             let (outcome, goes_on) = match next {
                 Ok(Some(call)) => (self.answer(call).await, true),
                 Ok(None) => return,
+                Err(refused) if refused.is_client_gone() => return,
                 Err(refused) => {
                     app.metrics.rejected(refused.reason());
                     (Err(refused), false)
@@ -95,9 +97,9 @@ impl Messages {
         }
     }
 
-    async fn answer(&self, call: Call) -> Result<ModelInferResponse, Refused> {
+    async fn answer(&self, call: Upload) -> Result<ModelInferResponse, Refused> {
         let app = &self.app;
-        let served = asked_for(app, &decode(&call.message)?)?;
+        let served = asked_for(app, &decode(&call.bytes)?)?;
         let mut in_flight = InFlight::new(&served.metrics, clock::now());
         let left = |ends: Instant| ends.saturating_duration_since(clock::now());
         let patience = self.ends.map(left);
@@ -117,31 +119,35 @@ impl Messages {
         Ok(outcome?.into())
     }
 
-    /// The next message; none at the end.
-    async fn next(&mut self) -> Result<Option<Call>, Refused> {
-        let limit = self.app.http.body_bytes;
-        let mut upload = Reserved::none(&self.app.uploads);
+    /// The next message; none at the end. Between messages a client may be silent for as long as it
+    /// likes, and within one no longer than in a body.
+    async fn next(&mut self) -> Result<Option<Upload>, Refused> {
+        let limits = self.app.http;
+        let mut due = None;
         loop {
             if let Some(head) = Head::read(&self.unread).map_err(CallError::from)? {
+                let limit = limits.body_bytes;
                 if head.length > limit {
                     return Err(BodyError::TooLarge { limit }.into());
                 }
                 if self.unread.len() >= PREFIX + head.length {
-                    self.unread.advance(PREFIX);
-                    let message = self.unread.split_to(head.length).freeze();
-                    upload.take(message.len()).map_err(BodyError::from)?;
-                    let message = if head.compressed {
+                    let message = self.take(head.length);
+                    return Ok(Some(if head.compressed {
                         compressed::read(&self.headers, message, limit).await?
                     } else {
                         message
-                    };
-                    return Ok(Some(Call {
-                        message,
-                        _upload: upload,
                     }));
                 }
             }
-            let Some(frame) = self.body.frame().await else {
+            let frame = if self.unread.is_empty() {
+                self.body.frame().await
+            } else {
+                let limit = limits.body_timeout;
+                let due = *due.get_or_insert_with(|| clock::now() + limit);
+                let frame = timeout_at(due.into(), self.body.frame()).await;
+                frame.map_err(|_elapsed| BodyError::TooSlow { limit })?
+            };
+            let Some(frame) = frame else {
                 return if self.unread.is_empty() {
                     Ok(None)
                 } else {
@@ -150,8 +156,17 @@ impl Messages {
                 };
             };
             if let Ok(data) = frame.map_err(BodyError::from)?.into_data() {
+                self.kept.take(data.len()).map_err(BodyError::from)?;
                 self.unread.extend_from_slice(&data);
             }
         }
+    }
+
+    /// The message of this length at the start of what is unread.
+    fn take(&mut self, length: usize) -> Upload {
+        self.unread.advance(PREFIX);
+        drop(self.kept.split(PREFIX));
+        let message = self.unread.split_to(length).freeze();
+        Upload::new(message, self.kept.split(length))
     }
 }
