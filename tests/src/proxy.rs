@@ -19,6 +19,8 @@ use crate::wait::until;
 
 /// The metric that numbers the configurations which were taken.
 const GENERATION: &str = "aegis_proxy_config_generation";
+/// The metric that says how many requests are under way.
+const IN_FLIGHT: &str = "aegis_proxy_in_flight";
 /// The metric that says which part of a version's endpoints can be used.
 const AVAILABLE: &str = "aegis_proxy_version_available_ratio";
 
@@ -244,6 +246,23 @@ impl Proxy {
     /// When a Prometheus server would refuse them.
     pub async fn metrics(&self) -> Result<Scrape> {
         Ok(self.ask_admin("/metrics").await?.text().parse()?)
+    }
+
+    /// Its metrics when so many requests are under way and no more: a client may hear of its answer before the
+    /// request is counted, and what is no longer under way has been.
+    ///
+    /// # Errors
+    ///
+    /// When more or fewer are, for long.
+    pub async fn metrics_when(&self, in_flight: u32) -> Result<Scrape> {
+        until(&format!("{in_flight} requests in flight"), async || {
+            let now = self.metrics().await?.value(IN_FLIGHT, &[]);
+            ensure!(now == Some(in_flight.into()), "{now:?} are");
+            Ok(())
+        })
+        .await?;
+        // Asked anew: of one scrape, nobody knows which of its families was read first.
+        self.metrics().await
     }
 
     /// The number of the configuration that is in force.

@@ -19,7 +19,7 @@ async fn endpoint(scene: &Scene, version: &str) -> Value {
 }
 
 async fn count(scene: &Scene, metric: &str, labels: &[(&str, &str)]) -> u64 {
-    let metrics = scene.proxy.metrics().await.unwrap();
+    let metrics = scene.proxy.metrics_when(0).await.unwrap();
     metrics.count(metric, labels).unwrap()
 }
 

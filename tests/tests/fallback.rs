@@ -42,7 +42,7 @@ async fn fail_until_open(scene: &Scene) {
 async fn fallbacks(proxy: &Proxy) -> u64 {
     let labels = [("from", CANARY), ("to", STABLE)];
     proxy
-        .metrics()
+        .metrics_when(0)
         .await
         .unwrap()
         .count(FALLBACKS, &labels)

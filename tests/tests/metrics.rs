@@ -38,7 +38,7 @@ async fn scrape_both() -> Result<(Scrape, Scrape)> {
         proxy.infer(digits::request(&[*digit])).await?;
     }
     proxy.infer_pinned(CANARY, "no JSON").await?;
-    Ok((proxy.metrics().await?, backend.metrics().await?))
+    Ok((proxy.metrics_when(0).await?, backend.metrics().await?))
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ fn is_static(answer: &Answer) {
 async fn count(scene: &Scene, name: &str, labels: &[(&str, &str)]) -> u64 {
     scene
         .proxy
-        .metrics()
+        .metrics_when(0)
         .await
         .unwrap()
         .count(name, labels)
