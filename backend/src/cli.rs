@@ -1,4 +1,4 @@
-//! The command line: `serve`, `check`, `schema`, `sign`, `verify`, `fit`.
+//! The command line: `serve`, `check`, `schema`, `sign`, `verify`, `fit`, `inspect`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,6 +12,8 @@ use crate::repository::RawModelFile;
 mod check;
 mod exit;
 mod fit;
+#[cfg(feature = "torch")]
+mod inspect;
 mod serve;
 mod signing;
 
@@ -64,6 +66,9 @@ enum Command {
     /// Fit what safety checks compare inputs and outputs with to a data set, and write it beside the
     /// version, as safety.json.
     Fit(fit::FitArgs),
+    /// Draft a model.toml from a TorchScript file: its arguments, what it returns, whether it batches.
+    #[cfg(feature = "torch")]
+    Inspect(inspect::InspectArgs),
     /// Print the JSON Schema of a file.
     Schema {
         /// Of which file.
@@ -131,6 +136,8 @@ fn run(command: Command) -> Exit {
             signature,
         } => signing::verify(&folder, &key, signature.as_deref()),
         Command::Fit(args) => fit::fit(&args),
+        #[cfg(feature = "torch")]
+        Command::Inspect(args) => inspect::inspect(&args),
         Command::Schema {
             of: SchemaOf::Backend,
         } => exit::print(&backend_schema()),

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aegis_backend::repository::ModelSpec;
 use aegis_protocol::{InferRequest, InferResponse, NamedTensor, Tensor};
 use aegis_torch::{Device, Module};
 use futures::future::join_all;
@@ -131,5 +132,28 @@ async fn a_corrupt_file_and_a_wrong_signature_are_not_loaded_and_say_why() {
         assert_eq!(reply.status, 503);
         assert!(reply.error().contains(reason), "{name}: {}", reply.error());
         assert!(reply.error().len() < 600, "{}", reply.error());
+    }
+}
+
+#[test]
+fn a_draft_of_the_bundled_models_says_what_their_description_says() {
+    for version in ["1", "2"] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_aegis-backend"))
+            .arg("inspect")
+            .arg(models().join("digits").join(version).join("model.pt"))
+            .args(["--input", "argument_1=FP32[-1,64]"])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let draft = String::from_utf8(output.stdout).unwrap();
+        let draft = ModelSpec::parse("the draft", &draft).unwrap();
+        let said = ModelSpec::read(&models(), "digits", version).unwrap();
+        let tensors = |spec: &ModelSpec| {
+            let outputs = spec.signature.outputs.iter();
+            let outputs = outputs.map(|one| (one.datatype, one.axes.clone()));
+            (spec.signature.batched, outputs.collect::<Vec<_>>())
+        };
+        assert_eq!(tensors(&draft), tensors(&said));
+        assert_eq!(draft.max_batch_rows, said.max_batch_rows);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Output};
 
 use aegis_protocol::Tensor;
 use aegis_torch::archive::Archive;
@@ -201,4 +202,109 @@ async fn a_module_with_state_keeps_it_and_begins_as_it_was_saved() {
         let got = answer[0][0].as_f64().unwrap();
         assert!((got - expected).abs() < 1e-4, "{got} is not {expected}");
     }
+}
+
+/// What `inspect` says of the model in a repository.
+fn inspect(folder: &Path, more: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aegis-backend"));
+    command.arg("inspect").arg(folder.join("m/1")).args(more);
+    command.output().unwrap()
+}
+
+/// Puts a draft in the place of the description.
+fn take_draft(folder: &Path, more: &[&str]) -> String {
+    let output = inspect(folder, more);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    let draft = String::from_utf8(output.stdout).unwrap();
+    fs::write(folder.join("m/model.toml"), &draft).unwrap();
+    draft
+}
+
+#[tokio::test]
+async fn a_draft_serves_as_it_is() {
+    let methods = "  def forward(self, x: Tensor) -> Tensor:
+    return x
+  def encode(self, x: Tensor, k: int=2, on: bool=True) -> Dict[str, Tensor]:
+    y = torch.mul(x, k)
+    return {\"sum\": torch.sum(y, [1]), \"y\": torch.to(y, 7)}
+";
+    let folder = repository(methods, "");
+    let more = ["--method", "encode", "--input", "x=FP32[-1,2]"];
+    let draft = take_draft(folder.path(), &more);
+    for told in [
+        "method = \"encode\"",
+        "max_batch_size = 8\n",
+        "name = \"sum\"\ndatatype = \"FP32\"\nshape = [-1]\n",
+        "name = \"y\"\ndatatype = \"FP64\"\nshape = [-1, 2]\n",
+        "kind = \"int\"\nvalue = 2\noptional = true\n",
+        "kind = \"bool\"\nvalue = true\noptional = true\n",
+    ] {
+        assert!(draft.contains(told), "{told}: {draft}");
+    }
+    let backend = serve(folder.path()).await;
+    let answer = ask(&backend, &[x(&json!([1.0, 2.0]))]).await.unwrap();
+    assert_eq!(answer, [json!([6.0]), json!([2.0, 4.0])]);
+}
+
+#[tokio::test]
+async fn a_draft_says_that_a_module_keeps_state_and_that_rows_depend_on_each_other() {
+    let counting = "  def forward(self, x: Tensor) -> Tensor:
+    c = torch.add_(CONSTANTS.c0, 1)
+    return torch.add(x, torch.max(c))
+";
+    let folder = repository(counting, "");
+    let draft = take_draft(folder.path(), &["--input", "x=FP32[-1,2]"]);
+    assert!(draft.contains("\nstateful = true\n"), "{draft}");
+    assert!(draft.contains("\nmax_batch_size = 0 # the same inputs gave other answers"));
+    serve(folder.path()).await;
+
+    let mean =
+        "  def forward(self, x: Tensor) -> Tensor:\n    return torch.sub(x, torch.mean(x))\n";
+    let folder = repository(mean, "");
+    let draft = take_draft(folder.path(), &["--input", "x=FP32[-1,2]"]);
+    assert!(draft.contains("\nmax_batch_size = 0 # a row's answer depends on the rows beside it"));
+    serve(folder.path()).await;
+}
+
+#[test]
+fn a_draft_that_lacks_something_says_so_and_fails() {
+    let methods =
+        "  def forward(self, x: Tensor, y: Tensor) -> Tensor:\n    return torch.matmul(x, y)\n";
+    let folder = repository(methods, "");
+    let told = |more: &[&str]| {
+        let output = inspect(folder.path(), more);
+        assert_eq!(output.status.code(), Some(1));
+        let told = String::from_utf8(output.stderr).unwrap();
+        (told, String::from_utf8(output.stdout).unwrap())
+    };
+    let (error, draft) = told(&[]);
+    assert!(
+        error.contains("--input 'x=FP32[-1,…]' --input 'y=FP32[-1,…]'"),
+        "{error}"
+    );
+    assert!(draft.contains("shape = [-1] # not known"), "{draft}");
+    // What does not run is told in libtorch's words, in one line.
+    let (error, _) = told(&["--input", "x=FP32[2,3]", "--input", "y=FP32[2,3]"]);
+    assert!(
+        error.contains("a run failed: the model failed: "),
+        "{error}"
+    );
+    assert_eq!(error.lines().count(), 1, "{error}");
+    let (error, _) = told(&["--method", "encode"]);
+    assert!(
+        error.contains("no method `encode`; it has forward"),
+        "{error}"
+    );
+    let (error, _) = told(&["--input", "z=FP32[1]"]);
+    assert!(
+        error.contains("`forward` has no such argument; it takes x, y"),
+        "{error}"
+    );
+    fs::write(folder.path().join("m/1/model.pt"), "no zip").unwrap();
+    let (error, _) = told(&[]);
+    assert!(
+        error.contains("m/1/model.pt: not a readable zip file"),
+        "{error}"
+    );
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use std::path::Path;
 
 use aegis_protocol::Tensor;
-use tch::{CModule, TchError};
+use tch::{CModule, IValue, TchError};
 
 use crate::call::{Argument, Call, Expected, FORWARD};
 use crate::device::Device;
@@ -13,7 +13,7 @@ use crate::error::{LoadError, RunError};
 use crate::message::brief;
 use crate::tensor::failed;
 use crate::threads;
-use crate::value::{from_value, to_value};
+use crate::value::{Returned, describe, from_value, to_value};
 
 /// A TorchScript module on a device, ready to run.
 ///
@@ -99,6 +99,35 @@ impl Module {
         self.invoke(&call.method, &call.arguments, &call.results, inputs)
     }
 
+    /// Runs a method of which nothing is declared but how its arguments enter it, and returns what it
+    /// returns with the names that it has. Blocks as [`run`](Self::run) does.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run).
+    pub fn describe(
+        &self,
+        method: &str,
+        arguments: &[Argument],
+        inputs: &[Tensor],
+    ) -> Result<Vec<Returned>, RunError> {
+        describe(self.returned(method, arguments, inputs)?)
+    }
+
+    /// The shapes of its parameters by their names, in the order in which it has them.
+    ///
+    /// # Errors
+    /// When libtorch does not tell them.
+    pub fn parameters(&self) -> Result<Vec<(String, Vec<i64>)>, LoadError> {
+        let named = self.inner.named_parameters();
+        let named = named.map_err(|error| LoadError::Refused {
+            message: brief(&error),
+        })?;
+        let shapes = named
+            .into_iter()
+            .map(|(name, tensor)| (name, tensor.size()));
+        Ok(shapes.collect())
+    }
+
     fn invoke(
         &self,
         method: &str,
@@ -106,6 +135,15 @@ impl Module {
         results: &[Expected],
         inputs: &[Tensor],
     ) -> Result<Vec<Tensor>, RunError> {
+        from_value(self.returned(method, arguments, inputs)?, results)
+    }
+
+    fn returned(
+        &self,
+        method: &str,
+        arguments: &[Argument],
+        inputs: &[Tensor],
+    ) -> Result<IValue, RunError> {
         threads::ensure(self.threads);
         // Thread-local in libtorch, and cheap.
         let _no_grad = tch::no_grad_guard();
@@ -121,7 +159,7 @@ impl Module {
         } else {
             self.inner.method_is(method, &arguments)
         };
-        from_value(returned.map_err(|error| failed(&error))?, results)
+        returned.map_err(|error| failed(&error))
     }
 }
 

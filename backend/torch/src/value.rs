@@ -12,6 +12,15 @@ use crate::call::{Argument, Expected};
 use crate::error::RunError;
 use crate::tensor::{from_torch, to_torch};
 
+/// One thing that a method returned.
+#[derive(Debug, Clone)]
+pub struct Returned {
+    /// Its key, where the method returned a dict of `str`.
+    pub name: Option<String>,
+    /// What it is.
+    pub tensor: Tensor,
+}
+
 /// Makes an argument of a tensor. `index` is its place among the inputs.
 pub(crate) fn to_value(
     index: usize,
@@ -85,6 +94,32 @@ pub(crate) fn from_value(value: IValue, expected: &[Expected]) -> Result<Vec<Ten
         }
     }
     Ok(outputs)
+}
+
+/// All that a method returned, with the names that it has.
+pub(crate) fn describe(value: IValue) -> Result<Vec<Returned>, RunError> {
+    let mut tensors = Vec::new();
+    let IValue::GenericDict(entries) = value else {
+        take_apart(value, &mut tensors)?;
+        let nameless = tensors.into_iter();
+        return Ok(nameless
+            .map(|tensor| Returned { name: None, tensor })
+            .collect());
+    };
+    let mut returned = Vec::new();
+    let mut entries: Vec<_> = entries.into_iter().map(Some).collect();
+    let keys = entries.iter().flatten().filter_map(|(key, _)| match key {
+        IValue::String(key) => Some(key.clone()),
+        _ => None,
+    });
+    for key in keys.collect::<Vec<_>>() {
+        take_apart(entry(&mut entries, &key)?, &mut tensors)?;
+        returned.extend(tensors.pop().map(|tensor| Returned {
+            name: Some(key),
+            tensor,
+        }));
+    }
+    Ok(returned)
 }
 
 /// Takes the entry of this name out of a dict.
