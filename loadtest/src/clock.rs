@@ -1,6 +1,6 @@
 //! The only place that reads the clock.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// The present.
 #[expect(
@@ -9,4 +9,13 @@ use std::time::Instant;
 )]
 pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+/// The present on the calendar: for files, and never for measuring.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the program's clock module"
+)]
+pub(crate) fn calendar() -> SystemTime {
+    SystemTime::now()
 }

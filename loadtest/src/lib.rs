@@ -9,13 +9,15 @@
 //! coordinated omission; `tests/it/omission.rs` shows it.
 //!
 //! What this client itself could not do is said and never hidden: requests over
-//! `max_in_flight` are counted as dropped, lateness of sending as lag.
+//! `max_in_flight` are counted as dropped, lateness of sending as lag. A run with too much of
+//! either is called invalid, and passes no objective.
 //!
 //! Each module holds one idea:
 //!
 //! - pure: [`arrivals`](Arrivals) (when), `order` (which image), `score` (was the
 //!   answer right), `tally` (what happened so far), [`report`](Report) (in figures
-//!   and as a table), [`safety`] (what unsafe requests were let through, and what that proves);
+//!   and as a table), [`measured`](Measured) (in histograms, and as an HDR log), [`slo`] (whether objectives
+//!   are kept), [`merge`] (several runs as one), [`safety`] (what unsafe requests were let through, and what that proves);
 //! - shell: `clock` (the only reader of time), `client` (HTTP), `shot` (one
 //!   request), [`load`](Load) (all of them), [`cli`].
 //!
@@ -39,6 +41,8 @@ mod client;
 mod clock;
 mod dataset;
 mod load;
+mod measured;
+pub mod merge;
 mod order;
 mod outcome;
 mod plan;
@@ -46,6 +50,7 @@ mod report;
 pub mod safety;
 mod score;
 mod shot;
+pub mod slo;
 mod stop;
 mod tally;
 
@@ -54,6 +59,7 @@ pub mod cli;
 pub use crate::arrivals::{Arrivals, Rate, RateError};
 pub use crate::dataset::{Dataset, DatasetError, Example};
 pub use crate::load::{Handle, Load, LoadError};
+pub use crate::measured::{Latencies, LatenciesError, LineError, LogError, Measured};
 pub use crate::outcome::ErrorKind;
 pub use crate::plan::{Pattern, Plan, Target, TargetError};
 pub use crate::report::{Client, Failure, PlanSummary, Quantiles, Report, Summary, VersionSummary};

@@ -16,6 +16,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use self::recorder::Recorder;
 use crate::arrivals::{Arrivals, Rate};
 use crate::clock;
+use crate::measured::Measured;
 use crate::plan::{Pattern, Plan};
 use crate::report::{PlanSummary, Report, Summary};
 use crate::shot::Gun;
@@ -158,6 +159,18 @@ impl Handle {
         self.run.recorder.lock().window(clock::now())
     }
 
+    /// The histograms since the measurement began, and how long ago that is.
+    #[must_use]
+    pub fn measured(&self) -> (Measured, Duration) {
+        self.run.recorder.lock().measured(clock::now())
+    }
+
+    /// How long it has been measured.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.run.recorder.lock().elapsed(clock::now())
+    }
+
     /// Waits until everything was sent, and answered or given up.
     ///
     /// # Cancel safety
@@ -170,15 +183,23 @@ impl Handle {
         }
     }
 
+    /// Sends nothing more, and waits for what is under way.
+    pub async fn end(&mut self) {
+        self.run.stop.set();
+        self.finished().await;
+    }
+
     /// Sends nothing more, waits for what is under way, and reports. After
     /// [`Handle::finished`] it only reports.
     pub async fn stop(mut self) -> Report {
-        self.run.stop.set();
-        self.finished().await;
+        self.end().await;
         Report {
             plan: PlanSummary::from(&self.run.plan),
             interrupted: self.complete != Some(true),
+            partial: None,
             summary: self.snapshot(),
+            invalid: Vec::new(),
+            slo: None,
         }
     }
 }

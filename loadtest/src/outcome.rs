@@ -1,7 +1,7 @@
 //! What became of one request.
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Sample {
     /// When it was due: latency runs from here.
     pub(crate) intended: Instant,
+    /// When this side began to send it.
+    pub(crate) began: Instant,
     /// When it was handed to a connection; none where it never was.
     pub(crate) started: Option<Instant>,
     /// When its answer was read whole, or it was given up.
@@ -21,12 +23,12 @@ pub(crate) struct Sample {
 /// The fate of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// A 200 with a label.
+    /// A 200 with what was asked for.
     Scored {
         /// Who says to have answered.
         from: Origin,
-        /// Whether the label was the example's.
-        right: bool,
+        /// Whether the label was the example's; none where the example has none.
+        right: Option<bool>,
     },
     /// An answer with another status.
     Refused {
@@ -69,6 +71,26 @@ pub enum ErrorKind {
     Timeout,
     /// The answer was no HTTP, no protocol answer, or without the label.
     BadAnswer,
+}
+
+// === impl Sample ===
+
+impl Sample {
+    /// What its user waited.
+    pub(crate) fn latency(&self) -> Duration {
+        self.ended.saturating_duration_since(self.intended)
+    }
+
+    /// How late this side began.
+    pub(crate) fn lag(&self) -> Duration {
+        self.began.saturating_duration_since(self.intended)
+    }
+
+    /// How long it waited for a connection that it was allowed to use.
+    pub(crate) fn wait(&self) -> Duration {
+        let started = self.started.unwrap_or(self.ended);
+        started.saturating_duration_since(self.began)
+    }
 }
 
 // === impl ErrorKind ===

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::outcome::ErrorKind;
 use crate::plan::{Pattern, Plan};
+use crate::slo::{Invalid, Judgement};
 
 mod table;
 
@@ -18,8 +19,17 @@ pub struct Report {
     pub plan: PlanSummary,
     /// Whether it was stopped before its end.
     pub interrupted: bool,
+    /// Why it was; none where it was not.
+    #[serde(default)]
+    pub partial: Option<String>,
     /// What was measured.
     pub summary: Summary,
+    /// Why the load was not the one that was asked for; empty where it was, or where nobody judged it.
+    #[serde(default)]
+    pub invalid: Vec<Invalid>,
+    /// Whether it kept the objectives, where some were given.
+    #[serde(default)]
+    pub slo: Option<Judgement>,
 }
 
 /// What was to be done, as far as it helps to read the figures.
@@ -59,15 +69,18 @@ pub struct Summary {
     pub finished: u64,
     /// Requests under way at the end of the span.
     pub in_flight: u64,
-    /// Answers with status 200 and a label.
+    /// Answers with status 200 and what was asked for.
     pub ok: u64,
+    /// Those whose label could be compared with the right one.
+    #[serde(default)]
+    pub scored: u64,
     /// Those whose label was right.
     pub right: u64,
     /// Requests without such an answer: `finished - ok`.
     pub failed: u64,
     /// `ok` answers a second.
     pub achieved_rate: f64,
-    /// `right` of `ok`.
+    /// `right` of `scored`.
     pub accuracy: Option<f64>,
     /// From the intended send time to the end of the answer, over `ok` answers
     /// and timeouts: whoever gave up waited at least that long.
@@ -93,11 +106,11 @@ pub struct VersionSummary {
     pub answers: u64,
     /// Its part of all answers that name a version.
     pub share: f64,
-    /// Answers with status 200 and a label.
+    /// Answers with status 200 and what was asked for.
     pub ok: u64,
     /// Those whose label was right.
     pub right: u64,
-    /// `right` of `ok`.
+    /// `right` of those that could be compared.
     pub accuracy: Option<f64>,
     /// Answers by the route that they name.
     pub routes: BTreeMap<String, u64>,
@@ -136,9 +149,13 @@ pub struct Failure {
 pub struct Client {
     /// Requests that were due while `max_in_flight` were under way.
     pub dropped: u64,
-    /// From the intended send time to the hand-over to a connection. It is part
+    /// From the intended send time to when this client began to send. It is part
     /// of the latency; where it is large, so is the doubt about the latency.
     pub lag: Option<Quantiles>,
+    /// From then to when there was a connection that might be used, which is part of the latency, too.
+    /// Long where the connections are bounded and the server is slow.
+    #[serde(default)]
+    pub wait: Option<Quantiles>,
 }
 
 // === impl PlanSummary ===

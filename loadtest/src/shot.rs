@@ -53,6 +53,7 @@ impl Gun {
     /// for its answer until the timeout has passed since then.
     pub(crate) async fn fire(&self, request: u64, intended: Instant) -> Sample {
         let (body, label) = self.rounds[self.order.example(request)].clone();
+        let began = clock::now();
         let mut started = None;
         let answer = async {
             // Waiting for a connection is part of the latency: `intended` stands.
@@ -74,6 +75,7 @@ impl Gun {
         };
         Sample {
             intended,
+            began,
             started,
             ended: clock::now(),
             outcome,
@@ -104,7 +106,7 @@ impl Gun {
                 from.version = from.version.or(scored.version);
                 Outcome::Scored {
                     from,
-                    right: scored.right,
+                    right: Some(scored.right),
                 }
             }
             Err(error) => Outcome::Failed {

@@ -7,12 +7,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use self::labels::Labels;
-use self::latencies::Latencies;
+use crate::measured::{Latencies, Measured};
 use crate::outcome::{ErrorKind, Origin, Outcome, Sample};
 use crate::report::{Client, Failure, Summary, VersionSummary};
 
 mod labels;
-mod latencies;
 #[cfg(test)]
 mod tests;
 
@@ -29,9 +28,10 @@ pub(crate) struct Tally {
     dropped: u64,
     finished: u64,
     ok: u64,
+    scored: u64,
     right: u64,
-    latency: Latencies,
-    lag: Latencies,
+    measured: Measured,
+    wait: Latencies,
     versions: Labels<VersionTally>,
     statuses: BTreeMap<u16, u64>,
     reasons: Labels<u64>,
@@ -44,6 +44,7 @@ pub(crate) struct Tally {
 struct VersionTally {
     answers: u64,
     ok: u64,
+    scored: u64,
     right: u64,
     routes: Labels<u64>,
     latency: Latencies,
@@ -58,9 +59,10 @@ impl Default for Tally {
             dropped: 0,
             finished: 0,
             ok: 0,
+            scored: 0,
             right: 0,
-            latency: Latencies::default(),
-            lag: Latencies::default(),
+            measured: Measured::default(),
+            wait: Latencies::default(),
             versions: Labels::new(MAX_LABELS),
             statuses: BTreeMap::new(),
             reasons: Labels::new(MAX_LABELS),
@@ -79,6 +81,7 @@ impl Tally {
     /// Counts one that this client could not send.
     pub(crate) fn dropped(&mut self) {
         self.dropped += 1;
+        self.measured.dropped.record(Duration::ZERO);
     }
 
     /// Requests that are due, not dropped, and not finished.
@@ -89,12 +92,10 @@ impl Tally {
     /// Counts the fate of a request.
     pub(crate) fn record(&mut self, sample: &Sample) {
         self.finished += 1;
-        let latency = sample.ended.saturating_duration_since(sample.intended);
-        let started = sample.started.unwrap_or(sample.ended);
-        self.lag
-            .record(started.saturating_duration_since(sample.intended));
+        self.measured.record(sample);
+        self.wait.record(sample.wait());
         match &sample.outcome {
-            Outcome::Scored { from, right } => self.scored(from, *right, latency),
+            Outcome::Scored { from, right } => self.scored(from, *right, sample.latency()),
             Outcome::Refused {
                 from,
                 status,
@@ -111,15 +112,15 @@ impl Tally {
                 *self.failures.entry(&format!("{status}: {text}")) += 1;
             }
             Outcome::Failed { kind, text } => {
-                // Whoever gave up waited that long: left out, the worst
-                // latencies of all would be the ones that are not shown.
-                if *kind == ErrorKind::Timeout {
-                    self.latency.record(latency);
-                }
                 *self.errors.entry(*kind).or_default() += 1;
                 *self.failures.entry(&format!("{kind}: {text}")) += 1;
             }
         }
+    }
+
+    /// The histograms.
+    pub(crate) fn measured(&self) -> &Measured {
+        &self.measured
     }
 
     /// The figures, over a span of that length.
@@ -137,11 +138,12 @@ impl Tally {
             finished: self.finished,
             in_flight,
             ok: self.ok,
+            scored: self.scored,
             right: self.right,
             failed: self.finished - self.ok,
             achieved_rate: per_second(self.ok, elapsed),
-            accuracy: ratio(self.right, self.ok),
-            latency: self.latency.quantiles(),
+            accuracy: ratio(self.right, self.scored),
+            latency: self.measured.latency.quantiles(),
             versions: versions
                 .map(|(name, version)| (name.to_owned(), version.summary(answers)))
                 .collect(),
@@ -160,20 +162,22 @@ impl Tally {
                 .collect(),
             client: Client {
                 dropped: self.dropped,
-                lag: self.lag.quantiles(),
+                lag: self.measured.lag.quantiles(),
+                wait: self.wait.quantiles(),
             },
         }
     }
 
-    fn scored(&mut self, from: &Origin, right: bool, latency: Duration) {
+    fn scored(&mut self, from: &Origin, right: Option<bool>, latency: Duration) {
         self.ok += 1;
-        self.right += u64::from(right);
-        self.latency.record(latency);
+        self.scored += u64::from(right.is_some());
+        self.right += u64::from(right == Some(true));
         *self.statuses.entry(200).or_default() += 1;
         let version = self.version(from);
         version.answers += 1;
         version.ok += 1;
-        version.right += u64::from(right);
+        version.scored += u64::from(right.is_some());
+        version.right += u64::from(right == Some(true));
         version.latency.record(latency);
     }
 
@@ -198,7 +202,7 @@ impl VersionTally {
             share: ratio(self.answers, answers).unwrap_or(0.0),
             ok: self.ok,
             right: self.right,
-            accuracy: ratio(self.right, self.ok),
+            accuracy: ratio(self.right, self.scored),
             routes: self
                 .routes
                 .iter()

@@ -1,7 +1,8 @@
 //! Counts everything twice: for the run, and for the window.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::measured::Measured;
 use crate::outcome::Sample;
 use crate::report::Summary;
 use crate::tally::Tally;
@@ -55,9 +56,19 @@ impl Recorder {
     }
 
     pub(super) fn total(&self, now: Instant) -> Summary {
+        self.total
+            .summary(self.elapsed(now), self.total.in_flight())
+    }
+
+    /// The run's histograms, and how long it has been measured.
+    pub(super) fn measured(&self, now: Instant) -> (Measured, Duration) {
+        (self.total.measured().clone(), self.elapsed(now))
+    }
+
+    /// How long the run has been measured.
+    pub(super) fn elapsed(&self, now: Instant) -> Duration {
         let until = self.ended.unwrap_or(now);
-        let elapsed = until.saturating_duration_since(self.began);
-        self.total.summary(elapsed, self.total.in_flight())
+        until.saturating_duration_since(self.began)
     }
 
     /// Takes the window's figures, and begins the next.
@@ -71,8 +82,6 @@ impl Recorder {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::clock;
     use crate::outcome::{Origin, Outcome};
@@ -80,10 +89,11 @@ mod tests {
     fn answer(at: Instant) -> Sample {
         let outcome = Outcome::Scored {
             from: Origin::default(),
-            right: true,
+            right: Some(true),
         };
         Sample {
             intended: at,
+            began: at,
             started: Some(at),
             ended: at,
             outcome,

@@ -15,14 +15,26 @@ impl Display for Report {
         let Self {
             plan,
             interrupted,
+            partial,
             summary,
+            invalid,
+            slo,
         } = self;
         write!(f, "{plan}")?;
-        if *interrupted {
-            write!(f, " (stopped early)")?;
+        match partial {
+            Some(reason) => write!(f, " (partial: {reason})")?,
+            None if *interrupted => write!(f, " (partial: stopped early)")?,
+            None => {}
         }
         writeln!(f)?;
-        write!(f, "{summary}")
+        write!(f, "{summary}")?;
+        for reason in invalid {
+            writeln!(f, "\ninvalid: {reason}")?;
+        }
+        match slo {
+            Some(judgement) => writeln!(f, "\n{judgement}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -77,6 +89,14 @@ impl Display for Summary {
                 f,
                 "lag       p99 {:.2} ms, max {:.2} ms",
                 lag.p99_ms, lag.max_ms
+            )?;
+        }
+        // Where nobody waits for a connection there is nothing to say.
+        if let Some(wait) = self.client.wait.filter(|wait| wait.p99_ms >= 1.0) {
+            writeln!(
+                f,
+                "wait      p99 {:.2} ms, max {:.2} ms, for one of the connections that are allowed",
+                wait.p99_ms, wait.max_ms
             )?;
         }
         self.fmt_versions(f)?;

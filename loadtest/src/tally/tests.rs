@@ -7,6 +7,7 @@ use crate::clock;
 fn sample(start: Instant, lag: u64, latency: u64, outcome: Outcome) -> Sample {
     Sample {
         intended: start,
+        began: start + Duration::from_millis(lag),
         started: Some(start + Duration::from_millis(lag)),
         ended: start + Duration::from_millis(latency),
         outcome,
@@ -18,7 +19,10 @@ fn scored(version: &str, route: &str, right: bool) -> Outcome {
         version: Some(version.to_owned()),
         route: Some(route.to_owned()),
     };
-    Outcome::Scored { from, right }
+    Outcome::Scored {
+        from,
+        right: Some(right),
+    }
 }
 
 fn summary(samples: &[Sample]) -> Summary {

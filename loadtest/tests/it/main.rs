@@ -6,6 +6,7 @@ mod failures;
 mod omission;
 mod schedule;
 mod server;
+mod slo;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,55 @@
+//! The HDR log of a run, written while it goes.
+
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::measured::log::LogWriter;
+use crate::{Measured, clock};
+
+/// How long an interval is.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// A log of what was measured, an interval a second.
+pub(super) struct HdrLog {
+    writer: LogWriter<BufWriter<File>>,
+    written: Measured,
+    next: Duration,
+}
+
+// === impl HdrLog ===
+
+impl HdrLog {
+    /// Begins a log of a measurement that begins so long from now.
+    pub(super) fn create(path: &Path, warmup: Duration) -> Result<Self> {
+        let begin = || -> io::Result<_> {
+            let file = BufWriter::new(File::create(path)?);
+            LogWriter::new(file, clock::calendar() + warmup)
+        };
+        let writer = begin()
+            .with_context(|| path.display().to_string())
+            .context("--hdr")?;
+        Ok(Self {
+            writer,
+            written: Measured::default(),
+            next: INTERVAL,
+        })
+    }
+
+    /// Whether an interval is over, so long after the measurement began.
+    pub(super) fn is_due(&self, elapsed: Duration) -> bool {
+        elapsed >= self.next
+    }
+
+    /// Writes what came since the last interval.
+    pub(super) fn write(&mut self, measured: Measured, elapsed: Duration) -> Result<()> {
+        let interval = measured.since(&self.written);
+        self.writer.interval(&interval, elapsed).context("--hdr")?;
+        self.written = measured;
+        self.next = elapsed + INTERVAL;
+        Ok(())
+    }
+}

@@ -1,0 +1,290 @@
+//! `run`: a load in, a report and a verdict out.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::hdr::HdrLog;
+use super::progress::Progress;
+use super::{TOO_SMALL, USAGE, duration, fail, json_file, verdict_code, write_json};
+use crate::load::Handle;
+use crate::slo::{Limits, Slo, invalid, judge};
+use crate::{Dataset, Load, Pattern, Plan, Rate, Report, Target};
+
+mod silence;
+
+/// How often the progress line changes.
+const REFRESH: Duration = Duration::from_millis(250);
+
+/// What is sent, where to, and what it is held to.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example, beside `make run`, which prints the address of its proxy:\n  \
+    aegis-loadtest run --url http://127.0.0.1:8080 --model digits \\\n    \
+    --data loadtest/data/digits/test.csv --rate 200 --duration 10s --slo config/slo.toml"
+)]
+pub(super) struct RunArgs {
+    /// The server, such as `http://127.0.0.1:8080`.
+    #[arg(long)]
+    url: String,
+    /// The model to ask.
+    #[arg(long)]
+    model: String,
+    /// The version to ask for; without it the server chooses.
+    #[arg(long)]
+    version: Option<String>,
+    /// The input that takes an example's features.
+    #[arg(long, default_value = "image")]
+    input: String,
+    /// The output that is compared with the example's label.
+    #[arg(long, default_value = "label")]
+    output: String,
+    /// Requests a second, on average.
+    #[arg(long, default_value = "500")]
+    rate: Rate,
+    /// How long to measure, such as 30s or 2m.
+    #[arg(long, default_value = "30s", value_parser = duration::parse)]
+    duration: Duration,
+    /// How long to send before the measurement begins.
+    #[arg(long, default_value = "2s", value_parser = duration::parse)]
+    warmup: Duration,
+    /// The most connections; without it, one for each request under way.
+    #[arg(long)]
+    connections: Option<usize>,
+    /// The most requests under way; what is due beyond is dropped and counted.
+    #[arg(long, default_value_t = 4096)]
+    max_in_flight: usize,
+    /// When to give a request up, from its intended send time.
+    #[arg(long, default_value = "1500ms", value_parser = duration::parse)]
+    timeout: Duration,
+    /// When to give the run up, from the last answer: a server that is gone is not worth an hour.
+    #[arg(long, default_value = "10s", value_parser = duration::parse)]
+    give_up_after: Duration,
+    /// Decides the send times and the order of the examples.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// A table of examples: features, then the label, with commas (.gz is read too).
+    #[arg(long)]
+    data: PathBuf,
+    /// Objectives to hold the run to, such as config/slo.toml. Exits with 0 where they are kept, 1 where
+    /// one is not, 2 where the run is invalid or too small to tell.
+    #[arg(long, value_name = "FILE")]
+    slo: Option<PathBuf>,
+    /// How late 99 % of requests must be sent at the latest; a run that is later is invalid.
+    #[arg(long, default_value = "10ms", value_parser = duration::parse)]
+    max_lag: Duration,
+    /// Write latencies to this file, as an HDR log of an interval a second, for `merge` and other tools.
+    #[arg(long, value_name = "FILE")]
+    hdr: Option<PathBuf>,
+    /// Write the report to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Show no progress.
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// Everything that can fail before the run has not.
+struct Prepared {
+    load: Load,
+    slo: Option<Slo>,
+    json: Option<File>,
+    hdr: Option<HdrLog>,
+}
+
+/// 0: it ran, and keeps the objectives; 1: it does not, no answer was right, or the report could not be
+/// written; 2: it is invalid, or too small to tell; 64: the arguments make no run.
+pub(super) async fn run(args: RunArgs) -> ExitCode {
+    let Prepared {
+        load,
+        slo,
+        json,
+        hdr,
+    } = match args.prepare() {
+        Ok(prepared) => prepared,
+        Err(error) => return fail(&error, USAGE.into()),
+    };
+    if let Some(error) = slo.as_ref().and_then(|slo| args.too_small(slo)) {
+        return fail(&error, TOO_SMALL.into());
+    }
+    let outcome = watch(load, &args, slo.as_ref(), hdr).await;
+    let (report, written) = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => return fail(&error, ExitCode::FAILURE),
+    };
+    let delivered = deliver(&report, json).and(written);
+    let code = match delivered.and_then(|()| shows(&report)) {
+        Ok(()) => verdict_code(
+            &report.invalid,
+            report.slo.as_ref(),
+            report.partial.is_some(),
+        ),
+        Err(error) => fail(&error, ExitCode::FAILURE),
+    };
+    for reason in &report.invalid {
+        let _ = writeln!(io::stderr(), "aegis-loadtest: invalid run: {reason}");
+    }
+    code
+}
+
+/// Prints the table, and writes the file where one is asked for.
+fn deliver(report: &Report, json: Option<File>) -> Result<()> {
+    write!(io::stdout().lock(), "{report}").context("stdout")?;
+    json.map_or(Ok(()), |file| write_json(file, report))
+}
+
+/// Runs the load to its end, to Ctrl-C, or until nobody answers any more, and shows how it goes. Says also
+/// whether the log could be written: a disk that is full is no reason to throw the figures away.
+async fn watch(
+    load: Load,
+    args: &RunArgs,
+    slo: Option<&Slo>,
+    mut hdr: Option<HdrLog>,
+) -> Result<(Report, Result<()>)> {
+    let progress = Progress::new(args.quiet, args.duration);
+    let mut silence = silence::Silence::new(args.give_up_after);
+    let mut written = Ok(());
+    let mut ticks = tokio::time::interval(REFRESH);
+    let mut interrupt = std::pin::pin!(interrupted());
+    let mut handle = load.start();
+    let partial = loop {
+        tokio::select! {
+            () = handle.finished() => break None,
+            () = &mut interrupt => break Some("stopped by Ctrl-C".to_owned()),
+            _ = ticks.tick() => {}
+        }
+        let summary = handle.snapshot();
+        progress.show(&summary);
+        if written.is_ok() {
+            written = log(&handle, &mut hdr, false);
+        }
+        if let Some(reason) = silence.notice(&summary) {
+            break Some(reason);
+        }
+    };
+    handle.end().await;
+    if written.is_ok() {
+        written = log(&handle, &mut hdr, true);
+    }
+    let (measured, _) = handle.measured();
+    let mut report = handle.stop().await;
+    progress.clear();
+    let limits = Limits { lag: args.max_lag };
+    report.partial = partial.map(|reason| {
+        let (elapsed, whole) = (report.summary.elapsed_seconds, args.duration.as_secs_f64());
+        format!("{reason}, after {elapsed:.1} s of {whole} s")
+    });
+    report.invalid = invalid(&measured, limits);
+    report.slo = slo.map(|slo| judge(slo, &measured, limits));
+    Ok((report, written))
+}
+
+/// Writes an interval where one is over, or what is left at the end.
+fn log(handle: &Handle, hdr: &mut Option<HdrLog>, is_end: bool) -> Result<()> {
+    let Some(hdr) = hdr else { return Ok(()) };
+    let elapsed = handle.elapsed();
+    if is_end || hdr.is_due(elapsed) {
+        let (measured, elapsed) = handle.measured();
+        hdr.write(measured, elapsed)?;
+    }
+    Ok(())
+}
+
+/// Waits for Ctrl-C; for ever where no handler can be set, and then Ctrl-C ends
+/// the process as usual.
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Fails, with a sentence, when the run shows nothing about the model. Objectives speak for
+/// themselves.
+fn shows(report: &Report) -> Result<()> {
+    let summary = &report.summary;
+    if summary.ok == 0 {
+        let failures = summary.failures.iter().max_by_key(|failure| failure.count);
+        let why = failures.map_or("no request was due", |failure| failure.text.as_str());
+        bail!("{} answered no request: {why}", report.plan.url)
+    }
+    if summary.scored > 0 && summary.right == 0 {
+        bail!("none of {} answers had the right label", summary.ok);
+    }
+    Ok(())
+}
+
+// === impl RunArgs ===
+
+impl RunArgs {
+    /// Makes everything that can fail fail before the run and not after it: a file
+    /// for the report that cannot be written, for one.
+    fn prepare(&self) -> Result<Prepared> {
+        let slo = self.slo.as_deref().map(Slo::read).transpose();
+        let slo = slo.context("--slo")?;
+        if let Some(longest) = slo.as_ref().and_then(Slo::longest)
+            && self.timeout < longest
+        {
+            bail!(
+                "--timeout: expected at least {longest:?}, up to which --slo allows latencies, got {:?}: \
+                 what is given up sooner is never seen to be that slow",
+                self.timeout
+            );
+        }
+        Ok(Prepared {
+            load: Load::new(self.plan()?)?,
+            slo,
+            json: self.json.as_deref().map(json_file).transpose()?,
+            hdr: self
+                .hdr
+                .as_deref()
+                .map(|path| HdrLog::create(path, self.warmup))
+                .transpose()?,
+        })
+    }
+
+    /// Why a run of this rate and length could not show that the objectives are kept, however well
+    /// all goes.
+    fn too_small(&self, slo: &Slo) -> Option<anyhow::Error> {
+        let expected = self.rate.per_second() * self.duration.as_secs_f64();
+        let least = slo.least();
+        (expected < least as f64).then(|| {
+            anyhow::anyhow!(
+                "the run is too small: --slo cannot be shown to be kept with fewer than {least} requests, \
+                 and these are about {expected:.0}; raise --duration or --rate"
+            )
+        })
+    }
+
+    fn plan(&self) -> Result<Plan> {
+        let mut target = Target::new(&self.url, &self.model).context("--url")?;
+        if let Some(version) = &self.version {
+            target = target.pinned(version);
+        }
+        target.input.clone_from(&self.input);
+        target.output.clone_from(&self.output);
+        let data = Dataset::from_csv(&self.data).context("--data")?;
+        let Self {
+            rate,
+            warmup,
+            duration,
+            ..
+        } = *self;
+        Ok(Plan {
+            pattern: Pattern::Open {
+                rate,
+                warmup,
+                duration,
+            },
+            timeout: self.timeout,
+            max_in_flight: self.max_in_flight,
+            connections: self.connections,
+            seed: self.seed,
+            ..Plan::open(target, Arc::new(data), rate, duration)
+        })
+    }
+}

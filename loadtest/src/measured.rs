@@ -1,0 +1,127 @@
+//! What a run came to, as histograms alone: all that a verdict needs, and all that an HDR log holds.
+//!
+//! Every request that was due is counted in one place, and adding two of these up is what measuring
+//! both runs as one would have given, exactly: a histogram is a list of counts. So a load that
+//! several machines send is judged as one (`aegis-loadtest merge`), with nobody to coordinate them.
+
+use crate::outcome::{ErrorKind, Outcome, Sample};
+
+pub use self::latencies::{Latencies, LatenciesError};
+pub use self::log::{LineError, LogError};
+
+mod latencies;
+pub(crate) mod log;
+
+/// Histograms of everything that was due.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Measured {
+    /// Answers with status 200, and requests given up: whoever gave up waited that long.
+    pub latency: Latencies,
+    /// Those of them that were given up.
+    pub timeouts: Latencies,
+    /// Every other failure, by how long it took to fail.
+    pub failures: Latencies,
+    /// Answers that were not the expected one, of those in `latency`.
+    pub wrong: Latencies,
+    /// What this side could not send, as durations of nothing.
+    pub dropped: Latencies,
+    /// How late this side began to send.
+    pub lag: Latencies,
+}
+
+// === impl Measured ===
+
+impl Measured {
+    /// Each histogram, and its tag in a log; what is read first by other programs has none.
+    pub(crate) fn parts(&self) -> [(Option<&'static str>, &Latencies); 6] {
+        [
+            (None, &self.latency),
+            (Some("timeout"), &self.timeouts),
+            (Some("failed"), &self.failures),
+            (Some("wrong"), &self.wrong),
+            (Some("dropped"), &self.dropped),
+            (Some("lag"), &self.lag),
+        ]
+    }
+
+    /// The histogram of that tag.
+    pub(crate) fn part_mut(&mut self, tag: Option<&str>) -> Option<&mut Latencies> {
+        Some(match tag {
+            None => &mut self.latency,
+            Some("timeout") => &mut self.timeouts,
+            Some("failed") => &mut self.failures,
+            Some("wrong") => &mut self.wrong,
+            Some("dropped") => &mut self.dropped,
+            Some("lag") => &mut self.lag,
+            Some(_) => return None,
+        })
+    }
+
+    /// Counts the fate of a request.
+    pub(crate) fn record(&mut self, sample: &Sample) {
+        let latency = sample.latency();
+        self.lag.record(sample.lag());
+        match &sample.outcome {
+            Outcome::Scored { right, .. } => {
+                self.latency.record(latency);
+                // Whoever gave up, below, waited that long: left out, the worst latencies of all
+                // would be the ones that are not shown.
+                if *right == Some(false) {
+                    self.wrong.record(latency);
+                }
+            }
+            Outcome::Failed {
+                kind: ErrorKind::Timeout,
+                ..
+            } => {
+                self.latency.record(latency);
+                self.timeouts.record(latency);
+            }
+            Outcome::Refused { .. } | Outcome::Failed { .. } => self.failures.record(latency),
+        }
+    }
+
+    /// Adds another run's.
+    ///
+    /// # Errors
+    ///
+    /// When the other holds a duration beyond the range of these.
+    pub fn add(&mut self, other: &Self) -> Result<(), LatenciesError> {
+        for (tag, part) in other.parts() {
+            if let Some(sum) = self.part_mut(tag) {
+                sum.add(part)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What has come since an earlier state of the same run.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut since = Self::default();
+        for ((tag, now), (_, then)) in self.parts().into_iter().zip(earlier.parts()) {
+            if let Some(part) = since.part_mut(tag) {
+                *part = now.since(then);
+            }
+        }
+        since
+    }
+
+    /// Answers with status 200.
+    #[must_use]
+    pub fn ok(&self) -> u64 {
+        self.latency.len().saturating_sub(self.timeouts.len())
+    }
+
+    /// Requests that were sent and got no such answer.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.timeouts.len() + self.failures.len()
+    }
+
+    /// Requests whose fate is known, dropped ones apart.
+    #[must_use]
+    pub fn finished(&self) -> u64 {
+        self.ok() + self.failed()
+    }
+}

@@ -1,0 +1,103 @@
+//! A judgement as a table for people.
+
+use std::fmt::{self, Display, Formatter};
+
+use super::{Invalid, Judgement, Objective, State, Verdict};
+
+// === impl Judgement ===
+
+impl Display for Judgement {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let sure = format!("{} % interval", (self.confidence * 1e6).round() / 1e4);
+        writeln!(
+            f,
+            "{:<14} {:>12} {:>12}   {sure:<25} verdict",
+            "objective", "wanted", "measured"
+        )?;
+        for objective in &self.objectives {
+            writeln!(f, "{objective}")?;
+        }
+        write!(f, "SLO: {}", self.verdict)
+    }
+}
+
+// === impl Objective ===
+
+impl Objective {
+    fn is_share(&self) -> bool {
+        !self.name.starts_with('p')
+    }
+
+    /// A figure of this objective, to four digits or so.
+    fn figure(&self, figure: Option<f64>) -> String {
+        match figure {
+            None => "-".to_owned(),
+            Some(share) if self.is_share() => format!("{:.3} %", share * 100.0),
+            Some(millis) if millis < 10.0 => format!("{millis:.3} ms"),
+            Some(millis) if millis < 100.0 => format!("{millis:.2} ms"),
+            Some(millis) => format!("{millis:.1} ms"),
+        }
+    }
+}
+
+impl Display for Objective {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let wanted = if self.is_share() {
+            format!(">= {} %", (self.target * 1e8).round() / 1e6)
+        } else {
+            format!("< {} ms", self.target)
+        };
+        let measured = self.figure(self.measured);
+        let ends = match (self.low, self.high) {
+            (None, None) => "-".to_owned(),
+            (low, high) => format!("{} to {}", self.figure(low), self.figure(high)),
+        };
+        write!(
+            f,
+            "{:<14} {wanted:>12} {measured:>12}   {ends:<25} ",
+            self.name
+        )?;
+        match (self.state, self.needs) {
+            (State::Met, _) => f.write_str("met"),
+            (State::Missed, _) => f.write_str("missed"),
+            (State::Undecided, Some(needs)) => {
+                write!(f, "undecided: about {needs} requests would tell")
+            }
+            (State::Undecided, None) => f.write_str("undecided: too near to the target to tell"),
+        }
+    }
+}
+
+// === impl Verdict ===
+
+impl Display for Verdict {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::TooSmall => "not shown, the run is too small",
+            Self::Invalid => "not judged, the run is invalid",
+        })
+    }
+}
+
+// === impl Invalid ===
+
+impl Display for Invalid {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dropped { requests } => write!(
+                f,
+                "{requests} requests were not sent, since the most that may be under way were \
+                 (--max-in-flight)"
+            ),
+            Self::Late { lag, limit_ms } => write!(
+                f,
+                "this client could not keep up: 1 % of requests were sent {:.2} ms late or later, where \
+                 {limit_ms} ms are allowed (--max-lag); lower the rate, or use a faster or idle machine",
+                lag.p99_ms
+            ),
+            Self::Empty => f.write_str("no request came due"),
+        }
+    }
+}
