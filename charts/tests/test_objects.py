@@ -3,12 +3,21 @@
 import json
 from unittest import TestCase
 
+import definitions
 import kubernetes
 import support
 from support import CASES, CHART, NEWEST, OLDEST, container_of, for_each_case, pod_of, render, rendered
 
+# Cases that use what came with a later Kubernetes than the oldest supported one.
+SINCE = {"sources": "1.33.0"}
+
+
 def is_custom(obj) -> bool:
-    return obj["apiVersion"].startswith("monitoring.coreos.com/")
+    return "." in obj["apiVersion"].split("/")[0].replace(".k8s.io", "") or is_route(obj)
+
+
+def is_route(obj) -> bool:
+    return obj["apiVersion"] == "gateway.networking.k8s.io/v1"
 
 
 class Objects(TestCase):
@@ -20,12 +29,43 @@ class Objects(TestCase):
 
     def test_the_objects_fit_the_oldest_and_the_newest_kubernetes(self):
         for case in CASES:
-            for version in (OLDEST, NEWEST):
+            for version in (SINCE.get(case.stem, OLDEST), NEWEST):
                 result = render(case, kubernetes=version)
                 self.assertIsNone(result.refusal)
                 with self.subTest(case=case.stem, version=version):
                     own = [it for it in result.objects if not is_custom(it)]
                     self.assertEqual([fault for it in own for fault in kubernetes.faults(version, it)], [])
+
+    @for_each_case
+    def test_custom_objects_fit_their_definitions(self, result):
+        custom = [it for it in result.objects if is_custom(it)]
+        self.assertEqual([fault for it in custom if not is_route(it) for fault in definitions.faults(it)], [])
+        for route in filter(is_route, custom):
+            self.assert_route(route)
+
+    def assert_route(self, route):
+        """The few keys of a route that the chart writes, as the Gateway API has them."""
+        self.assertIn(route["kind"], ("HTTPRoute", "GRPCRoute"))
+        spec = route["spec"]
+        self.assertLessEqual(set(spec), {"parentRefs", "hostnames", "rules"})
+        for parent in spec["parentRefs"]:
+            self.assertLessEqual(set(parent), {"group", "kind", "name", "namespace", "sectionName", "port"})
+        for rule in spec["rules"]:
+            self.assertEqual(set(rule), {"matches", "backendRefs"})
+            for reference in rule["backendRefs"]:
+                self.assertIsInstance(reference["port"], int)
+
+    def test_the_definitions_see_what_is_misspelt_missing_or_of_a_wrong_type(self):
+        monitor = json.loads(json.dumps(rendered("full").of("PodMonitor")[0]))
+        monitor["spec"]["podMetricsEndpoint"] = monitor["spec"].pop("podMetricsEndpoints")
+        scaler = json.loads(json.dumps(rendered("keda").of("ScaledObject")[0]))
+        scaler["spec"]["maxReplicaCount"] = "3"
+        scaler["spec"]["triggers"][0]["metricType"] = 3
+        del scaler["spec"]["triggers"][0]["type"]
+        faults = [it.split(": ")[0] for obj in (monitor, scaler) for it in definitions.faults(obj)]
+        trigger = "ScaledObject.spec.triggers[0]"
+        expected = ["PodMonitor.spec.podMetricsEndpoint", "ScaledObject.spec.maxReplicaCount"]
+        self.assertEqual(sorted(faults), sorted([*expected, f"{trigger}.metricType", f"{trigger}.type"]))
 
     def test_the_schemas_see_what_is_misspelt_missing_or_of_a_wrong_type(self):
         deployment = json.loads(json.dumps(rendered("minimal").of("Deployment")[0]))
@@ -62,7 +102,8 @@ class Objects(TestCase):
                 self.assertTrue(obj["metadata"]["labels"][f"app.kubernetes.io/{label}"], obj["metadata"])
 
     def test_one_deployment_serves_each_version_and_one_is_the_proxy(self):
-        counts = {"minimal": 2, "canary": 3, "versions": 6, "full": 3}
+        counts = {"minimal": 2, "canary": 3, "versions": 6, "full": 3, "hpa": 3, "keda": 3, "gpu": 3, "nginx": 3}
+        counts.update({"traefik": 3, "linkerd": 3, "sources": 4, "off": 2})
         self.assertEqual({file.stem for file in CASES}, set(counts))
         for name, count in counts.items():
             self.assertEqual(len(rendered(name).of("Deployment")), count, name)
@@ -79,8 +120,9 @@ class Objects(TestCase):
 
     @for_each_case
     def test_pods_meet_the_restricted_standard(self, result):
-        for deployment in result.of("Deployment"):
-            pod, container = pod_of(deployment), container_of(deployment)
+        pods = [pod_of(it) for it in result.of("Deployment")] + [it["spec"] for it in result.of("Pod")]
+        for pod in pods:
+            (container,) = pod["containers"]
             self.assertTrue(pod["securityContext"]["runAsNonRoot"])
             self.assertGreater(pod["securityContext"]["runAsUser"], 0)
             self.assertEqual(pod["securityContext"]["seccompProfile"], {"type": "RuntimeDefault"})
@@ -92,7 +134,9 @@ class Objects(TestCase):
                     "capabilities": {"drop": ["ALL"]},
                 },
             )
-            self.assertTrue(all(mount["readOnly"] for mount in container["volumeMounts"]))
+            writable = [it["name"] for it in container.get("volumeMounts", []) if not it.get("readOnly")]
+            # What is fetched is kept, and verified again whenever it is read.
+            self.assertIn(writable, ([], ["cache"]))
 
     @for_each_case
     def test_no_pod_is_given_a_token(self, result):
@@ -100,6 +144,8 @@ class Objects(TestCase):
             self.assertIs(account["automountServiceAccountToken"], False)
         for deployment in result.of("Deployment"):
             self.assertIs(pod_of(deployment)["automountServiceAccountToken"], False)
+        for pod in result.of("Pod"):
+            self.assertIs(pod["spec"]["automountServiceAccountToken"], False)
 
     @for_each_case
     def test_accounts_are_those_that_are_made_or_named(self, result):
@@ -128,4 +174,40 @@ class Objects(TestCase):
             "install", "release", str(CHART), "--dry-run=client", f"--values={support.case('versions')}"
         )
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("Text_Embedder.v2 version 2026.05, weight 1000000, 2 pods behind 10.96.200.4:8000", done.stdout)
+        place = "release-aegis-text-embedder-v2-2026-05.default.svc.cluster.local.:8000"
+        self.assertIn(f"Text_Embedder.v2 version 2026.05, weight 1000000, 2 pods behind {place}", done.stdout)
+
+    @for_each_case
+    def test_no_change_takes_capacity_away_before_it_gives_some(self, result):
+        for deployment in result.of("Deployment"):
+            spec = deployment["spec"]
+            self.assertEqual(spec["strategy"]["rollingUpdate"]["maxUnavailable"], 0)
+            self.assertNotIn(spec["strategy"]["rollingUpdate"]["maxSurge"], (0, "0%"))
+            self.assertGreater(spec["progressDeadlineSeconds"], spec["minReadySeconds"])
+
+    def test_pods_spread_over_nodes_and_zones_as_they_are_told(self):
+        told = {}
+        for name in ("minimal", "full", "off"):
+            for deployment in rendered(name).of("Deployment"):
+                spread = pod_of(deployment).get("topologySpreadConstraints", [])
+                told[name, container_of(deployment)["name"]] = {it["topologyKey"]: it["whenUnsatisfiable"] for it in spread}
+                for constraint in spread:
+                    selector = constraint["labelSelector"]["matchLabels"]
+                    self.assertEqual(selector, deployment["spec"]["selector"]["matchLabels"])
+        host, zone = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
+        self.assertEqual(told["minimal", "proxy"], {host: "ScheduleAnyway", zone: "ScheduleAnyway"})
+        self.assertEqual(told["full", "proxy"], {host: "DoNotSchedule"})
+        self.assertEqual(told["off", "backend"], {})
+
+    def test_a_gpu_is_asked_for_where_the_node_has_one_and_only_there(self):
+        result = rendered("gpu")
+        gpu = pod_of(result.one("Deployment", "release-aegis-digits-1"))
+        cpu = pod_of(result.one("Deployment", "release-aegis-digits-2"))
+        (limits, plain) = (it["containers"][0]["resources"]["limits"] for it in (gpu, cpu))
+        self.assertEqual(limits, {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": 1})
+        self.assertEqual(plain, {"cpu": "4", "memory": "16Gi"})
+        self.assertEqual(gpu["nodeSelector"], {"pool": "accelerated", "nvidia.com/gpu.present": "true"})
+        self.assertEqual(gpu["tolerations"], [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}])
+        self.assertEqual(gpu["runtimeClassName"], "nvidia")
+        self.assertEqual(cpu["nodeSelector"], {"pool": "accelerated"})
+        self.assertFalse({"tolerations", "runtimeClassName"} & set(cpu))

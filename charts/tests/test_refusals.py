@@ -16,8 +16,8 @@ def version(number: str, **settings: Any) -> Any:
 
 
 class Refusals(TestCase):
-    def assert_refused(self, over: Any, *sentences: str):
-        said = refusal(over)
+    def assert_refused(self, over: Any, *sentences: str, name: str = "canary"):
+        said = refusal(over, name)
         for sentence in sentences:
             self.assertIn(sentence, said)
 
@@ -38,14 +38,14 @@ class Refusals(TestCase):
         private = {"a.pub": "-----BEGIN PRIVATE KEY-----"}
         self.assert_refused({"backend": {"trustedKeys": {"files": private}}}, "/backend/trustedKeys/files/a.pub")
 
-    def test_a_backend_needs_an_image_a_volume_and_an_address(self):
+    def test_a_backend_needs_an_image_and_a_volume_or_a_source(self):
         image = {"repository": "", "tag": ""}
         self.assert_refused(
-            {"backend": {"image": image, "modelRepository": {"volume": None}}, **version("2", clusterIP="")},
+            {"backend": {"image": image, "modelRepository": {"volume": None}}, **version("2", weight=10)},
             "set backend.image.repository (or that of models.digits.versions.2)",
             "set backend.image.tag",
-            "set backend.modelRepository.volume",
-            "set models.digits.versions.2.clusterIP to a free address of the cluster's Service range",
+            "set backend.modelRepository.volume (or that of models.digits.versions.2)",
+            "or models.digits.versions.2.source to an archive",
         )
 
     def test_a_volume_has_one_source(self):
@@ -54,14 +54,41 @@ class Refusals(TestCase):
             "one source: it has hostPath, persistentVolumeClaim",
         )
 
-    def test_two_versions_cannot_share_an_address(self):
+    def test_the_cache_of_archives_has_one_source(self):
+        volume = {"emptyDir": None}
         self.assert_refused(
-            version("2", clusterIP="10.96.200.1"),
-            "give models.digits.versions.2.clusterIP an address of its own: models.digits.versions.1 has 10.96.200.1",
+            {"backend": {"modelCache": {"volume": volume}}}, "give backend.modelCache.volume", name="sources"
         )
 
+    def test_an_autoscaler_has_a_range_and_something_to_hold_to(self):
+        nothing = {"cpu": "", "queueDepth": 0, "p95Seconds": 0, "requestsPerSecond": 0}
+        self.assert_refused(
+            {"backend": {"autoscaling": {"by": "keda", "minReplicas": 11, "targets": nothing}}},
+            "keep minReplicas (11) of backend.autoscaling (or that of models.digits.versions.1) at or under maxReplicas (10)",
+            "set one of backend.autoscaling.targets (or that of models.digits.versions.1): nothing is held to",
+            "set backend.autoscaling.keda.serverAddress (or that of models.digits.versions.1) to your Prometheus",
+        )
+        self.assert_refused({"proxy": {"autoscaling": {"minReplicas": 11}}}, "keep minReplicas (11) of proxy.autoscaling")
+
+    def test_a_rollout_can_succeed(self):
+        self.assert_refused(
+            {"proxy": {"rollout": {"minReadySeconds": 600}}}, "keep rollout.minReadySeconds (600) beside proxy.autoscaling"
+        )
+        self.assert_refused({"backend": {"rollout": {"maxSurge": 0}}}, "maxSurge")
+
+    def test_names_fit_into_labels(self):
+        long = "m" * 64
+        self.assert_refused({"models": {long: {"versions": {"1": {"weight": 1, "name": "m"}}}}}, f'rename "{long}"')
+
+    def test_routes_hang_on_a_gateway(self):
+        self.assert_refused({"gateway": {"enabled": True}}, "set gateway.parentRefs to the Gateways")
+
+    def test_the_test_has_a_tag_and_a_model_that_is_served(self):
+        image = {"image": {"repository": "registry.example/aegis-loadtest"}}
+        self.assert_refused({"test": {**image, "model": "faces"}}, "set test.image.tag", 'there is no "faces"')
+
     def test_weights_are_required_and_not_all_0(self):
-        self.assert_refused(version("3", clusterIP="10.96.200.3"), "set models.digits.versions.3.weight")
+        self.assert_refused(version("3", replicas=1), "set models.digits.versions.3.weight")
         zeros = {"1": {"weight": 0}, "2": {"weight": 0}}
         self.assert_refused(
             {"models": {"digits": {"versions": zeros}}}, "give one of models.digits.versions a weight above 0"
@@ -89,6 +116,7 @@ class Refusals(TestCase):
 
     def test_the_proxys_ports_differ(self):
         self.assert_refused({"proxy": {"ports": {"admin": 8080}}}, "two ports: both are 8080")
+        self.assert_refused({"proxy": {"service": {"grpcPort": 80}}}, "two ports: both are 80")
 
     def test_the_schema_refuses_wrong_types_ranges_and_keys(self):
         for over, where in [
@@ -102,6 +130,14 @@ class Refusals(TestCase):
             (version("2", wieght=3), "wieght"),
             ({"proxy": {"ports": {"data": 80}}}, "data"),
             ({"models": {"a b": {}}}, "a b"),
+            (version("2", source={"from": "ftp://x", "sha256": "0" * 64}), "from"),
+            (version("2", source={"from": "https://x"}), "sha256"),
+            (version("2", autoscaling={"by": "magic"}), "by"),
+            ({"backend": {"gpu": {"count": 0}}}, "count"),
+            ({"backend": {"config": {"model_cache": "/tmp"}}}, "model_cache"),
+            ({"proxy": {"topologySpread": {"host": "Always"}}}, "host"),
+            ({"networkPolicy": {"extraPorts": [70000]}}, "extraPorts"),
+            ({"ingress": {"hosts": ["a"]}}, "hosts"),
         ]:
             with self.subTest(over=over):
                 said = refusal(over)

@@ -6,10 +6,10 @@ import subprocess
 from unittest import TestCase
 
 import support
-from support import ROOT, RULES, rendered, yaml
-from test_programs import expressions
+from support import RULES, rendered, yaml
 
-TESTS = RULES.with_name("aegis.rules.test.yaml")
+TESTS = sorted(RULES.parent.glob("*.test.yaml"))
+RUNBOOK = support.CHART / "RUNBOOK.md"
 
 
 def alerts():
@@ -27,10 +27,11 @@ class Rules(TestCase):
 
     def test_the_rules_are_valid_and_fire_when_they_should(self):
         self.promtool("check", "rules", str(RULES))
-        self.promtool("test", "rules", str(TESTS))
+        self.promtool("test", "rules", *map(str, TESTS))
 
     def test_each_alert_is_seen_to_fire_and_to_be_silent(self):
-        cases = [it for test in yaml(TESTS.read_text())["tests"] for it in test["alert_rule_test"]]
+        files = [yaml(file.read_text()) for file in TESTS]
+        cases = [it for file in files for test in file["tests"] for it in test["alert_rule_test"]]
         fired = {it["alertname"] for it in cases if it.get("exp_alerts")}
         silent = {it["alertname"] for it in cases if not it.get("exp_alerts")}
         # Two series in one case, of which one fires, count for both.
@@ -41,19 +42,26 @@ class Rules(TestCase):
     def test_each_alert_says_how_bad_it_is_and_what_to_look_at(self):
         for name, rule in alerts().items():
             self.assertIn(rule["labels"]["severity"], ("page", "ticket"), name)
-            self.assertEqual(set(rule["annotations"]), {"summary", "description"}, name)
+            self.assertEqual(set(rule["annotations"]), {"summary", "description", "runbook_url"}, name)
 
-    def test_every_metric_of_a_rule_is_documented(self):
-        documented = set(re.findall(r"(?m)^\| `(aegis_\w+)`", (ROOT / "config" / "METRICS.md").read_text()))
-        named = set(re.findall(r"\baegis_\w+", expressions()))
-        self.assertTrue(named)
-        for name in named:
-            self.assertIn(re.sub(r"_(bucket|count|sum)$", "", name), documented)
+    def test_each_alert_leads_to_its_section_of_the_runbook_and_each_section_has_its_alert(self):
+        sections = re.split(r"(?m)^## ", RUNBOOK.read_text())[1:]
+        sections = {section.split("\n", 1)[0]: section for section in sections}
+        self.assertEqual(list(sections), list(alerts()), "in the order of the rules")
+        for name, rule in alerts().items():
+            self.assertEqual(rule["annotations"]["runbook_url"], f"RUNBOOK.md#{name.lower()}")
+            for part in ("**It means** ", "**Look at** ", "**Do** "):
+                self.assertIn(part, sections[name], name)
 
-    def test_the_operator_is_given_the_rules_as_they_are(self):
+    def test_the_operator_is_given_the_rules_with_the_runbooks_address_and_the_bounds(self):
         (rule,) = rendered("full").of("PrometheusRule")
-        self.assertEqual(rule["spec"], yaml(RULES.read_text()))
+        expected = RULES.read_text().replace("RUNBOOK.md#", "https://runbooks.example/aegis/RUNBOOK.md#")
+        expected = expected.replace("vector(1)", "vector(0.05)").replace("vector(32)", "vector(8)")
+        self.assertEqual(rule["spec"], yaml(expected))
         self.assertEqual(rule["metadata"]["labels"]["release"], "monitoring")
+        plain = {"podMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}}
+        (rule,) = rendered("minimal", monitoring=plain).of("PrometheusRule")
+        self.assertEqual(rule["spec"], yaml(RULES.read_text()))
         self.assertEqual(rendered("minimal").of("PrometheusRule"), [])
 
     def test_the_operator_scrapes_every_pod_on_a_port_that_it_has(self):
@@ -61,6 +69,8 @@ class Rules(TestCase):
         found = set()
         for monitor in result.of("PodMonitor"):
             (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+            # Or `endpoint` would be the name of the port.
+            self.assertIs(endpoint["honorLabels"], True)
             selector = monitor["spec"]["selector"]["matchLabels"]
             for deployment in result.of("Deployment"):
                 if selector.items() <= deployment["spec"]["template"]["metadata"]["labels"].items():

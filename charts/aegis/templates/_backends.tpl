@@ -21,6 +21,14 @@ A volume is replaced and not merged: a pod's volume has exactly one source.
 {{- $_ := set $backend.trustedKeys "volume" .volume -}}
 {{- end -}}
 {{- end -}}
+{{- with ($own.modelCache | default dict).volume -}}
+{{- $_ := set $backend.modelCache "volume" . -}}
+{{- end -}}
+{{- if $backend.gpu.enabled -}}
+{{- $_ := set $backend "nodeSelector" (merge (deepCopy $backend.nodeSelector) $backend.gpu.nodeSelector) -}}
+{{- $_ := set $backend "tolerations" (concat $backend.tolerations $backend.gpu.tolerations) -}}
+{{- $_ := set $backend "runtimeClassName" $backend.gpu.runtimeClassName -}}
+{{- end -}}
 {{- $made := printf "%s-%s" $model $version | lower | replace "." "-" | replace "_" "-" | trimAll "-" -}}
 {{- $slug := $own.name | default $made -}}
 {{- $_ := set $backend "model" $model -}}
@@ -43,4 +51,19 @@ A volume is replaced and not merged: a pod's volume has exactly one source.
 {{- $paths = append $paths (printf "/etc/aegis-keys/%s" .) -}}
 {{- end -}}
 {{- toJson $paths -}}
+{{- end -}}
+
+{{/* Where archives are kept. */}}
+{{- define "aegis.backend.cache" -}}
+/var/cache/aegis
+{{- end -}}
+
+{{/* What a pod asks for, with its GPUs. Takes a backend. */}}
+{{- define "aegis.backend.resources" -}}
+{{- $resources := deepCopy .resources -}}
+{{- if .gpu.enabled -}}
+{{- $limits := merge (dict .gpu.resource (int .gpu.count)) ($resources.limits | default dict) -}}
+{{- $_ := set $resources "limits" $limits -}}
+{{- end -}}
+{{- toYaml $resources -}}
 {{- end -}}

@@ -23,27 +23,42 @@ capabilities:
 {{- add 5 (ceil (divf . 1000)) -}}
 {{- end -}}
 
-{{/* A new pod is ready before an old one goes. */}}
+{{/* How a Deployment changes: a new pod is ready, and known, before an old one goes. Takes the settings. */}}
 {{- define "aegis.strategy" -}}
-type: RollingUpdate
-rollingUpdate:
-  maxSurge: 1
-  maxUnavailable: 0
+minReadySeconds: {{ .rollout.minReadySeconds }}
+progressDeadlineSeconds: {{ .rollout.progressDeadlineSeconds }}
+strategy:
+  type: RollingUpdate
+  rollingUpdate:
+    maxSurge: {{ .rollout.maxSurge }}
+    maxUnavailable: 0
 {{- end -}}
 
-{{/* Pods of one Deployment keep off each other's nodes where they can. Takes the selecting labels. */}}
+{{/* Pods of one Deployment keep off each other's nodes and zones. Takes a dict: settings, selector. */}}
 {{- define "aegis.spread" -}}
+{{- range $where, $key := dict "host" "kubernetes.io/hostname" "zone" "topology.kubernetes.io/zone" }}
+{{- with get $.settings.topologySpread $where }}
 - maxSkew: 1
-  topologyKey: kubernetes.io/hostname
-  whenUnsatisfiable: ScheduleAnyway
+  topologyKey: {{ $key }}
+  whenUnsatisfiable: {{ . }}
   matchLabelKeys: [pod-template-hash]
   labelSelector:
     matchLabels:
-      {{- . | nindent 6 }}
+      {{- $.selector | nindent 6 }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
-{{/* Liveness and readiness over HTTP. Takes a dict: port, live, ready. */}}
+{{/*
+Probes over HTTP. The first one gives a slow node two minutes to start the program, and then leaves the word to the
+other two: alive, which does not ask for more than an answer, and ready. Takes a dict: port, live, ready.
+*/}}
 {{- define "aegis.probes" -}}
+startupProbe:
+  httpGet: {path: {{ .live }}, port: {{ .port }}}
+  periodSeconds: 1
+  timeoutSeconds: 1
+  failureThreshold: 120
 livenessProbe:
   httpGet: {path: {{ .live }}, port: {{ .port }}}
   periodSeconds: 10
@@ -56,8 +71,16 @@ readinessProbe:
   failureThreshold: 2
 {{- end -}}
 
-{{/* Where pods may run, and how they are pulled. Takes a dict: root, settings. */}}
+{{/* Where pods may run, in which order, and how they are pulled. Takes a dict: root, settings. */}}
 {{- define "aegis.placement" -}}
+{{- $spread := include "aegis.spread" . }}
+{{- with trim $spread }}
+topologySpreadConstraints:
+  {{- . | nindent 2 }}
+{{- end }}
+{{- with .settings.priorityClassName }}
+priorityClassName: {{ quote . }}
+{{- end }}
 {{- with .root.Values.imagePullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}

@@ -41,7 +41,7 @@ admin = {{ printf "%s:%v" .Values.bindAddress $proxy.ports.admin | toJson }}
 
 [{{ $table }}]
 {{- include "aegis.toml.keys" (omit $model "versions") }}
-{{- range $key, $value := mergeOverwrite (dict "health_check" (dict "path" "/v2/health/live")) (omit $model "versions" | deepCopy) }}
+{{- range $key, $value := omit $model "versions" }}
 {{- if kindIs "map" $value }}
 
 [{{ $table }}.{{ $key }}]
@@ -53,17 +53,18 @@ admin = {{ printf "%s:%v" .Values.bindAddress $proxy.ports.admin | toJson }}
 
 [{{ $table }}.versions.{{ toJson $backend.version }}]
 weight = {{ toJson $backend.weight }}
-endpoints = [{{ include "aegis.backend.endpoint" $backend | toJson }}]
+endpoints = [{{ include "aegis.backend.endpoint" (dict "root" $root "backend" $backend) | toJson }}]
 {{- end }}
 {{- end }}
 {{- end }}
 {{- end -}}
 
-{{/* Where a version is reached: its Service's address and port. */}}
+{{/*
+Where a version is reached: its Service's name, which stands for its pods, and the port. The dot says that the name
+is complete, so that no search domain is tried before. Takes a dict: root, backend.
+*/}}
 {{- define "aegis.backend.endpoint" -}}
-{{- $address := .clusterIP | toString -}}
-{{- if contains ":" $address }}{{ $address = printf "[%s]" $address }}{{ end -}}
-{{- printf "%s:%v" $address .port -}}
+{{- printf "%s.%s.svc.%s.:%v" .backend.fullname .root.Release.Namespace .root.Values.clusterDomain .backend.port -}}
 {{- end -}}
 
 {{/* backend.toml of one version. Takes a dict: root, backend. */}}
@@ -75,8 +76,17 @@ model_repository = {{ toJson .backend.modelRepository.mountPath }}
 {{- with $keys }}
 trusted_keys = {{ toJson . }}
 {{- end }}
+{{- if .backend.source }}
+model_cache = {{ include "aegis.backend.cache" .root | toJson }}
+{{- end }}
 {{- include "aegis.toml.keys" .backend.config }}
 
 [models.{{ toJson .backend.model }}]
 versions = [{{ toJson .backend.version }}]
+{{- with .backend.source }}
+
+[models.{{ toJson $.backend.model }}.sources.{{ toJson $.backend.version }}]
+from = {{ toJson .from }}
+sha256 = {{ toJson .sha256 }}
+{{- end }}
 {{- end -}}

@@ -25,6 +25,33 @@ What a schema cannot say, in sentences: every fault of the values at once.
 {{- $faults = append $faults (printf "keep proxy.config.drain.delay_ms (%v) at or under grace_ms (%v): the delay is part of the drain" .delay_ms .grace_ms) -}}
 {{- end -}}
 {{- end -}}
+{{- if eq (int $proxy.service.port) (int $proxy.service.grpcPort) -}}
+{{- $faults = append $faults (printf "give proxy.service.port and grpcPort two ports: both are %v" $proxy.service.port) -}}
+{{- end -}}
+{{- $faults = concat $faults (include "aegis.faults.autoscaling" (dict "settings" $proxy "at" "proxy.autoscaling") | fromJsonArray) -}}
+{{- if and .Values.gateway.enabled (not .Values.gateway.parentRefs) -}}
+{{- $faults = append $faults "set gateway.parentRefs to the Gateways that the routes hang on, as [{name: edge, namespace: gateways}]" -}}
+{{- end -}}
+{{- if and .Values.test.image.repository (not .Values.test.image.tag) -}}
+{{- $faults = append $faults "set test.image.tag to the version of the image of aegis-loadtest" -}}
+{{- end -}}
+{{- if and .Values.test.model (not (hasKey .Values.models .Values.test.model)) -}}
+{{- $faults = append $faults (printf "name one of models in test.model: there is no %q" .Values.test.model) -}}
+{{- end -}}
+{{- toJson $faults -}}
+{{- end -}}
+
+{{/* Takes a dict: settings, at. */}}
+{{- define "aegis.faults.autoscaling" -}}
+{{- $faults := list -}}
+{{- with .settings.autoscaling -}}
+{{- if gt (int .minReplicas) (int .maxReplicas) -}}
+{{- $faults = append $faults (printf "keep minReplicas (%v) of %s at or under maxReplicas (%v)" .minReplicas $.at .maxReplicas) -}}
+{{- end -}}
+{{- end -}}
+{{- if gt (int .settings.rollout.minReadySeconds) (sub (int .settings.rollout.progressDeadlineSeconds) 1 | int) -}}
+{{- $faults = append $faults (printf "keep rollout.minReadySeconds (%v) beside %s under progressDeadlineSeconds (%v): no pod would count before the rollout has failed" .settings.rollout.minReadySeconds .at .settings.rollout.progressDeadlineSeconds) -}}
+{{- end -}}
 {{- toJson $faults -}}
 {{- end -}}
 
@@ -63,7 +90,6 @@ What a schema cannot say, in sentences: every fault of the values at once.
 {{- define "aegis.faults.backends" -}}
 {{- $faults := list -}}
 {{- $names := dict -}}
-{{- $addresses := dict -}}
 {{- range include "aegis.backends" . | fromJsonArray -}}
 {{- $at := printf "models.%s.versions.%s" .model .version -}}
 {{- if not .image.repository -}}
@@ -73,7 +99,9 @@ What a schema cannot say, in sentences: every fault of the values at once.
 {{- $faults = append $faults (printf "set backend.image.tag (or that of %s) to the version of the image of aegis-backend" $at) -}}
 {{- end -}}
 {{- if not .modelRepository.volume -}}
-{{- $faults = append $faults (printf "set backend.modelRepository.volume (or that of %s) to the volume with the models, as {persistentVolumeClaim: {claimName: models, readOnly: true}}" $at) -}}
+{{- if not .source -}}
+{{- $faults = append $faults (printf "set backend.modelRepository.volume (or that of %s) to the volume with the models, as {persistentVolumeClaim: {claimName: models, readOnly: true}}, or %s.source to an archive" $at $at) -}}
+{{- end -}}
 {{- else if ne (len .modelRepository.volume) 1 -}}
 {{- $faults = append $faults (printf "give backend.modelRepository.volume (or that of %s) one source: it has %s" $at (keys .modelRepository.volume | sortAlpha | join ", ")) -}}
 {{- end -}}
@@ -86,12 +114,20 @@ What a schema cannot say, in sentences: every fault of the values at once.
 {{- else if and (ne .config.verify "off") (empty .trustedKeys.files) (empty .trustedKeys.names) -}}
 {{- $faults = append $faults (printf "set backend.trustedKeys (or that of %s) to the public keys that sign your models, or backend.config.verify to off" $at) -}}
 {{- end -}}
-{{- if not .clusterIP -}}
-{{- $faults = append $faults (printf "set %s.clusterIP to a free address of the cluster's Service range: the proxy takes endpoints as addresses, not as names" $at) -}}
-{{- else if hasKey $addresses .clusterIP -}}
-{{- $faults = append $faults (printf "give %s.clusterIP an address of its own: %s has %s too" $at (get $addresses .clusterIP) .clusterIP) -}}
-{{- else -}}
-{{- $_ := set $addresses .clusterIP $at -}}
+{{- $faults = concat $faults (include "aegis.faults.autoscaling" (dict "settings" . "at" (printf "backend.autoscaling (or that of %s)" $at)) | fromJsonArray) -}}
+{{- if and (ne .autoscaling.by "off") (empty (include "aegis.autoscaling.targets" . | fromJson)) -}}
+{{- $faults = append $faults (printf "set one of backend.autoscaling.targets (or that of %s): nothing is held to" $at) -}}
+{{- end -}}
+{{- if and (eq .autoscaling.by "keda") (not .autoscaling.keda.serverAddress) -}}
+{{- $faults = append $faults (printf "set backend.autoscaling.keda.serverAddress (or that of %s) to your Prometheus, as http://prometheus-operated.monitoring.svc:9090" $at) -}}
+{{- end -}}
+{{- range $label := list .model .version -}}
+{{- if not (regexMatch "^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$" $label) -}}
+{{- $faults = append $faults (printf "rename %q of %s: it has to fit into a label of Kubernetes, of at most 63 characters that begin and end with a letter or a digit" $label $at) -}}
+{{- end -}}
+{{- end -}}
+{{- if and .source (ne (len .modelCache.volume) 1) -}}
+{{- $faults = append $faults (printf "give backend.modelCache.volume (or that of %s) one source: it has %s" $at (keys .modelCache.volume | sortAlpha | join ", " | default "none")) -}}
 {{- end -}}
 {{- if not (regexMatch "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$" .slug) -}}
 {{- $faults = append $faults (printf "set %s.name: %q cannot end the name of a Service" $at .slug) -}}
