@@ -1,17 +1,25 @@
-//! When requests are due: a Poisson process from a seed.
+//! When requests are due: a Poisson process from a seed, at a rate that may change.
 //!
-//! Independent users arrive with exponential gaps. Even spacing would be kinder
-//! than any real traffic: it never sends two requests at once, so it never
-//! shows what a queue does.
+//! Independent users arrive with exponential gaps. Even spacing is kinder than any
+//! real traffic: it never sends two requests at once, so it never shows what a queue
+//! does. It is there for comparison with tools that know nothing else.
+//!
+//! Where the rate changes, gaps are drawn in expected requests and not in seconds, and
+//! then looked up in the profile: that is a Poisson process of exactly that rate.
 
 use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand_distr::{Distribution, Exp};
+use rand_distr::{Distribution, Exp1};
+
+use crate::profile::{Profile, Walk};
 
 /// The most requests a second that one client is asked for.
 const MAX_RATE: f64 = 1_000_000.0;
+
+/// Longer than any run.
+const LONG: Duration = Duration::from_hours(24 * 365);
 
 /// Requests a second: positive and at most a million.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,14 +33,24 @@ pub struct RateError {
     pub got: f64,
 }
 
-/// The instants at which requests are due, as time since the start, without end.
+/// How requests follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spacing {
+    /// As independent users come.
+    Poisson,
+    /// Each as long after the last as the rate says.
+    Even,
+}
+
+/// The instants at which requests are due, as time since the start.
 ///
-/// The same rate and seed give the same instants.
+/// The same rates and seed give the same instants.
 #[derive(Debug)]
 pub struct Arrivals {
-    gaps: Exp<f64>,
+    walk: Walk,
+    spacing: Spacing,
     random: StdRng,
-    /// Seconds since the start, not a sum of rounded gaps.
+    /// Requests that are expected by now: not a sum of rounded gaps.
     at: f64,
 }
 
@@ -73,18 +91,25 @@ impl std::str::FromStr for Rate {
 // === impl Arrivals ===
 
 impl Arrivals {
-    /// Draws instants at `rate` on average.
-    ///
-    /// # Panics
-    ///
-    /// Never: a [`Rate`] is one that the distribution takes.
+    /// Draws instants at `rate` on average, for years.
     #[must_use]
     pub fn new(rate: Rate, seed: u64) -> Self {
-        let gaps = Exp::new(rate.0).expect("a rate is positive and finite");
+        Self::of(&Profile::constant(rate, LONG), Spacing::Poisson, seed)
+    }
+
+    /// Draws instants to the end of a profile.
+    #[must_use]
+    pub fn of(profile: &Profile, spacing: Spacing, seed: u64) -> Self {
+        let at = match spacing {
+            Spacing::Poisson => 0.0,
+            // So that the first one is due at the start.
+            Spacing::Even => -1.0,
+        };
         Self {
-            gaps,
+            walk: profile.walk(),
+            spacing,
             random: StdRng::seed_from_u64(seed),
-            at: 0.0,
+            at,
         }
     }
 
@@ -98,9 +123,11 @@ impl Iterator for Arrivals {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        self.at += self.gaps.sample(&mut self.random);
-        // Centuries from now the sum leaves a duration's range, and it ends.
-        Duration::try_from_secs_f64(self.at).ok()
+        self.at += match self.spacing {
+            Spacing::Poisson => Exp1.sample(&mut self.random),
+            Spacing::Even => 1.0,
+        };
+        Duration::try_from_secs_f64(self.walk.when(self.at)?).ok()
     }
 }
 
@@ -151,6 +178,27 @@ mod tests {
             (longer / count - (-1.0_f64).exp()).abs() < 0.005,
             "{longer}"
         );
+    }
+
+    #[test]
+    fn a_ramp_has_as_many_arrivals_in_each_part_as_its_rate_says() {
+        let (from, to) = (Rate::new(100.0).unwrap(), Rate::new(900.0).unwrap());
+        let profile = Profile::ramp(from, to, Duration::from_secs(100));
+        let arrivals = Arrivals::of(&profile, Spacing::Poisson, 5);
+        let mut parts = [0_i32; 4];
+        for at in arrivals {
+            parts[usize::try_from(at.as_secs() / 25).unwrap()] += 1;
+        }
+        // Means of 5,000 to 20,000, each within five deviations.
+        for (got, expected) in parts
+            .into_iter()
+            .zip([5_000.0_f64, 10_000.0, 15_000.0, 20_000.0])
+        {
+            assert!(
+                (f64::from(got) - expected).abs() < 5.0 * expected.sqrt(),
+                "{parts:?}"
+            );
+        }
     }
 
     proptest! {

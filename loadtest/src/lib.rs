@@ -46,20 +46,26 @@ pub mod merge;
 mod order;
 mod outcome;
 mod plan;
+mod profile;
 mod report;
 pub mod safety;
+mod schedule;
 mod score;
 mod shot;
 pub mod slo;
 mod stop;
 mod tally;
+mod trace;
 
 pub mod cli;
 
-pub use crate::arrivals::{Arrivals, Rate, RateError};
+pub use crate::arrivals::{Arrivals, Rate, RateError, Spacing};
 pub use crate::dataset::{Dataset, DatasetError, Example};
 pub use crate::load::{Handle, Load, LoadError};
 pub use crate::measured::{Latencies, LatenciesError, LineError, LogError, Measured};
 pub use crate::outcome::ErrorKind;
 pub use crate::plan::{Pattern, Plan, Target, TargetError};
+pub use crate::profile::{Profile, ProfileError, Spike};
 pub use crate::report::{Client, Failure, PlanSummary, Quantiles, Report, Summary, VersionSummary};
+pub use crate::schedule::Schedule;
+pub use crate::trace::{Trace, TraceError};

@@ -14,11 +14,11 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
 use self::recorder::Recorder;
-use crate::arrivals::{Arrivals, Rate};
 use crate::clock;
 use crate::measured::Measured;
 use crate::plan::{Pattern, Plan};
 use crate::report::{PlanSummary, Report, Summary};
+use crate::schedule::Schedule;
 use crate::shot::Gun;
 use crate::stop::Stop;
 
@@ -32,6 +32,10 @@ const MAX_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// The longest run: far longer than any, and far from where instants overflow.
 const MAX_DURATION: Duration = Duration::from_hours(30 * 24);
+
+/// How long the thread that keeps the schedule sleeps at least: waking for every request of tens of
+/// thousands a second would take more time than sending them.
+const BREATH: Duration = Duration::from_micros(100);
 
 /// A plan that is ready to run.
 #[derive(Debug)]
@@ -94,6 +98,15 @@ struct Run {
     recorder: Mutex<Recorder>,
 }
 
+/// When a closed loop ends.
+#[derive(Clone, Copy, Debug)]
+struct Until {
+    /// After so many requests.
+    requests: u64,
+    /// Or at that instant.
+    instant: Option<Instant>,
+}
+
 // === impl Load ===
 
 impl Load {
@@ -107,13 +120,16 @@ impl Load {
         within("max_in_flight", plan.max_in_flight, MAX_IN_FLIGHT)?;
         within("connections", plan.connections.unwrap_or(1), MAX_IN_FLIGHT)?;
         span("timeout", plan.timeout, MAX_TIMEOUT)?;
+        // No warm-up is fine, no measurement is not.
+        let warmup = plan.pattern.warmup().max(Duration::from_nanos(1));
+        span("warmup", warmup, MAX_DURATION)?;
+        if let Some(duration) = plan.pattern.duration() {
+            span("duration", duration, MAX_DURATION)?;
+        }
         match plan.pattern {
-            Pattern::Open {
-                warmup, duration, ..
-            } => {
-                // No warm-up is fine, no measurement is not.
-                span("warmup", warmup.max(Duration::from_nanos(1)), MAX_DURATION)?;
-                span("duration", duration, MAX_DURATION)?;
+            Pattern::Open { .. } => {}
+            Pattern::Closed { connections, .. } => {
+                within("connections", connections, plan.max_in_flight)?;
             }
             Pattern::Count { concurrency, .. } => {
                 within("concurrency", concurrency, plan.max_in_flight)?;
@@ -126,6 +142,12 @@ impl Load {
             recorder: Mutex::new(Recorder::new(clock::now())),
             plan,
         })))
+    }
+
+    /// When requests will be sent.
+    #[must_use]
+    pub fn pattern(&self) -> &Pattern {
+        &self.0.plan.pattern
     }
 
     /// Begins to send.
@@ -214,16 +236,30 @@ impl Drop for Handle {
 
 impl Run {
     async fn run(self: Arc<Self>) -> bool {
-        let complete = match self.plan.pattern {
-            Pattern::Open {
-                rate,
+        let complete = match &self.plan.pattern {
+            Pattern::Open { schedule, warmup } => self.open(schedule.clone(), *warmup).await,
+            Pattern::Closed {
+                connections,
                 warmup,
                 duration,
-            } => self.open(rate, warmup, duration).await,
+            } => {
+                let began = clock::now() + *warmup;
+                let until = Until {
+                    requests: u64::MAX,
+                    instant: Some(began + *duration),
+                };
+                self.closed(*connections, began, until).await
+            }
             Pattern::Count {
                 requests,
                 concurrency,
-            } => self.count(requests, concurrency).await,
+            } => {
+                let until = Until {
+                    requests: *requests,
+                    instant: None,
+                };
+                self.closed(*concurrency, clock::now(), until).await
+            }
         };
         // Every slot is free again when nothing is under way.
         let all = u32::try_from(self.plan.max_in_flight).unwrap_or(u32::MAX);
@@ -232,21 +268,27 @@ impl Run {
         complete
     }
 
-    async fn open(self: &Arc<Self>, rate: Rate, warmup: Duration, duration: Duration) -> bool {
+    async fn open(self: &Arc<Self>, schedule: Schedule, warmup: Duration) -> bool {
         let start = clock::now();
         self.recorder.lock().begin(start + warmup);
         let runtime = tokio::runtime::Handle::current();
         let run = Arc::clone(self);
         let keep_schedule = move || {
-            let end = warmup + duration;
-            for (request, at) in (0..).zip(Arrivals::new(rate, run.plan.seed).until(end)) {
-                if !run.stop.wait_until(start + at) {
+            let mut woken = start;
+            for (request, at) in (0..).zip(schedule.instants(warmup, run.plan.seed)) {
+                let due = start + at;
+                if due > woken {
+                    if !run.stop.wait_until(due.max(woken + BREATH)) {
+                        return false;
+                    }
+                    woken = clock::now();
+                } else if run.stop.is_set() {
                     return false;
                 }
-                run.due(request, start + at, at >= warmup, &runtime);
+                run.due(request, due, at >= warmup, &runtime);
             }
             // The measurement lasts to its end, also when nothing more is due.
-            run.stop.wait_until(start + end)
+            run.stop.wait_until(start + warmup + schedule.length())
         };
         tokio::task::spawn_blocking(keep_schedule)
             .await
@@ -276,33 +318,41 @@ impl Run {
         });
     }
 
-    async fn count(self: &Arc<Self>, requests: u64, concurrency: usize) -> bool {
-        self.recorder.lock().begin(clock::now());
+    /// Workers that each wait for an answer before they send the next; what is sent before `began` is
+    /// not measured.
+    async fn closed(self: &Arc<Self>, workers: usize, began: Instant, until: Until) -> bool {
+        self.recorder.lock().begin(began);
         let next = Arc::new(AtomicU64::new(0));
-        let mut workers = JoinSet::new();
-        for _ in 0..concurrency {
-            workers.spawn(Arc::clone(self).work(Arc::clone(&next), requests));
+        let mut all = JoinSet::new();
+        for _ in 0..workers {
+            all.spawn(Arc::clone(self).work(Arc::clone(&next), began, until));
         }
         let mut complete = true;
-        while let Some(worker) = workers.join_next().await {
+        while let Some(worker) = all.join_next().await {
             complete &= worker.unwrap_or(false);
         }
         complete
     }
 
-    /// Sends one request after the other until all are taken.
-    async fn work(self: Arc<Self>, next: Arc<AtomicU64>, requests: u64) -> bool {
+    /// Sends one request after the other until it is the end.
+    async fn work(self: Arc<Self>, next: Arc<AtomicU64>, began: Instant, until: Until) -> bool {
         loop {
             if self.stop.is_set() {
                 return false;
             }
             let request = next.fetch_add(1, Ordering::Relaxed);
-            if request >= requests {
+            let now = clock::now();
+            if request >= until.requests || until.instant.is_some_and(|end| now >= end) {
                 return true;
             }
-            self.recorder.lock().due(true);
-            let sample = self.gun.fire(request, clock::now()).await;
-            self.recorder.lock().record(&sample);
+            let is_measured = now >= began;
+            if is_measured {
+                self.recorder.lock().due(true);
+            }
+            let sample = self.gun.fire(request, now).await;
+            if is_measured {
+                self.recorder.lock().record(&sample);
+            }
         }
     }
 }

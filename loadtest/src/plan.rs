@@ -1,5 +1,6 @@
 //! What is to be sent, where to, when, and with how much patience.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use http::Uri;
 
 use crate::arrivals::Rate;
 use crate::dataset::Dataset;
+use crate::schedule::Schedule;
 
 /// How long a request is waited for, unless told otherwise: the answer is of no
 /// use to an interactive user afterwards.
@@ -38,12 +40,20 @@ pub struct Plan {
 }
 
 /// When requests are sent.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Pattern {
     /// At a rate, whatever becomes of the requests before.
     Open {
-        /// Requests a second, on average.
-        rate: Rate,
+        /// When requests are due.
+        schedule: Schedule,
+        /// Sent before the measurement begins, and not counted.
+        warmup: Duration,
+    },
+    /// So many connections, each of which sends its next request when it has its answer: for comparison.
+    /// A server that stalls is asked less, and so looks better than its users see it.
+    Closed {
+        /// Connections.
+        connections: usize,
         /// Sent before the measurement begins, and not counted.
         warmup: Duration,
         /// How long the measurement lasts.
@@ -92,9 +102,8 @@ impl Plan {
             target,
             data,
             Pattern::Open {
-                rate,
+                schedule: Schedule::constant(rate, duration),
                 warmup: Duration::ZERO,
-                duration,
             },
         )
     }
@@ -112,7 +121,9 @@ impl Plan {
         )
     }
 
-    fn new(target: Target, data: Arc<Dataset>, pattern: Pattern) -> Self {
+    /// Sends when the pattern says, with the defaults for everything else.
+    #[must_use]
+    pub fn new(target: Target, data: Arc<Dataset>, pattern: Pattern) -> Self {
         Self {
             target,
             data,
@@ -121,6 +132,62 @@ impl Plan {
             max_in_flight: MAX_IN_FLIGHT,
             connections: None,
             seed: 1,
+        }
+    }
+}
+
+// === impl Pattern ===
+
+impl Pattern {
+    /// How long the measurement lasts; none where requests are counted instead.
+    #[must_use]
+    pub fn duration(&self) -> Option<Duration> {
+        match self {
+            Self::Open { schedule, .. } => Some(schedule.length()),
+            Self::Closed { duration, .. } => Some(*duration),
+            Self::Count { .. } => None,
+        }
+    }
+
+    /// What is sent before it begins.
+    #[must_use]
+    pub fn warmup(&self) -> Duration {
+        match self {
+            Self::Open { warmup, .. } | Self::Closed { warmup, .. } => *warmup,
+            Self::Count { .. } => Duration::ZERO,
+        }
+    }
+
+    /// Requests a second, on average; none of a closed loop, whose rate is the server's.
+    #[must_use]
+    pub fn mean_rate(&self) -> Option<f64> {
+        match self {
+            Self::Open { schedule, .. } => Some(schedule.mean_rate()),
+            Self::Closed { .. } | Self::Count { .. } => None,
+        }
+    }
+}
+
+/// For people.
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open { schedule, .. } => schedule.fmt(f),
+            Self::Closed {
+                connections,
+                duration,
+                ..
+            } => {
+                let seconds = duration.as_secs_f64();
+                write!(
+                    f,
+                    "closed loop of {connections} connections for {seconds} s"
+                )
+            }
+            Self::Count {
+                requests,
+                concurrency,
+            } => write!(f, "{requests} requests, {concurrency} at a time"),
         }
     }
 }

@@ -41,13 +41,16 @@ pub struct PlanSummary {
     pub model: String,
     /// The version asked for, where one was.
     pub version: Option<String>,
-    /// Requests a second; none where a number of requests was counted instead.
+    /// When requests were sent, in words.
+    #[serde(default)]
+    pub load: String,
+    /// Requests a second, on average; none of a closed loop.
     pub rate: Option<f64>,
-    /// Seconds of measurement, of an open loop.
+    /// Seconds of measurement; none of a counted run.
     pub duration_seconds: Option<f64>,
     /// Requests in all, of a counted run.
     pub requests: Option<u64>,
-    /// Workers, of a counted run.
+    /// Workers, of a closed loop or a counted run.
     pub concurrency: Option<usize>,
     /// Milliseconds from the intended send time to giving up.
     pub timeout_ms: f64,
@@ -162,19 +165,24 @@ pub struct Client {
 
 impl From<&Plan> for PlanSummary {
     fn from(plan: &Plan) -> Self {
-        let (rate, duration, requests, concurrency) = match plan.pattern {
-            Pattern::Open { rate, duration, .. } => (Some(rate), Some(duration), None, None),
+        let (requests, concurrency) = match plan.pattern {
+            Pattern::Open { .. } => (None, None),
+            Pattern::Closed { connections, .. } => (None, Some(connections)),
             Pattern::Count {
                 requests,
                 concurrency,
-            } => (None, None, Some(requests), Some(concurrency)),
+            } => (Some(requests), Some(concurrency)),
         };
         Self {
             url: plan.target.url(),
             model: plan.target.model().to_owned(),
             version: plan.target.version().map(ToOwned::to_owned),
-            rate: rate.map(crate::Rate::per_second),
-            duration_seconds: duration.map(|duration| duration.as_secs_f64()),
+            load: plan.pattern.to_string(),
+            rate: plan.pattern.mean_rate(),
+            duration_seconds: plan
+                .pattern
+                .duration()
+                .map(|duration| duration.as_secs_f64()),
             requests,
             concurrency,
             timeout_ms: plan.timeout.as_secs_f64() * 1000.0,

@@ -14,12 +14,16 @@ use super::progress::Progress;
 use super::{TOO_SMALL, USAGE, duration, fail, json_file, verdict_code, write_json};
 use crate::load::Handle;
 use crate::slo::{Limits, Slo, invalid, judge};
-use crate::{Dataset, Load, Pattern, Plan, Rate, Report, Target};
+use crate::{Dataset, Load, Pattern, Plan, Report, Target};
 
+mod pattern;
 mod silence;
 
-/// How often the progress line changes.
+/// How often the run is looked at.
 const REFRESH: Duration = Duration::from_millis(250);
+
+/// How often the progress line changes.
+const SHOW: Duration = Duration::from_secs(1);
 
 /// What is sent, where to, and what it is held to.
 #[derive(Debug, clap::Args)]
@@ -44,15 +48,8 @@ pub(super) struct RunArgs {
     /// The output that is compared with the example's label.
     #[arg(long, default_value = "label")]
     output: String,
-    /// Requests a second, on average.
-    #[arg(long, default_value = "500")]
-    rate: Rate,
-    /// How long to measure, such as 30s or 2m.
-    #[arg(long, default_value = "30s", value_parser = duration::parse)]
-    duration: Duration,
-    /// How long to send before the measurement begins.
-    #[arg(long, default_value = "2s", value_parser = duration::parse)]
-    warmup: Duration,
+    #[command(flatten)]
+    pattern: pattern::PatternArgs,
     /// The most connections; without it, one for each request under way.
     #[arg(long)]
     connections: Option<usize>,
@@ -109,7 +106,7 @@ pub(super) async fn run(args: RunArgs) -> ExitCode {
         Ok(prepared) => prepared,
         Err(error) => return fail(&error, USAGE.into()),
     };
-    if let Some(error) = slo.as_ref().and_then(|slo| args.too_small(slo)) {
+    if let Some(error) = slo.as_ref().and_then(|slo| too_small(slo, load.pattern())) {
         return fail(&error, TOO_SMALL.into());
     }
     let outcome = watch(load, &args, slo.as_ref(), hdr).await;
@@ -146,7 +143,9 @@ async fn watch(
     slo: Option<&Slo>,
     mut hdr: Option<HdrLog>,
 ) -> Result<(Report, Result<()>)> {
-    let progress = Progress::new(args.quiet, args.duration);
+    let length = load.pattern().duration();
+    let progress = Progress::new(args.quiet, length.unwrap_or_default());
+    let mut shown = Duration::ZERO;
     let mut silence = silence::Silence::new(args.give_up_after);
     let mut written = Ok(());
     let mut ticks = tokio::time::interval(REFRESH);
@@ -159,7 +158,10 @@ async fn watch(
             _ = ticks.tick() => {}
         }
         let summary = handle.snapshot();
-        progress.show(&summary);
+        if handle.elapsed() >= shown {
+            shown = handle.elapsed() + SHOW;
+            progress.show(&summary, &handle.window());
+        }
         if written.is_ok() {
             written = log(&handle, &mut hdr, false);
         }
@@ -176,8 +178,11 @@ async fn watch(
     progress.clear();
     let limits = Limits { lag: args.max_lag };
     report.partial = partial.map(|reason| {
-        let (elapsed, whole) = (report.summary.elapsed_seconds, args.duration.as_secs_f64());
-        format!("{reason}, after {elapsed:.1} s of {whole} s")
+        let (elapsed, whole) = (report.summary.elapsed_seconds, length.unwrap_or_default());
+        format!(
+            "{reason}, after {elapsed:.1} s of {} s",
+            whole.as_secs_f64()
+        )
     });
     report.invalid = invalid(&measured, limits);
     report.slo = slo.map(|slo| judge(slo, &measured, limits));
@@ -201,6 +206,21 @@ async fn interrupted() {
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;
     }
+}
+
+/// Why a run of this rate and length could not show that the objectives are kept, however well
+/// all goes.
+fn too_small(slo: &Slo, pattern: &Pattern) -> Option<anyhow::Error> {
+    let Pattern::Open { schedule, .. } = pattern else {
+        return None;
+    };
+    let (expected, least) = (schedule.expected(), slo.least());
+    (expected < least as f64).then(|| {
+        anyhow::anyhow!(
+            "the run is too small: --slo cannot be shown to be kept with fewer than {least} requests, \
+             and these are about {expected:.0}; raise --duration or --rate"
+        )
+    })
 }
 
 /// Fails, with a sentence, when the run shows nothing about the model. Objectives speak for
@@ -242,21 +262,8 @@ impl RunArgs {
             hdr: self
                 .hdr
                 .as_deref()
-                .map(|path| HdrLog::create(path, self.warmup))
+                .map(|path| HdrLog::create(path, self.pattern.warmup()))
                 .transpose()?,
-        })
-    }
-
-    /// Why a run of this rate and length could not show that the objectives are kept, however well
-    /// all goes.
-    fn too_small(&self, slo: &Slo) -> Option<anyhow::Error> {
-        let expected = self.rate.per_second() * self.duration.as_secs_f64();
-        let least = slo.least();
-        (expected < least as f64).then(|| {
-            anyhow::anyhow!(
-                "the run is too small: --slo cannot be shown to be kept with fewer than {least} requests, \
-                 and these are about {expected:.0}; raise --duration or --rate"
-            )
         })
     }
 
@@ -268,23 +275,11 @@ impl RunArgs {
         target.input.clone_from(&self.input);
         target.output.clone_from(&self.output);
         let data = Dataset::from_csv(&self.data).context("--data")?;
-        let Self {
-            rate,
-            warmup,
-            duration,
-            ..
-        } = *self;
-        Ok(Plan {
-            pattern: Pattern::Open {
-                rate,
-                warmup,
-                duration,
-            },
-            timeout: self.timeout,
-            max_in_flight: self.max_in_flight,
-            connections: self.connections,
-            seed: self.seed,
-            ..Plan::open(target, Arc::new(data), rate, duration)
-        })
+        let mut plan = Plan::new(target, Arc::new(data), self.pattern.pattern()?);
+        plan.timeout = self.timeout;
+        plan.max_in_flight = self.max_in_flight;
+        plan.connections = self.connections;
+        plan.seed = self.seed;
+        Ok(plan)
     }
 }

@@ -46,13 +46,11 @@ impl Display for PlanSummary {
         if let Some(version) = &self.version {
             write!(f, " version {version}")?;
         }
-        if let (Some(rate), Some(duration)) = (self.rate, self.duration_seconds) {
-            write!(f, ", {rate} requests/s for {duration} s")?;
-        }
-        if let (Some(requests), Some(concurrency)) = (self.requests, self.concurrency) {
-            write!(f, ", {requests} requests, {concurrency} at a time")?;
-        }
-        write!(f, ", timeout {} ms, seed {}", self.timeout_ms, self.seed)
+        write!(
+            f,
+            ", {}, timeout {} ms, seed {}",
+            self.load, self.timeout_ms, self.seed
+        )
     }
 }
 

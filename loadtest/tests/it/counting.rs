@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aegis_loadtest::{Load, LoadError, Pattern, Plan, Report};
+use aegis_loadtest::{Load, LoadError, Pattern, Plan, Report, Schedule};
 use aegis_protocol::headers;
 use http::StatusCode;
 
@@ -141,9 +141,8 @@ fn limits_out_of_range_are_refused() {
         "timeout"
     );
     let open = |warmup, duration| Pattern::Open {
-        rate: rate(1.0),
+        schedule: Schedule::constant(rate(1.0), duration),
         warmup,
-        duration,
     };
     let pattern = open(Duration::MAX, second);
     assert_eq!(refused(Plan { pattern, ..plan() }), "warmup");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aegis_loadtest::{Arrivals, Load, Plan};
+use aegis_loadtest::{Arrivals, Load, Pattern, Plan, Schedule};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
@@ -89,10 +89,9 @@ async fn the_warm_up_is_sent_and_not_counted() {
     let server = Server::start(async |asked| Some(right(&asked))).await;
     let (warmup, duration) = (Duration::from_millis(200), Duration::from_millis(300));
     let mut plan = Plan::open(target(&server.url), digits(), rate(200.0), duration);
-    plan.pattern = aegis_loadtest::Pattern::Open {
-        rate: rate(200.0),
+    plan.pattern = Pattern::Open {
+        schedule: Schedule::constant(rate(200.0), duration),
         warmup,
-        duration,
     };
     let due: Vec<_> = Arrivals::new(rate(200.0), plan.seed)
         .until(warmup + duration)
