@@ -11,15 +11,17 @@ use std::sync::Arc;
 
 use aegis_protocol::grpc::is_grpc;
 use aegis_protocol::path::{self, Route};
-use aegis_protocol::{ErrorBody, ModelReady, Reason, ServerLive, ServerMetadata, ServerReady};
+use aegis_protocol::{
+    ErrorBody, ModelReady, Reason, ServerLive, ServerMetadata, ServerReady, headers,
+};
 use http::header::{CONNECTION, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use serde::Serialize;
 
 use crate::app::{App, Phase};
-use crate::infer::not_ready;
+use crate::infer::{Caller, not_ready};
 use crate::served::{Served, Standing};
 
 mod body;
@@ -40,6 +42,8 @@ pub use uploads::{Uploads, UploadsFull};
 const METRICS_TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const METRICS: &str = "/metrics";
+/// The longest `traceparent` that is logged: what its first version has, and some room for a later one.
+const MAX_TRACEPARENT: usize = 128;
 /// The document of all that this module answers; a test compares them.
 const OPENAPI: &str = include_str!("api/openapi.json");
 
@@ -48,11 +52,31 @@ pub type Answer = Response<Payload>;
 
 /// Answers a request. `is_first` says that its connection has carried none before.
 pub async fn handle(app: &Arc<App>, request: Request<Incoming>, is_first: bool) -> Answer {
-    let (parts, mut body) = request.into_parts();
-    if parts.version == Version::HTTP_2 && is_grpc(&parts.headers) {
-        return grpc::handle(app, &parts, body, is_first).await;
+    let (parts, body) = request.into_parts();
+    let mut answer = if parts.version == Version::HTTP_2 && is_grpc(&parts.headers) {
+        grpc::handle(app, &parts, body, is_first).await
+    } else {
+        rest(app, &parts, body, is_first).await
+    };
+    if let Some(id) = headers::request_id(&parts.headers) {
+        answer.headers_mut().insert(headers::REQUEST_ID, id.clone());
     }
-    let mut answer = match route(app, &parts, &mut body, is_first).await {
+    answer
+}
+
+/// The names that a request brought, for the log.
+fn caller(headers: &HeaderMap) -> Caller<'_> {
+    Caller {
+        request_id: headers::request_id(headers).and_then(|value| value.to_str().ok()),
+        traceparent: headers.get(headers::TRACEPARENT).and_then(|value| {
+            let text = value.to_str().ok()?;
+            (text.len() <= MAX_TRACEPARENT).then_some(text)
+        }),
+    }
+}
+
+async fn rest(app: &App, parts: &Parts, mut body: Incoming, is_first: bool) -> Answer {
+    let mut answer = match route(app, parts, &mut body, is_first).await {
         Ok(answer) => answer,
         Err(refused) => {
             app.metrics.rejected(refused.reason());

@@ -33,10 +33,12 @@ use crate::screen;
 use crate::served::{Served, Standing};
 use crate::signature::{Inputs, Names, TensorSpec};
 
+mod caller;
 mod deadline;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use caller::Caller;
 pub use deadline::TimeoutError;
 pub(crate) use deadline::deadline;
 
@@ -73,6 +75,7 @@ pub(crate) struct Answered {
 /// client.
 pub(crate) struct InFlight<'m> {
     metrics: &'m VersionMetrics,
+    caller: Caller<'m>,
     pub(crate) arrived: Instant,
     /// It was handed to the engine.
     queued: bool,
@@ -107,14 +110,16 @@ pub(crate) async fn run(
     let allowed = app.http.request_timeout;
     let deadline = deadline(in_flight.arrived, [patience, asked.timeout], allowed);
     in_time(deadline)?;
-    screen::note_all(served, &asked.findings);
+    let caller = in_flight.caller;
+    screen::note_all(served, caller, &asked.findings);
     let priority = asked.priority;
-    let guarded = screen::guards(app, served, spec, &asked.inputs, deadline, priority).await?;
+    let guards = screen::guards(app, served, caller, spec, &asked.inputs, deadline, priority);
+    let guarded = guards.await?;
     let rows = asked.inputs.rows;
     in_flight.queued = true;
     let outputs = engine.infer(asked.inputs, deadline, priority).await?;
     in_time(deadline)?;
-    let (outputs, found) = screen::outputs(served, spec, outputs, rows).await?;
+    let (outputs, found) = screen::outputs(served, caller, spec, outputs, rows).await?;
     Ok(Answered {
         model: served.name.clone(),
         version: served.version.clone(),
@@ -126,15 +131,36 @@ pub(crate) async fn run(
 }
 
 /// Counts a refusal, and what safety checks found; returns what to tell of that beside the refusal, in
-/// [`aegis_protocol::headers::SAFETY_FLAGS`].
-pub(crate) fn count(app: &App, served: &Served, refused: &Refused) -> Option<HeaderValue> {
+/// [`aegis_protocol::headers::SAFETY_FLAGS`]. What the model or the server has failed at is logged, once a
+/// second at the most.
+pub(crate) fn count(
+    app: &App,
+    served: &Served,
+    in_flight: &InFlight<'_>,
+    refused: &Refused,
+) -> Option<HeaderValue> {
     app.metrics.rejected(refused.reason());
-    tracing::debug!(
-        model = served.name,
-        version = served.version,
-        "refused: {refused}"
-    );
-    screen::refused(served, refused)
+    let caller = in_flight.caller;
+    macro_rules! tell {
+        ($level:ident) => {
+            tracing::$level!(
+                model = served.name,
+                version = served.version,
+                request_id = caller.request_id,
+                traceparent = caller.traceparent,
+                "refused: {}",
+                refused.text()
+            )
+        };
+    }
+    if refused.status() == StatusCode::INTERNAL_SERVER_ERROR
+        && served.failures_told.lock().lets_through(clock::now())
+    {
+        tell!(warn);
+    } else {
+        tell!(debug);
+    }
+    screen::refused(served, caller, refused)
 }
 
 /// Why a version does not answer.
@@ -269,10 +295,11 @@ fn wanted(specs: &[TensorSpec], asked: &[RequestedOutput]) -> Result<Vec<usize>,
 
 impl<'m> InFlight<'m> {
     /// It has just arrived.
-    pub(crate) fn new(metrics: &'m VersionMetrics, arrived: Instant) -> Self {
+    pub(crate) fn new(metrics: &'m VersionMetrics, caller: Caller<'m>, arrived: Instant) -> Self {
         metrics.in_flight.inc();
         Self {
             metrics,
+            caller,
             arrived,
             queued: false,
             ended: false,

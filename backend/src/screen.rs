@@ -17,6 +17,7 @@ use crate::batcher::Priority;
 use crate::chain::Chain;
 use crate::clock;
 use crate::engine::InferError;
+use crate::infer::Caller;
 use crate::repository::ModelSpec;
 use crate::safety::{Action, Blocked, Check, Finding, Findings, Guard, GuardError, What};
 use crate::served::{NotFound, Served};
@@ -46,6 +47,7 @@ enum Unasked {
 pub(crate) async fn guards(
     app: &App,
     served: &Served,
+    caller: Caller<'_>,
     spec: &ModelSpec,
     inputs: &Inputs,
     deadline: Instant,
@@ -64,7 +66,7 @@ pub(crate) async fn guards(
         };
         if let Some(finding) = spec.safety.guard_finding(guard, looked, inputs.rows) {
             if finding.action != Action::Block {
-                note(served, &finding);
+                note(served, caller, &finding);
             }
             findings.add(finding).map_err(Blocked::last_alone)?;
         }
@@ -99,6 +101,7 @@ async fn ask(
 /// When a check blocks the answer.
 pub(crate) async fn outputs(
     served: &Served,
+    caller: Caller<'_>,
     spec: &Arc<ModelSpec>,
     outputs: Vec<Tensor>,
     rows: usize,
@@ -113,21 +116,25 @@ pub(crate) async fn outputs(
         looked.map(|findings| (outputs, findings))
     };
     let (outputs, findings) = crate::infer::work(size, look).await??;
-    note_all(served, &findings);
+    note_all(served, caller, &findings);
     Ok((outputs, findings))
 }
 
 /// Counts findings that block nothing.
-pub(crate) fn note_all(served: &Served, findings: &Findings) {
+pub(crate) fn note_all(served: &Served, caller: Caller<'_>, findings: &Findings) {
     for finding in findings.iter() {
-        note(served, finding);
+        note(served, caller, finding);
     }
 }
 
 /// Counts what checks found in a request that is refused; returns what to tell of it in a header.
-pub(crate) fn refused(served: &Served, refused: &Refused) -> Option<HeaderValue> {
+pub(crate) fn refused(
+    served: &Served,
+    caller: Caller<'_>,
+    refused: &Refused,
+) -> Option<HeaderValue> {
     if let Refused::Unsafe(blocked) = refused {
-        note_all(served, blocked.findings());
+        note_all(served, caller, blocked.findings());
         return header(blocked.findings());
     }
     // These cannot be run whatever the checks are; whether they count as unsafe is the model's say.
@@ -149,13 +156,15 @@ pub(crate) fn header(findings: &Findings) -> Option<HeaderValue> {
     HeaderValue::try_from(findings.reasons()?).ok()
 }
 
-fn note(served: &Served, finding: &Finding) {
+fn note(served: &Served, caller: Caller<'_>, finding: &Finding) {
     served.metrics.flagged(finding.check, finding.action);
     let is_told = finding.action == Action::Log || matches!(finding.what, What::Unable(_));
     if is_told && served.findings_told.lock().lets_through(clock::now()) {
         tracing::warn!(
             model = served.name,
             version = served.version,
+            request_id = caller.request_id,
+            traceparent = caller.traceparent,
             reason = finding.check.name(),
             action = finding.action.name(),
             rows = %finding.rows,

@@ -30,7 +30,7 @@ use crate::model::{Factory, LoadError};
 use crate::repository::{ModelSpec, SpecError};
 use crate::seldom::Seldom;
 
-/// How often the log tells of what safety checks found in a version's requests.
+/// How often the log tells of a version's requests that failed, and of what safety checks found in them.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// Every model that is served.
@@ -62,6 +62,8 @@ pub struct Served {
     pub metrics: VersionMetrics,
     /// Lets a line about findings through now and then.
     pub(crate) findings_told: Mutex<Seldom>,
+    /// And one about requests that failed.
+    pub(crate) failures_told: Mutex<Seldom>,
     spec: OnceLock<Arc<ModelSpec>>,
     /// The description with the statistics of this version, once it was admitted.
     admitted: OnceLock<Arc<ModelSpec>>,
@@ -339,6 +341,7 @@ impl Served {
                 .unwrap_or(HeaderValue::from_static("unprintable")),
             metrics,
             findings_told: Mutex::new(Seldom::new(TELL_EVERY)),
+            failures_told: Mutex::new(Seldom::new(TELL_EVERY)),
             spec: OnceLock::new(),
             admitted: OnceLock::new(),
             provenance: OnceLock::new(),

@@ -9,9 +9,6 @@ use aegis_protocol::headers;
 use http::{HeaderMap, HeaderValue};
 use rand::{Rng, RngExt};
 
-/// The longest that is taken from a client.
-const MAX_BYTES: usize = 128;
-
 /// The name of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestId {
@@ -23,12 +20,11 @@ pub struct RequestId {
 impl RequestId {
     /// The client's, or a new one.
     pub fn of(headers: &HeaderMap, rng: &mut impl Rng) -> Self {
-        let mut values = headers.get_all(headers::REQUEST_ID).iter();
-        match (values.next(), values.next()) {
-            (Some(value), None) if is_sane(value) => Self {
+        match headers::request_id(headers) {
+            Some(value) => Self {
                 value: value.clone(),
             },
-            _ => Self::new(rng),
+            None => Self::new(rng),
         }
     }
 
@@ -54,11 +50,6 @@ impl RequestId {
     pub fn sign(&self, response: &mut HeaderMap) {
         response.insert(headers::REQUEST_ID, self.value.clone());
     }
-}
-
-fn is_sane(value: &HeaderValue) -> bool {
-    let bytes = value.as_bytes();
-    (1..=MAX_BYTES).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
 }
 
 /// 32 hexadecimal digits.

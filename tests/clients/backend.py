@@ -41,9 +41,9 @@ def run(*arguments) -> "subprocess.CompletedProcess[str]":
 
 
 @contextlib.contextmanager
-def serving(config: Path):
+def serving(config: Path, log: str = "warn"):
     """Starts the server, gives its addresses by name, and ends it."""
-    environment = {"RUST_LOG": "warn", **os.environ}
+    environment = {"RUST_LOG": log, **os.environ}
     command = [PROGRAM, "serve", "--config", config]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:

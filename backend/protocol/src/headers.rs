@@ -1,6 +1,6 @@
 //! The headers that our programs add to the protocol.
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Asks for a version, and says which version answered.
 pub const MODEL_VERSION: HeaderName = HeaderName::from_static("x-aegis-model-version");
@@ -29,6 +29,21 @@ pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Names one request, for every log that it comes by.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The longest [`REQUEST_ID`] that is taken from a client.
+const MAX_REQUEST_ID: usize = 128;
+
+/// The name that a request brings: one value of 1 to 128 visible ASCII characters, so that it fits into
+/// any log. None where it brings another, or several.
+#[must_use]
+pub fn request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let mut values = headers.get_all(REQUEST_ID).iter();
+    let value = values.next()?;
+    let bytes = value.as_bytes();
+    let is_sane =
+        (1..=MAX_REQUEST_ID).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
+    (is_sane && values.next().is_none()).then_some(value)
+}
 
 /// Counts the proxy's attempts at one request, from 1.
 pub const ATTEMPT: HeaderName = HeaderName::from_static("x-aegis-attempt");

@@ -28,7 +28,7 @@ use prost::Message;
 
 use super::body::Upload;
 use super::infer::{flag, mark, report_load};
-use super::{Answer, Payload, Refused, body, find, server_metadata};
+use super::{Answer, Payload, Refused, body, caller, find, server_metadata};
 use crate::app::{App, Phase};
 use crate::clock;
 use crate::infer::{self, Answered, Asked, InFlight, TimeoutError, work};
@@ -200,7 +200,7 @@ async fn infer(app: &App, parts: &Parts, body: &mut Incoming) -> Answer {
         Ok(read) => read,
         Err(refused) => return refused_early(app, &refused),
     };
-    let mut in_flight = InFlight::new(&served.metrics, arrived);
+    let mut in_flight = InFlight::new(&served.metrics, caller(&parts.headers), arrived);
     let outcome = response(app, &served, &parts.headers, call, &mut in_flight).await;
     let mut answer = match outcome {
         Ok(answer) => {
@@ -208,7 +208,7 @@ async fn infer(app: &App, parts: &Parts, body: &mut Incoming) -> Answer {
             answer
         }
         Err(refused) => {
-            let flags = infer::count(app, &served, &refused);
+            let flags = infer::count(app, &served, &in_flight, &refused);
             in_flight.end(refused.status());
             let mut answer = refused_call(&refused);
             flag(&mut answer, flags);

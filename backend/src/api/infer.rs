@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue};
 use hyper::body::Incoming;
 
 use super::coding::Coding;
-use super::{Answer, Refused, body, codec};
+use super::{Answer, Refused, body, caller, codec};
 use crate::app::App;
 use crate::clock;
 use crate::infer::{self, InFlight, TimeoutError};
@@ -31,14 +31,14 @@ pub(super) async fn infer(
     body: &mut Incoming,
 ) -> Result<Answer, Refused> {
     let arrived = clock::now();
-    let mut in_flight = InFlight::new(&served.metrics, arrived);
+    let mut in_flight = InFlight::new(&served.metrics, caller(&parts.headers), arrived);
     let outcome = answer(app, served, parts, body, &mut in_flight).await;
     let mut answer = match outcome {
         Ok(answer) => answer,
         // Nobody reads this, and dropping `in_flight` counts it.
         Err(refused) if refused.is_client_gone() => return Ok(refused.answer()),
         Err(refused) => {
-            let flags = infer::count(app, served, &refused);
+            let flags = infer::count(app, served, &in_flight, &refused);
             let mut answer = refused.answer();
             flag(&mut answer, flags);
             answer

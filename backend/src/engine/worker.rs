@@ -13,11 +13,8 @@ use crate::chain::Chain;
 use crate::clock;
 use crate::model::{Model, ModelError};
 use crate::scheduler::BatchId;
-use crate::seldom::Seldom;
 use crate::signature::Inputs;
 
-/// A model that fails every batch must not fill the log; clients are told each failure anyway.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 /// Runs that fail one after the other until the instance tests itself.
 const FAILURES: usize = 3;
 /// How often it does, once it has failed its own test.
@@ -29,7 +26,6 @@ pub(super) struct Worker<'s> {
     model: &'s mut dyn Model,
     /// What it runs, for whoever finds that it panicked.
     running: &'s Cell<Option<BatchId>>,
-    complaints: Seldom,
     /// Runs that failed since one did not.
     failures: usize,
     /// When to test itself again, after it has failed.
@@ -67,7 +63,6 @@ impl<'s> Worker<'s> {
             shared,
             model,
             running,
-            complaints: Seldom::new(COMPLAIN_EVERY),
             failures: 0,
             test_at: None,
         }
@@ -153,9 +148,6 @@ impl<'s> Worker<'s> {
                 shared.metrics.batches_split.inc();
             }
             for (answer, outputs) in answers.into_iter().zip(outcome.outputs) {
-                if let Err(error) = &outputs {
-                    self.complain(error);
-                }
                 // Nobody may listen any more.
                 let _ = answer.send(outputs.map_err(InferError::Model));
             }
@@ -257,13 +249,6 @@ impl<'s> Worker<'s> {
             _ => {}
         }
         Ended::Done
-    }
-
-    fn complain(&mut self, error: &ModelError) {
-        if self.complaints.lets_through(clock::now()) {
-            let model = &self.shared.plan.name;
-            tracing::warn!(model, "a request failed: {}", Chain(error));
-        }
     }
 }
 

@@ -20,7 +20,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-fn with_files(keys: &str, models: &[(&str, &str)]) -> tempfile::TempDir {
+pub(crate) fn with_files(keys: &str, models: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     Setup { keys, models }.write(folder.path());
     folder
@@ -196,7 +196,7 @@ fn a_taken_port_exits_with_69_and_says_so() {
 }
 
 /// A program that is killed when the test fails.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -207,7 +207,7 @@ impl Drop for Running {
 
 impl Running {
     /// Starts serving, and waits until it listens; the rest of its standard output comes along.
-    fn serve(folder: &Path) -> (Self, SocketAddr, BufReader<ChildStdout>) {
+    pub(crate) fn serve(folder: &Path) -> (Self, SocketAddr, BufReader<ChildStdout>) {
         let mut child = program();
         child.args(["serve", "--config", &config(folder)]);
         child.stdout(Stdio::piped()).stderr(Stdio::piped());

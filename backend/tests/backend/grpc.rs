@@ -494,3 +494,31 @@ async fn a_message_of_a_stream_that_stays_unfinished_is_given_up_and_its_room_is
     );
     until(|| async { backend.app.uploads.used() == 0 }).await;
 }
+
+#[tokio::test]
+async fn a_request_id_comes_back_with_a_call_that_is_answered_and_one_that_is_refused() {
+    let backend = Backend::ready(&[("echo", ECHO)]).await;
+    let mut client = Client::of(&backend).await;
+    let named = |message: ModelInferRequest| {
+        let mut request = Request::new(message);
+        let metadata = request.metadata_mut();
+        metadata.insert("x-request-id", "a-7".parse().unwrap());
+        request
+    };
+    let path = format!("{SERVICE}ModelInfer");
+    let answer: Response<ModelInferResponse> = client
+        .call(&path, named(request([1.0, 2.0])))
+        .await
+        .unwrap();
+    assert_eq!(answer.metadata().get("x-request-id").unwrap(), "a-7");
+    let unknown = ModelInferRequest {
+        model_name: "none".to_owned(),
+        ..ModelInferRequest::default()
+    };
+    let refused = client
+        .call::<_, ModelInferResponse>(&path, named(unknown))
+        .await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound);
+    assert_eq!(refused.metadata().get("x-request-id").unwrap(), "a-7");
+}

@@ -28,6 +28,7 @@ mod integrity;
 mod limits;
 mod load_report;
 mod metrics;
+mod names;
 mod openapi;
 mod safety;
 #[cfg(feature = "torch")]

@@ -20,7 +20,7 @@ use tokio::time::timeout_at;
 
 use super::super::body::BodyError;
 use super::super::uploads::Reserved;
-use super::super::{Answer, Payload, Refused};
+use super::super::{Answer, Payload, Refused, caller};
 use super::{Upload, asked_for, compressed, decode, patience, refused_early, respond, run};
 use crate::app::{App, Phase};
 use crate::clock;
@@ -100,7 +100,7 @@ impl Messages {
     async fn answer(&self, call: Upload) -> Result<ModelInferResponse, Refused> {
         let app = &self.app;
         let served = asked_for(app, &decode(&call.bytes)?)?;
-        let mut in_flight = InFlight::new(&served.metrics, clock::now());
+        let mut in_flight = InFlight::new(&served.metrics, caller(&self.headers), clock::now());
         let left = |ends: Instant| ends.saturating_duration_since(clock::now());
         let patience = self.ends.map(left);
         let outcome = async {
@@ -112,7 +112,7 @@ impl Messages {
         match &outcome {
             Ok(_) => in_flight.end(StatusCode::OK),
             Err(refused) => {
-                infer::count(app, &served, refused);
+                infer::count(app, &served, &in_flight, refused);
                 in_flight.end(refused.status());
             }
         }
