@@ -2,7 +2,7 @@
 # Installs what is missing to build Aegis, and only that.
 #
 #   scripts/setup.sh            compilers and cmake (with apt), libtorch
-#   scripts/setup.sh test       the same, and what only `make test` needs: cargo-deny, and clients that others wrote
+#   scripts/setup.sh test       the same, and what only `make test` needs: cargo-deny, clients that others wrote, a browser
 #   scripts/setup.sh mutants    the same as the first, and cargo-mutants, which only `make mutants` needs
 #   scripts/setup.sh bench      the same as the first, and the proxies that Aegis is compared with
 #   scripts/setup.sh bench-backend   the same as the first, and the model servers that Aegis is compared with
@@ -90,6 +90,12 @@ clients() {
     say "the clients that others wrote are in place"
 }
 
+# Renders the pages that the load tester writes.
+browser() {
+    system_packages "chromium and a font" chromium:chromium fc-list:fontconfig
+    [ -n "$(fc-list)" ] || apt_install fonts-dejavu-core
+}
+
 # Breaks the code, to see whether a test notices.
 cargo_mutants() {
     cargo_tool cargo-mutants "$CARGO_MUTANTS" mutants --version
@@ -169,6 +175,7 @@ main() {
     timed libtorch
     [ "${1:-}" != test ] || timed cargo_deny
     [ "${1:-}" != test ] || timed clients
+    [ "${1:-}" != test ] || timed browser
     [ "${1:-}" != mutants ] || timed cargo_mutants
     [ "${1:-}" != bench ] || timed peers
     [ "${1:-}" != bench-backend ] || timed servers

@@ -15,6 +15,7 @@ use crate::slo::{Invalid, Judgement, Verdict};
 mod duration;
 mod hdr;
 mod merge;
+mod page;
 mod progress;
 mod run;
 mod safety;

@@ -15,11 +15,11 @@
 //! Each module holds one idea:
 //!
 //! - pure: [`arrivals`](Arrivals) (when), `order` (which image), `score` (was the
-//!   answer right), `tally` (what happened so far), [`report`](Report) (in figures
-//!   and as a table), [`measured`](Measured) (in histograms, and as an HDR log), [`slo`] (whether objectives
+//!   answer right), `tally` (what happened so far), [`report`](Report) (in figures,
+//!   as a table and as a page), `timeline` (when it happened), [`measured`](Measured) (in histograms, and as an HDR log), [`slo`] (whether objectives
 //!   are kept), [`merge`] (several runs as one), [`safety`] (what unsafe requests were let through, and what that proves);
 //! - shell: `clock` (the only reader of time), `client` (HTTP), `shot` (one
-//!   request), [`load`](Load) (all of them), [`cli`].
+//!   request), [`load`](Load) (all of them), `scrape` (what servers say of themselves meanwhile), [`cli`].
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -51,10 +51,12 @@ mod report;
 pub mod safety;
 mod schedule;
 mod score;
+mod scrape;
 mod shot;
 pub mod slo;
 mod stop;
 mod tally;
+mod timeline;
 mod trace;
 
 pub mod cli;

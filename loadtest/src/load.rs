@@ -21,6 +21,7 @@ use crate::report::{PlanSummary, Report, Summary};
 use crate::schedule::Schedule;
 use crate::shot::Gun;
 use crate::stop::Stop;
+use crate::timeline::Timeline;
 
 mod recorder;
 
@@ -96,6 +97,8 @@ struct Run {
     /// One permit for each request that may be under way.
     slots: Arc<Semaphore>,
     recorder: Mutex<Recorder>,
+    /// Is told everything with its time, warm-up included, where somebody asked for it.
+    timeline: Option<Arc<Timeline>>,
 }
 
 /// When a closed loop ends.
@@ -140,6 +143,7 @@ impl Load {
             stop: Stop::default(),
             slots: Arc::new(Semaphore::new(plan.max_in_flight)),
             recorder: Mutex::new(Recorder::new(clock::now())),
+            timeline: None,
             plan,
         })))
     }
@@ -148,6 +152,16 @@ impl Load {
     #[must_use]
     pub fn pattern(&self) -> &Pattern {
         &self.0.plan.pattern
+    }
+
+    /// Tells a timeline of everything, too.
+    #[must_use]
+    pub(crate) fn with_timeline(mut self, timeline: Arc<Timeline>) -> Self {
+        // Nobody else has it before it runs.
+        if let Some(run) = Arc::get_mut(&mut self.0) {
+            run.timeline = Some(timeline);
+        }
+        self
     }
 
     /// Begins to send.
@@ -261,6 +275,9 @@ impl Run {
                 self.closed(*concurrency, clock::now(), until).await
             }
         };
+        if let Some(timeline) = &self.timeline {
+            timeline.close(clock::now());
+        }
         // Every slot is free again when nothing is under way.
         let all = u32::try_from(self.plan.max_in_flight).unwrap_or(u32::MAX);
         let _ = self.slots.acquire_many(all).await;
@@ -271,6 +288,9 @@ impl Run {
     async fn open(self: &Arc<Self>, schedule: Schedule, warmup: Duration) -> bool {
         let start = clock::now();
         self.recorder.lock().begin(start + warmup);
+        if let Some(timeline) = &self.timeline {
+            timeline.begin(start, start + warmup);
+        }
         let runtime = tokio::runtime::Handle::current();
         let run = Arc::clone(self);
         let keep_schedule = move || {
@@ -307,12 +327,18 @@ impl Run {
         if is_measured {
             self.recorder.lock().due(slot.is_some());
         }
+        if let Some(timeline) = &self.timeline {
+            timeline.due(intended, slot.is_some());
+        }
         let Some(slot) = slot else { return };
         let run = Arc::clone(self);
         runtime.spawn(async move {
             let sample = run.gun.fire(request, intended).await;
             if is_measured {
                 run.recorder.lock().record(&sample);
+            }
+            if let Some(timeline) = &run.timeline {
+                timeline.record(&sample);
             }
             drop(slot);
         });
@@ -322,6 +348,9 @@ impl Run {
     /// not measured.
     async fn closed(self: &Arc<Self>, workers: usize, began: Instant, until: Until) -> bool {
         self.recorder.lock().begin(began);
+        if let Some(timeline) = &self.timeline {
+            timeline.begin(clock::now(), began);
+        }
         let next = Arc::new(AtomicU64::new(0));
         let mut all = JoinSet::new();
         for _ in 0..workers {
@@ -349,9 +378,15 @@ impl Run {
             if is_measured {
                 self.recorder.lock().due(true);
             }
+            if let Some(timeline) = &self.timeline {
+                timeline.due(now, true);
+            }
             let sample = self.gun.fire(request, now).await;
             if is_measured {
                 self.recorder.lock().record(&sample);
+            }
+            if let Some(timeline) = &self.timeline {
+                timeline.record(&sample);
             }
         }
     }

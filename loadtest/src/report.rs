@@ -10,6 +10,7 @@ use crate::outcome::ErrorKind;
 use crate::plan::{Pattern, Plan};
 use crate::slo::{Invalid, Judgement};
 
+pub(crate) mod html;
 mod table;
 
 /// A whole run.

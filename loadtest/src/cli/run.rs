@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::hdr::HdrLog;
+use super::page::{PageArgs, Recording};
 use super::progress::Progress;
 use super::{TOO_SMALL, USAGE, duration, fail, json_file, verdict_code, write_json};
 use crate::load::Handle;
@@ -30,7 +31,8 @@ const SHOW: Duration = Duration::from_secs(1);
 #[command(
     after_help = "Example, beside `make run`, which prints the address of its proxy:\n  \
     aegis-loadtest run --url http://127.0.0.1:8080 --model digits \\\n    \
-    --data loadtest/data/digits/test.csv --rate 200 --duration 10s --slo config/slo.toml"
+    --data loadtest/data/digits/test.csv --rate 200 --duration 10s --slo config/slo.toml \\\n    \
+    --html run.html"
 )]
 pub(super) struct RunArgs {
     /// The server, such as `http://127.0.0.1:8080`.
@@ -81,6 +83,8 @@ pub(super) struct RunArgs {
     /// Write the report to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    page: PageArgs,
     /// Show no progress.
     #[arg(long)]
     quiet: bool,
@@ -92,6 +96,7 @@ struct Prepared {
     slo: Option<Slo>,
     json: Option<File>,
     hdr: Option<HdrLog>,
+    page: Option<Recording>,
 }
 
 /// 0: it ran, and keeps the objectives; 1: it does not, no answer was right, or the report could not be
@@ -102,6 +107,7 @@ pub(super) async fn run(args: RunArgs) -> ExitCode {
         slo,
         json,
         hdr,
+        page,
     } = match args.prepare() {
         Ok(prepared) => prepared,
         Err(error) => return fail(&error, USAGE.into()),
@@ -114,8 +120,10 @@ pub(super) async fn run(args: RunArgs) -> ExitCode {
         Ok(outcome) => outcome,
         Err(error) => return fail(&error, ExitCode::FAILURE),
     };
-    let delivered = deliver(&report, json).and(written);
-    let code = match delivered.and_then(|()| shows(&report)) {
+    let shows = shows(&report);
+    let drawn = page.map_or(Ok(()), |page| page.write(&report, &shows));
+    let delivered = deliver(&report, json).and(written).and(drawn);
+    let code = match delivered.and(shows) {
         Ok(()) => verdict_code(
             &report.invalid,
             report.slo.as_ref(),
@@ -255,8 +263,10 @@ impl RunArgs {
                 self.timeout
             );
         }
+        let (load, page) = self.page.record(Load::new(self.plan()?)?, &self.model)?;
         Ok(Prepared {
-            load: Load::new(self.plan()?)?,
+            load,
+            page,
             slo,
             json: self.json.as_deref().map(json_file).transpose()?,
             hdr: self

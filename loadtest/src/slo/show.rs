@@ -29,7 +29,7 @@ impl Objective {
     }
 
     /// A figure of this objective, to four digits or so.
-    fn figure(&self, figure: Option<f64>) -> String {
+    pub(crate) fn figure(&self, figure: Option<f64>) -> String {
         match figure {
             None => "-".to_owned(),
             Some(share) if self.is_share() => format!("{:.3} %", share * 100.0),
@@ -38,33 +38,47 @@ impl Objective {
             Some(millis) => format!("{millis:.1} ms"),
         }
     }
+
+    /// The target, and on which side of it is well.
+    pub(crate) fn wanted(&self) -> String {
+        if self.is_share() {
+            format!(">= {} %", (self.target * 1e8).round() / 1e6)
+        } else {
+            format!("< {} ms", self.target)
+        }
+    }
+
+    /// The confidence interval.
+    pub(crate) fn interval(&self) -> String {
+        match (self.low, self.high) {
+            (None, None) => "-".to_owned(),
+            (low, high) => format!("{} to {}", self.figure(low), self.figure(high)),
+        }
+    }
+
+    /// What it comes to.
+    pub(crate) fn said(&self) -> String {
+        match (self.state, self.needs) {
+            (State::Met, _) => "met".to_owned(),
+            (State::Missed, _) => "missed".to_owned(),
+            (State::Undecided, Some(needs)) => {
+                format!("undecided: about {needs} requests would tell")
+            }
+            (State::Undecided, None) => "undecided: too near to the target to tell".to_owned(),
+        }
+    }
 }
 
 impl Display for Objective {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let wanted = if self.is_share() {
-            format!(">= {} %", (self.target * 1e8).round() / 1e6)
-        } else {
-            format!("< {} ms", self.target)
-        };
-        let measured = self.figure(self.measured);
-        let ends = match (self.low, self.high) {
-            (None, None) => "-".to_owned(),
-            (low, high) => format!("{} to {}", self.figure(low), self.figure(high)),
-        };
+        let (wanted, measured) = (self.wanted(), self.figure(self.measured));
         write!(
             f,
-            "{:<14} {wanted:>12} {measured:>12}   {ends:<25} ",
-            self.name
-        )?;
-        match (self.state, self.needs) {
-            (State::Met, _) => f.write_str("met"),
-            (State::Missed, _) => f.write_str("missed"),
-            (State::Undecided, Some(needs)) => {
-                write!(f, "undecided: about {needs} requests would tell")
-            }
-            (State::Undecided, None) => f.write_str("undecided: too near to the target to tell"),
-        }
+            "{:<14} {wanted:>12} {measured:>12}   {:<25} {}",
+            self.name,
+            self.interval(),
+            self.said()
+        )
     }
 }
 

@@ -4,6 +4,7 @@ mod cli;
 mod counting;
 mod failures;
 mod omission;
+mod page;
 mod profiles;
 mod schedule;
 mod server;

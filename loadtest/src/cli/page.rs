@@ -1,0 +1,89 @@
+//! `--html` and `--scrape`: a run's page.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+
+use crate::report::html::{Page, Verdict};
+use crate::scrape::{ScrapeUrl, Scraper};
+use crate::timeline::Timeline;
+use crate::{Load, Report, clock};
+
+/// What the page is made of, and where it goes.
+#[derive(Debug, clap::Args)]
+pub(super) struct PageArgs {
+    /// Write a page with plots to this file: one HTML file that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Read the metrics of this server meanwhile, once a second, for queue depth, batch sizes and what changes;
+    /// for several, give it several times. `/metrics` is added where there is no path.
+    #[arg(long, value_name = "URL", requires = "html")]
+    scrape: Vec<ScrapeUrl>,
+}
+
+/// A page that is being recorded for.
+#[derive(Debug)]
+pub(super) struct Recording {
+    file: File,
+    timeline: Arc<Timeline>,
+    scraper: Scraper,
+}
+
+// === impl PageArgs ===
+
+impl PageArgs {
+    /// Opens the file and begins to record, where a page is asked for; the load is told to tell.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub(super) fn record(&self, load: Load, model: &str) -> Result<(Load, Option<Recording>)> {
+        let Some(path) = &self.html else {
+            return Ok((load, None));
+        };
+        let file = File::create(path)
+            .with_context(|| path.display().to_string())
+            .context("--html")?;
+        let start = clock::now();
+        let timeline = Arc::new(Timeline::new(start));
+        let scraper = Scraper::start(&self.scrape, model, start);
+        let load = load.with_timeline(Arc::clone(&timeline));
+        let recording = Recording {
+            file,
+            timeline,
+            scraper,
+        };
+        Ok((load, Some(recording)))
+    }
+}
+
+// === impl Recording ===
+
+impl Recording {
+    /// Writes the page. What the run does not show at all is said in place of a verdict.
+    pub(super) fn write(mut self, report: &Report, shows: &Result<()>) -> Result<()> {
+        let verdict = match shows {
+            Ok(()) => Verdict::of(report),
+            Err(error) => Verdict::fail(error.to_string()),
+        };
+        let made = jiff::Timestamp::try_from(clock::calendar());
+        let page = Page {
+            report,
+            series: &self.timeline.series(clock::now()),
+            scraped: &self.scraper.scraped(),
+            verdict,
+            made: made.map_or(String::new(), |made| {
+                made.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+            }),
+        };
+        let page = page.render().context("--html")?;
+        self.file.write_all(page.as_bytes()).context("--html")
+    }
+}
