@@ -19,6 +19,7 @@ mod frame;
 mod messages;
 mod method;
 mod parameter;
+mod reflection;
 mod repository;
 
 pub use code::{Code, message_header};
@@ -34,6 +35,10 @@ pub use messages::{
 };
 pub use method::{Method, is_grpc};
 pub use parameter::{InferParameter, NamedParameter, ParameterChoice, timeout};
+pub use reflection::{
+    Extension, Files, Question, ReflectionError, ReflectionRequest, ReflectionResponse, Reply,
+    Service, Services,
+};
 pub use repository::{
     IndexLine, RepositoryChangeRequest, RepositoryChangeResponse, RepositoryIndexRequest,
     RepositoryIndexResponse,

@@ -1,5 +1,5 @@
-//! The protocol over gRPC, on the port of REST: `inference.GRPCInferenceService` and
-//! `grpc.health.v1.Health`.
+//! The protocol over gRPC, on the port of REST: `inference.GRPCInferenceService`, `grpc.health.v1.Health`
+//! and `grpc.reflection.v1.ServerReflection`.
 //!
 //! A call is a request of HTTP/2 whose content type says so; whether it is one is decided once, in
 //! front of REST's paths. Messages are framed and read by [`aegis_protocol::grpc`], which the proxy
@@ -33,13 +33,20 @@ use crate::app::{App, Phase};
 use crate::clock;
 use crate::infer::{self, Answered, Asked, InFlight, TimeoutError, work};
 use crate::served::{Served, Standing};
+use stream::Talk;
 
 mod compressed;
 mod repository;
 mod stream;
+mod watch;
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+/// Both versions have the same messages.
+const REFLECTION: [&str; 2] = [
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
 /// The services whose state is told; the empty name is the server.
 const SERVICES: [&str; 2] = ["", "inference.GRPCInferenceService"];
 
@@ -51,9 +58,21 @@ pub(super) async fn handle(
     is_first: bool,
 ) -> Answer {
     let path = parts.uri.path();
+    let is_refused = app.phase() == Phase::Closing && !is_first;
+    if REFLECTION.contains(&path) && !is_refused {
+        return stream::answer(app, parts, body, Talk::Reflection);
+    }
+    if path == watch::PATH && !is_refused {
+        return match read(app, parts, &mut body).await {
+            Ok(call) => {
+                watch::watch(app, &call).unwrap_or_else(|refused| refused_early(app, &refused))
+            }
+            Err(refused) => refused_early(app, &refused),
+        };
+    }
     let method = Method::parse(path);
     let outcome = match method {
-        _ if app.phase() == Phase::Closing && !is_first => Err(Refused::Draining),
+        _ if is_refused => Err(Refused::Draining),
         None => {
             let text = format!("no such method: `{}`", excerpt(path));
             Ok(refusal(Code::Unimplemented, &text))
@@ -63,7 +82,9 @@ pub(super) async fn handle(
             Err(refused) => Err(refused),
         },
         Some(Method::ModelInfer) => Ok(infer(app, parts, &mut body).await),
-        Some(Method::ModelStreamInfer) => return stream::infer(app, parts, body),
+        Some(Method::ModelStreamInfer) => {
+            return stream::answer(app, parts, body, Talk::Inferences);
+        }
         Some(method) => read(app, parts, &mut body)
             .await
             .and_then(|call| tell(app, method, &call)),

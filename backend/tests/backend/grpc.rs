@@ -1,5 +1,6 @@
 //! The protocol over gRPC, with a client that others wrote, on the port of REST.
 
+use aegis_backend::server::Drained;
 use aegis_protocol::grpc::{
     HealthCheckRequest, HealthCheckResponse, InferInputTensor, InferParameter,
     InferRequestedOutput, ModelInferRequest, ModelInferResponse, ModelMetadataResponse,
@@ -521,4 +522,25 @@ async fn a_request_id_comes_back_with_a_call_that_is_answered_and_one_that_is_re
     let refused = refused.unwrap_err();
     assert_eq!(refused.code(), Code::NotFound);
     assert_eq!(refused.metadata().get("x-request-id").unwrap(), "a-7");
+}
+
+#[tokio::test]
+async fn who_watches_the_health_is_told_when_the_server_leaves_and_let_go_when_it_closes() {
+    let keys = "drain_delay_ms = 1000";
+    let backend = Backend::ready_with_drain(keys, &[("echo", ECHO)]).await;
+    let mut client = Client::of(&backend).await;
+    client.0.ready().await.unwrap();
+    let path = PathAndQuery::from_static("/grpc.health.v1.Health/Watch");
+    let codec = ProstCodec::<_, HealthCheckResponse>::default();
+    let asked = Request::new(HealthCheckRequest::default());
+    let told = client.0.server_streaming(asked, path, codec).await;
+    let mut told = told.unwrap().into_inner();
+    let first = told.next().await.unwrap().unwrap();
+    assert_eq!(first.status(), ServingStatus::Serving);
+    backend.stop.send(()).await.unwrap();
+    let then = told.next().await.unwrap().unwrap();
+    assert_eq!(then.status(), ServingStatus::NotServing);
+    assert!(told.next().await.is_none(), "nothing holds the server up");
+    let ended = tokio::time::timeout(LONG, backend.ended).await;
+    assert_eq!(ended.unwrap().unwrap(), Drained::Idle);
 }

@@ -78,6 +78,12 @@ impl Code {
             .map_or(Self::Unknown, |(code, ..)| code)
     }
 
+    /// Its number.
+    #[must_use]
+    pub fn number(self) -> i32 {
+        self as i32
+    }
+
     /// The value of `grpc-status`.
     #[must_use]
     pub fn header(self) -> HeaderValue {

@@ -117,6 +117,8 @@ pub enum ServingStatus {
     Serving = 1,
     /// It does not, for now.
     NotServing = 2,
+    /// There is no such service; only told to who watches it.
+    ServiceUnknown = 3,
 }
 
 /// An inference that is asked for.

@@ -1,4 +1,6 @@
-//! `ModelStreamInfer`: inferences on one call, answered in order, each as soon as it is there.
+//! Calls with many messages: each is answered in its order, as soon as the answer is there.
+//!
+//! `ModelStreamInfer` is inferences on one call; `ServerReflectionInfo` is questions about the services.
 //!
 //! What goes wrong with one message is told in its answer, and the next one is read; what is no
 //! message ends the call. Only one is read at a time, so a client that sends faster than it is
@@ -9,6 +11,7 @@ use std::time::Instant;
 
 use aegis_protocol::grpc::{
     self as wire, CallError, Head, ModelInferResponse, ModelStreamInferResponse, PREFIX,
+    ReflectionError, ReflectionRequest, ReflectionResponse, Reply,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use http::request::Parts;
@@ -29,9 +32,19 @@ use crate::infer::{self, InFlight, work};
 /// Answers that wait for a client that does not read.
 const UNREAD: usize = 4;
 
+/// What the messages of a call are.
+#[derive(Clone, Copy)]
+pub(super) enum Talk {
+    /// Inferences.
+    Inferences,
+    /// Questions about the services.
+    Reflection,
+}
+
 /// Messages as they come in.
 struct Messages {
     app: Arc<App>,
+    talk: Talk,
     headers: HeaderMap,
     /// When the client gives the call up.
     ends: Option<Instant>,
@@ -42,7 +55,7 @@ struct Messages {
 }
 
 /// Takes the call over: its body is read while it is answered.
-pub(super) fn infer(app: &Arc<App>, parts: &Parts, body: Incoming) -> Answer {
+pub(super) fn answer(app: &Arc<App>, parts: &Parts, body: Incoming, talk: Talk) -> Answer {
     let patience = match patience(&parts.headers) {
         Ok(patience) => patience,
         Err(refused) => return refused_early(app, &refused),
@@ -50,6 +63,7 @@ pub(super) fn infer(app: &Arc<App>, parts: &Parts, body: Incoming) -> Answer {
     let (send, answers) = mpsc::channel(UNREAD);
     let messages = Messages {
         app: Arc::clone(app),
+        talk,
         headers: parts.headers.clone(),
         ends: patience.map(|patience| clock::now() + patience),
         body,
@@ -72,32 +86,56 @@ impl Messages {
                 () = app.reached(Phase::Closing) => return,
                 () = answers.closed() => return,
             };
-            let (outcome, goes_on) = match next {
+            let (answer, goes_on) = match next {
                 Ok(Some(call)) => (self.answer(call).await, true),
                 Ok(None) => return,
                 Err(refused) if refused.is_client_gone() => return,
                 Err(refused) => {
                     app.metrics.rejected(refused.reason());
-                    (Err(refused), false)
+                    (self.refuse(&refused), false)
                 }
             };
-            let message = match outcome {
-                Ok(response) => ModelStreamInferResponse {
-                    infer_response: Some(response),
-                    ..ModelStreamInferResponse::default()
-                },
-                Err(refused) => ModelStreamInferResponse {
-                    error_message: refused.text(),
-                    ..ModelStreamInferResponse::default()
-                },
-            };
-            if answers.send(wire::frame(&message)).await.is_err() || !goes_on {
+            if answers.send(answer).await.is_err() || !goes_on {
                 return;
             }
         }
     }
 
-    async fn answer(&self, call: Upload) -> Result<ModelInferResponse, Refused> {
+    /// The answer to a message, framed.
+    async fn answer(&self, call: Upload) -> Bytes {
+        match self.talk {
+            Talk::Inferences => match self.infer(call).await {
+                Ok(response) => wire::frame(&ModelStreamInferResponse {
+                    infer_response: Some(response),
+                    ..ModelStreamInferResponse::default()
+                }),
+                Err(refused) => self.refuse(&refused),
+            },
+            Talk::Reflection => match decode::<ReflectionRequest>(&call.bytes) {
+                Ok(request) => wire::frame(&request.answer()),
+                Err(refused) => self.refuse(&refused),
+            },
+        }
+    }
+
+    /// What goes wrong with a message, in its place.
+    fn refuse(&self, refused: &Refused) -> Bytes {
+        match self.talk {
+            Talk::Inferences => wire::frame(&ModelStreamInferResponse {
+                error_message: refused.text(),
+                ..ModelStreamInferResponse::default()
+            }),
+            Talk::Reflection => wire::frame(&ReflectionResponse {
+                reply: Some(Reply::Error(ReflectionError {
+                    code: refused.code().number(),
+                    message: refused.text(),
+                })),
+                ..ReflectionResponse::default()
+            }),
+        }
+    }
+
+    async fn infer(&self, call: Upload) -> Result<ModelInferResponse, Refused> {
         let app = &self.app;
         let served = asked_for(app, &decode(&call.bytes)?)?;
         let mut in_flight = InFlight::new(&served.metrics, caller(&self.headers), clock::now());

@@ -1,0 +1,49 @@
+//! `grpc.health.v1.Health/Watch`: the state of a service, and again whenever it changes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aegis_protocol::grpc::{self as wire, HealthCheckRequest, HealthCheckResponse, ServingStatus};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::super::{Answer, Payload, Refused};
+use super::{SERVICES, Upload, decode, respond, state};
+use crate::app::{App, Phase};
+
+pub(super) const PATH: &str = "/grpc.health.v1.Health/Watch";
+
+/// How often the state is looked at. It depends on every instance of every model, which tell nobody.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Answers for as long as the client listens, or until the server goes away.
+pub(super) fn watch(app: &Arc<App>, call: &Upload) -> Result<Answer, Refused> {
+    let HealthCheckRequest { service } = decode(&call.bytes)?;
+    let is_known = SERVICES.contains(&&*service);
+    let (send, answers) = mpsc::channel(1);
+    tokio::spawn(tell(Arc::clone(app), is_known, send));
+    Ok(respond(Payload::stream(answers)))
+}
+
+async fn tell(app: Arc<App>, is_known: bool, answers: mpsc::Sender<Bytes>) {
+    let mut told = None;
+    loop {
+        let now = if is_known {
+            state(&app)
+        } else {
+            ServingStatus::ServiceUnknown
+        };
+        if told != Some(now) {
+            let message = wire::frame(&HealthCheckResponse { status: now.into() });
+            if answers.send(message).await.is_err() {
+                return;
+            }
+            told = Some(now);
+        }
+        tokio::select! {
+            () = answers.closed() => return,
+            () = app.reached(Phase::Closing) => return,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}
