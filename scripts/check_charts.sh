@@ -4,6 +4,7 @@
 #
 #   scripts/check_charts.sh                  needs the three programs, built in any profile
 #   scripts/check_charts.sh --no-programs    does without them, and skips what needs them
+#   scripts/check_charts.sh --mutants        breaks the chart, a little each time: a test has to notice
 #   scripts/check_charts.sh --write-schema   takes the programs' keys over into values.schema.json
 #   scripts/check_charts.sh --write-readme   takes the values over into the table of the chart's README
 #   scripts/check_charts.sh --write-dashboards  writes the dashboards, as scripts/dashboards.py has them
@@ -129,7 +130,7 @@ programs() {
 
 main() {
     case "${1:-}" in
-        "" | --no-programs | --write-schema | --write-readme | --write-dashboards) ;;
+        "" | --no-programs | --mutants | --write-schema | --write-readme | --write-dashboards) ;;
         *) fail "unknown argument \`$1\`: see the head of $0" ;;
     esac
     have python3 || fail "there is no python3: install it, as with \`apt-get install python3 python3-pip\`"
@@ -153,10 +154,33 @@ main() {
     exec 9>&-
     [ "${1:-}" = --no-programs ] || programs
     local wheels=$PWD/$TOOLS/wheels
-    HELM=$HELM PROMTOOL=$PROMTOOL PROMETHEUS=$PROMETHEUS KUBERNETES_SCHEMAS=$(echo "$wheels"/kubernetes_validate-*.whl) \
-        CUSTOM_PROMETHEUS=$(echo "$wheels"/cloudcoil_models_prometheus_operator-*.whl) \
-        CUSTOM_KEDA=$(echo "$wheels"/cloudcoil_models_keda-*.whl) \
-        python3 -m unittest discover --start-directory charts/tests --buffer
+    export HELM PROMTOOL PROMETHEUS
+    KUBERNETES_SCHEMAS=$(echo "$wheels"/kubernetes_validate-*.whl)
+    CUSTOM_PROMETHEUS=$(echo "$wheels"/cloudcoil_models_prometheus_operator-*.whl)
+    CUSTOM_KEDA=$(echo "$wheels"/cloudcoil_models_keda-*.whl)
+    export KUBERNETES_SCHEMAS CUSTOM_PROMETHEUS CUSTOM_KEDA
+    if [ "${1:-}" = --mutants ]; then
+        exec python3 charts/tests/mutants.py
+    fi
+    run_tests
+}
+
+# Those that start programs wait most of the time: they run beside the others, and are told after them.
+run_tests() {
+    local all starting=(test_images test_programs test_prometheus) others=() log beside failed=0 module
+    all=$(cd charts/tests && echo test_*.py)
+    for module in ${all//.py/}; do
+        [[ " ${starting[*]} " == *" $module "* ]] || others+=("$module")
+    done
+    export PYTHONPATH=$PYTHONPATH:$PWD/charts/tests
+    log=$(mktemp)
+    python3 -m unittest --buffer "${starting[@]}" >"$log" 2>&1 &
+    beside=$!
+    python3 -m unittest --buffer "${others[@]}" || failed=1
+    wait "$beside" || failed=1
+    cat "$log" >&2
+    rm "$log"
+    return "$failed"
 }
 
 main "$@"

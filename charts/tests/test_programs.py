@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from types import MappingProxyType
-from typing import Dict, Iterator, Mapping, Tuple
+from typing import Any, Dict, Iterator, Mapping, Sequence, Tuple, Union
 from unittest import TestCase
 
 from support import ROOT, container_of, program, rendered, toml
@@ -30,10 +31,20 @@ NOWHERE = "127.0.0.1:1"
 def running(name: str, text: str) -> Iterator[Dict[str, str]]:
     """Starts a program on the file; gives its addresses, and ends it with SIGTERM."""
     with tempfile.TemporaryDirectory() as folder:
-        file, log = Path(folder) / "config.toml", Path(folder) / "log"
+        file = Path(folder) / "config.toml"
         file.write_text(text)
+        with started([program(name), "serve", "--config", file]) as addresses:
+            yield addresses
+
+
+@contextlib.contextmanager
+def started(command: Sequence[Union[str, Path]], **options: Any) -> Iterator[Dict[str, str]]:
+    """Runs a command that serves; gives its addresses, and ends with SIGTERM what it has become."""
+    name = str(command[0])
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
         with open(log, "wb") as stderr:
-            child = subprocess.Popen([program(name), "serve", "--config", file], stdout=subprocess.PIPE, stderr=stderr)
+            child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, **options)
         # A program that hangs before it says where it listens is ended, and the read below with it.
         watchdog = threading.Timer(PATIENCE, child.kill)
         watchdog.start()
@@ -42,13 +53,19 @@ def running(name: str, text: str) -> Iterator[Dict[str, str]]:
             watchdog.cancel()
             assert line, f"{name} did not start:\n{log.read_text()}"
             yield json.loads(line)
-            child.send_signal(signal.SIGTERM)
+            os.kill(last_child(child.pid), signal.SIGTERM)
             assert child.wait(PATIENCE) == 0, f"{name} ended badly:\n{log.read_text()}"
         finally:
             watchdog.cancel()
             child.kill()
             child.wait()
             child.stdout.close()
+
+
+def last_child(pid: int) -> int:
+    """The process that a command started in its place, and it perhaps another; or itself."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return last_child(int(children[0])) if children else pid
 
 
 def ask(address: str, path: str) -> Tuple[int, str]:
