@@ -18,7 +18,7 @@ from unittest import TestCase
 import support
 from support import ROOT, container_of, pod_of, program, rendered
 from test_configuration import with_bundled_models
-from test_programs import NOWHERE, ask, on_free_ports, service, started, wait_for
+from test_programs import NOWHERE, ask, on_free_ports, place, service, started, wait_for
 
 IMAGES = ROOT / "charts" / "images"
 DOCKERFILES = sorted(IMAGES.glob("*.Dockerfile"))
@@ -80,7 +80,7 @@ class Images(TestCase):
 
     def test_the_proxy_starts_in_its_root_and_answers_the_probes(self):
         self.assemble("aegis-proxy")
-        text = on_free_ports(rendered("minimal").proxy_toml(), {service("digits-1"): NOWHERE})
+        text = on_free_ports(rendered("minimal").proxy_toml(), {service("digits-1"): place(NOWHERE)})
         with self.serve("aegis-proxy", text) as proxy:
             wait_for(200, proxy["admin"], "/livez")
             wait_for(503, proxy["admin"], "/readyz")
@@ -183,6 +183,8 @@ class Dockerfiles(TestCase):
         text = (IMAGES / "loadtest.Dockerfile").read_text()
         ((source, target),) = re.findall(r"(?m)^COPY (loadtest/data/\S+) (\S+)$", text)
         self.assertTrue((ROOT / source / Path(data).relative_to(target)).is_file(), data)
+        (objectives,) = [it.split("=")[1] for it in pod["spec"]["containers"][0]["args"] if it.startswith("--slo=")]
+        self.assertIn(f"COPY config/slo.toml {objectives}\n", text)
 
     def test_libtorch_for_gpus_is_the_one_that_the_program_is_built_with(self):
         setup = (ROOT / "scripts" / "setup_libtorch.py").read_text()

@@ -19,7 +19,7 @@ import promql
 import queries
 from support import ROOT, RULES, program, rendered
 from test_configuration import with_bundled_models
-from test_programs import PATIENCE, ask, on_free_ports, running, service, wait_for
+from test_programs import PATIENCE, ask, on_free_ports, place, running, service, wait_for
 
 # kube-state-metrics is no part of a stack that runs here.
 ELSEWHERE = "kube_"
@@ -86,7 +86,7 @@ class Scraped(TestCase):
         text = stack.backend_tomls()[0].replace('versions = ["1"]', 'versions = ["1", "2"]')
         with running("aegis-backend", on_free_ports(with_bundled_models(text))) as backend:
             wait_for(200, backend["http"], "/v2/health/ready")
-            at = {service("digits-1"): backend["http"], service("digits-2"): backend["http"]}
+            at = {service(f"digits-{it}"): place(backend["http"]) for it in (1, 2)}
             with running("aegis-proxy", on_free_ports(stack.proxy_toml(), at)) as proxy:
                 wait_for(200, proxy["admin"], "/readyz")
                 with prometheus([target(proxy["admin"], "p"), target(backend["http"], "b")]) as server:

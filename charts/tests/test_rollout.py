@@ -1,0 +1,99 @@
+"""A release, as Kubernetes does it: values change, kubelet swaps the ConfigMap's folder, the proxy takes it under load."""
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from unittest import TestCase
+
+from support import ROOT, program, rendered
+from test_configuration import with_bundled_models
+from test_programs import ask, on_free_ports, place, running, service, started, wait_for, wait_until
+
+
+def metric(address: str, name: str, **labels: str) -> float:
+    """The sum of a metric's series with these labels."""
+    lines = re.findall(rf"(?m)^{name}(?:\{{(.*)\}})? (\S+)$", ask(address, "/metrics")[1])
+    wanted = [f'{label}="{value}"' for label, value in labels.items()]
+    return sum(float(value) for own, value in lines if all(it in own.split(",") for it in wanted))
+
+
+def answered(address: str, version: str) -> float:
+    return metric(address, "aegis_proxy_requests_total", model_version=version, kind="split", code="200")
+
+
+class Mounted:
+    """A ConfigMap's volume: names that lead through `..data` to a folder, which is swapped whole."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.swaps = 0
+
+    def put(self, name: str, text: str) -> None:
+        self.swaps += 1
+        data = self.folder / f"..{self.swaps}"
+        data.mkdir()
+        (data / name).write_text(text)
+        link = self.folder / "..data"
+        before = link.resolve() if link.exists() else None
+        (self.folder / "..data_tmp").symlink_to(data.name)
+        os.rename(self.folder / "..data_tmp", link)
+        if not (self.folder / name).is_symlink():
+            (self.folder / name).symlink_to(f"..data/{name}")
+        if before:
+            (before / name).unlink()
+            before.rmdir()
+
+
+class Rollout(TestCase):
+    def test_a_canary_is_added_its_weight_raised_and_all_of_it_rolled_back_without_a_failed_request(self):
+        program("aegis-proxy")
+        alone = rendered("minimal")
+        canary = rendered("canary")
+        half = rendered("canary", models={"digits": {"versions": {"1": {"weight": 50}, "2": {"weight": 50}}}})
+        text = with_bundled_models(alone.backend_tomls()[0]).replace('versions = ["1"]', 'versions = ["1", "2"]')
+        with tempfile.TemporaryDirectory() as folder, running("aegis-backend", on_free_ports(text)) as backend:
+            wait_for(200, backend["http"], "/v2/health/ready")
+            first, both = ({service(f"digits-{it}"): place(backend["http"]) for it in some} for some in ("1", "12"))
+            config = Mounted(Path(folder))
+            config.put("proxy.toml", on_free_ports(alone.proxy_toml(), first))
+            with started([program("aegis-proxy"), "serve", "--config", f"{folder}/proxy.toml"]) as proxy:
+                wait_for(200, proxy["admin"], "/readyz")
+                load = self.send(proxy["data"], Path(folder) / "report.json")
+                try:
+                    self.release(config, proxy["admin"], [(canary, both), (half, both), (alone, first)])
+                finally:
+                    said, _ = load.communicate(timeout=60)
+                self.assertEqual(load.returncode, 0, said)
+        self.assert_none_failed(json.loads(said.splitlines()[-1]))
+
+    def send(self, address: str, report: Path) -> "subprocess.Popen[str]":
+        """Sends for eight seconds, and prints the report; the folder that it is written to is gone by then."""
+        data = ROOT / "loadtest" / "data" / "digits" / "test.csv"
+        command = [program("aegis-loadtest"), "run", "--quiet", f"--url=http://{address}", "--model=digits"]
+        command += [f"--data={data}", "--rate=100", "--duration=8s", "--warmup=0s", f"--json={report}", "--timeout=10s"]
+        shell = f'"$@" >&2; code=$?; tr -d "\\n" <"{report}"; exit $code'
+        return subprocess.Popen(
+            ["sh", "-c", shell, "sh", *map(str, command)],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+
+    def release(self, config: Mounted, admin: str, steps) -> None:
+        wait_until(lambda: answered(admin, "1") > 50, "requests to version 1")
+        for step, (result, at) in enumerate(steps):
+            before = {version: answered(admin, version) for version in "12"}
+            config.put("proxy.toml", on_free_ports(result.proxy_toml(), at))
+            generation = step + 2
+            wait_until(lambda: metric(admin, "aegis_proxy_config_generation") == generation, f"generation {generation}")
+            served = "12" if len(at) == 2 else "1"
+            for version in served:
+                wait_until(lambda: answered(admin, version) > before[version] + 3, f"requests to version {version}")
+
+    def assert_none_failed(self, report) -> None:
+        summary = report["summary"]
+        self.assertEqual(summary["failed"], 0, summary["failures"])
+        self.assertGreater(summary["ok"], 500)
+        self.assertEqual(summary["statuses"], {"200": summary["ok"]})
+        self.assertEqual(set(summary["versions"]), {"1", "2"})
