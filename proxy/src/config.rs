@@ -22,6 +22,7 @@ mod place;
 mod policy;
 mod ranges;
 mod raw;
+mod service;
 mod validate;
 
 #[cfg(test)]
@@ -31,6 +32,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
     num::NonZeroU32,
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -43,6 +45,7 @@ pub use observe::{AccessLog, Forwarded, LogTarget, Traces};
 pub use place::{HostName, HostNameError, Place};
 pub use ranges::MAX_ENDPOINTS;
 pub use raw::{AddressFamilies, BalanceWord, LogFormat, RawConfig};
+pub use service::{Label, LabelError, ServiceName, ServicePort};
 pub(crate) use validate::is_itself;
 
 /// A configuration that is valid.
@@ -66,6 +69,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// How the names of endpoints are resolved.
     pub dns: Dns,
+    /// How the Kubernetes API server is asked.
+    pub kubernetes: Kubernetes,
     /// What is served; at least one.
     pub models: BTreeMap<Name, Model>,
 }
@@ -139,6 +144,21 @@ pub struct Dns {
     pub forget_after: NonZeroU32,
 }
 
+/// How the Kubernetes API server is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kubernetes {
+    /// Who it is and with what credentials; none for what a pod is given.
+    pub kubeconfig: Option<PathBuf>,
+    /// How long it may take to answer.
+    pub api_timeout: Duration,
+    /// A watch is asked for again after this.
+    pub renew_after: Duration,
+    /// The first wait after a failure; doubles with each further one.
+    pub retry_base: Duration,
+    /// The longest; not below `retry_base`.
+    pub retry_max: Duration,
+}
+
 /// One model and how it is served.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
@@ -182,10 +202,10 @@ pub struct Version {
 /// Where a version runs, and with what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// One address, or all those of a name.
+    /// One address, or all those of a name or of a service.
     pub place: Place,
     /// What it would go down with: a label for people, and for faults in simulations.
-    /// Nothing is chosen by it.
+    /// Nothing is chosen by it. Pods of a service have theirs from Kubernetes.
     pub zone: Option<Name>,
 }
 
@@ -385,7 +405,7 @@ impl Config {
         diff::lines(old, self)
     }
 
-    /// How many (version, endpoint) pairs there are, a name counting as one.
+    /// How many (version, endpoint) pairs there are, a name or a service counting as one.
     #[must_use]
     pub fn endpoint_count(&self) -> usize {
         self.places().count()
@@ -395,6 +415,13 @@ impl Config {
     #[must_use]
     pub fn hosts(&self) -> BTreeSet<&HostName> {
         self.places().filter_map(Place::host).collect()
+    }
+
+    /// The Kubernetes services among the endpoints, each once.
+    #[must_use]
+    pub fn services(&self) -> BTreeSet<&ServiceName> {
+        let services = self.places().filter_map(Place::service);
+        services.map(|(service, _)| service).collect()
     }
 
     /// Every place of every version.

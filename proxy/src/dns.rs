@@ -27,10 +27,8 @@
 
 mod book;
 mod lookups;
-mod pools;
 mod resolver;
 
 pub use book::{Answer, Book, HostStatus, LookupError};
 pub use lookups::{LookupSink, Lookups, Resolve};
-pub use pools::{Origin, Pool, Pools};
 pub use resolver::SystemResolver;

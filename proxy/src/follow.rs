@@ -1,8 +1,8 @@
 //! Keeps what surrounds the models in step with the configuration and with the
-//! names in it: active checks, lookups, pools.
+//! names and services in it: active checks, lookups, watches, pools.
 //!
-//! Answers only leave a note. One task takes all notes there are and moves the
-//! pools once, so that a thousand names that are answered together do not
+//! Answers and events only leave a note. One task takes all notes there are and moves
+//! the pools once, so that a thousand names that are answered together do not
 //! rebuild everything a thousand times.
 
 use std::sync::Arc;
@@ -12,9 +12,10 @@ use tokio::sync::Notify;
 
 use crate::{
     clock,
-    config::HostName,
+    config::{HostName, ServiceName},
     dns::{Answer, LookupError, LookupSink, Lookups, Resolve},
     health::{Checks, Findings},
+    kubernetes::{Cluster, News, WatchError, WatchSink, Watches},
     state::Shared,
 };
 
@@ -27,9 +28,10 @@ pub struct Followers {
     notes: Arc<Notes>,
     checks: Mutex<Checks>,
     lookups: Mutex<Lookups>,
+    watches: Mutex<Watches>,
 }
 
-/// Takes what lookups found.
+/// Takes what lookups and watches found.
 struct Notes {
     shared: Arc<Shared>,
     forget_after: u32,
@@ -39,9 +41,14 @@ struct Notes {
 // === impl Followers ===
 
 impl Followers {
-    /// Starts to follow what runs. Call it within a tokio runtime.
+    /// Starts to follow what runs: `resolver` is asked for names, `cluster`, where there
+    /// is one, for services. Call it within a tokio runtime.
     #[must_use]
-    pub fn start(shared: &Arc<Shared>, resolver: Arc<dyn Resolve>) -> Arc<Self> {
+    pub fn start(
+        shared: &Arc<Shared>,
+        resolver: Arc<dyn Resolve>,
+        cluster: Option<Arc<dyn Cluster>>,
+    ) -> Arc<Self> {
         let snapshot = shared.snapshot_owned();
         let (config, pools) = (snapshot.config(), snapshot.pools());
         let notes = Arc::new(Notes {
@@ -52,11 +59,14 @@ impl Followers {
         let checks = Checks::start(Arc::clone(shared) as _, config, pools);
         let mut lookups = Lookups::new(resolver, Arc::clone(&notes) as _, &config.dns);
         lookups.follow(&config.hosts());
+        let mut watches = Watches::new(cluster, Arc::clone(&notes) as _, &config.kubernetes);
+        watches.follow(&config.services());
         let followers = Arc::new(Self {
             shared: Arc::clone(shared),
             notes,
             checks: Mutex::new(checks),
             lookups: Mutex::new(lookups),
+            watches: Mutex::new(watches),
         });
         tokio::spawn(Arc::clone(&followers).take_notes());
         followers
@@ -73,6 +83,7 @@ impl Followers {
     pub fn follow(&self) {
         let snapshot = self.shared.snapshot_owned();
         self.lookups.lock().follow(&snapshot.config().hosts());
+        self.watches.lock().follow(&snapshot.config().services());
         self.follow_pools();
     }
 
@@ -93,11 +104,11 @@ impl Followers {
             }
             self.follow_pools();
             for change in changes.iter().take(LOGGED_CHANGES) {
-                tracing::info!("names were answered: {change}");
+                tracing::info!("endpoints changed: {change}");
             }
             if changes.len() > LOGGED_CHANGES {
                 let more = changes.len() - LOGGED_CHANGES;
-                tracing::info!("names were answered: {more} more versions changed");
+                tracing::info!("endpoints changed: {more} more versions changed");
             }
         }
     }
@@ -108,7 +119,7 @@ impl Followers {
 impl LookupSink for Notes {
     fn looked_up(&self, host: &HostName, outcome: &Result<Answer, LookupError>) -> u32 {
         self.shared.metrics().looked_up(outcome.as_ref().err());
-        let book = self.shared.book();
+        let book = &self.shared.books().dns;
         let Some(failures) = book.take(host, outcome, self.forget_after, clock::now()) else {
             return 0;
         };
@@ -126,5 +137,38 @@ impl LookupSink for Notes {
             Err(_) => {}
         }
         failures
+    }
+}
+
+impl WatchSink for Notes {
+    fn heard(&self, service: &ServiceName, news: News) {
+        self.shared.metrics().watched(&news);
+        let error = match &news {
+            News::Failed(error) => Some(error.clone()),
+            _ => None,
+        };
+        let book = &self.shared.books().kubernetes;
+        let Some(failures) = book.take(service, news, clock::now()) else {
+            return;
+        };
+        match error {
+            None => {
+                if failures > 0 {
+                    tracing::info!(%service, failures, "the service is watched again");
+                }
+                self.arrived.notify_one();
+            }
+            // It happens, and the service is listed at once.
+            Some(WatchError::Expired) if failures == 1 => {}
+            // The first, the second, the fourth: an API server may be away for long.
+            Some(error) if failures.is_power_of_two() => {
+                tracing::warn!(%service, failures, %error, "a service cannot be watched; its last known pods stay");
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn lacks_some(&self, service: &ServiceName) -> bool {
+        self.shared.books().kubernetes.lacks_some(service)
     }
 }

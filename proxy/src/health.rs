@@ -31,7 +31,7 @@ use tokio::{sync::Semaphore, task::JoinHandle, time::Instant};
 
 use crate::{
     config::{Config, HealthCheck, Name},
-    dns::Pools,
+    pools::Pools,
 };
 
 pub use verdict::{Check, Down, MAX_BODY_BYTES};

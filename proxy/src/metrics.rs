@@ -32,12 +32,17 @@ use prometheus::{
 use crate::{
     access_log::Lost,
     config::{Config, Name},
-    dns::{LookupError, Pools},
+    dns::LookupError,
+    kubernetes::{News, WatchError},
+    pools::Pools,
     status::{HealthWord, Running},
     trace::SpanCounts,
 };
 
-use labels::{LOOKUP_FOUND, LOOKUP_RESULTS};
+use labels::{
+    LOOKUP_FOUND, LOOKUP_RESULTS, POD_STATES, WATCH_CHANGED, WATCH_LISTED, WATCH_RESULTS,
+    WATCH_STANDS,
+};
 pub use labels::{RETRY_REASONS, ReloadResult, RetryResult, STATIC_LABEL};
 pub use shadow::ShadowMetrics;
 pub use tracked::Tracked;
@@ -79,6 +84,10 @@ pub struct Metrics {
     lookups: IntCounterVec,
     names_failing: IntGauge,
     addresses_left_out: IntGauge,
+    watches: IntCounterVec,
+    stale: GaugeVec,
+    pods: IntGaugeVec,
+    slices_left_out: IntGauge,
     shadow_requests: IntCounterVec,
     shadow_absolute: HistogramVec,
     shadow_relative: HistogramVec,
@@ -121,6 +130,10 @@ impl Metrics {
             lookups: specs::DNS_LOOKUPS.counters(r)?,
             names_failing: specs::DNS_FAILING.gauge(r)?,
             addresses_left_out: specs::DNS_LEFT_OUT.gauge(r)?,
+            watches: specs::KUBERNETES_WATCHES.counters(r)?,
+            stale: specs::KUBERNETES_STALE.float_gauges(r)?,
+            pods: specs::KUBERNETES_PODS.gauges(r)?,
+            slices_left_out: specs::KUBERNETES_LEFT_OUT.gauge(r)?,
             shadow_requests: specs::SHADOW_REQUESTS.counters(r)?,
             shadow_absolute: specs::SHADOW_ABSOLUTE.histograms(r, &shadow::BUCKETS)?,
             shadow_relative: specs::SHADOW_RELATIVE.histograms(r, &shadow::BUCKETS)?,
@@ -137,6 +150,9 @@ impl Metrics {
         }
         for result in LOOKUP_RESULTS {
             metrics.lookups.with_label_values(&[result]);
+        }
+        for result in WATCH_RESULTS.iter().chain(&WatchError::LABELS) {
+            metrics.watches.with_label_values(&[result]);
         }
         Ok(metrics)
     }
@@ -228,6 +244,17 @@ impl Metrics {
         self.lookups.with_label_values(&[result]).inc();
     }
 
+    /// Something was heard of a service.
+    pub fn watched(&self, news: &News) {
+        let result = match news {
+            News::Listed(_) => WATCH_LISTED,
+            News::Failed(error) => error.label(),
+            News::Watched => WATCH_STANDS,
+            News::Put(_) | News::Gone(_) => WATCH_CHANGED,
+        };
+        self.watches.with_label_values(&[result]).inc();
+    }
+
     /// Counts a request as in flight until the guard is dropped.
     pub fn request_in_flight(&self) -> Tracked {
         Tracked::new(&self.in_flight)
@@ -256,6 +283,7 @@ impl Metrics {
         self.names_failing.set(to_gauge(failing.count()));
         self.addresses_left_out
             .set(to_gauge(running.dns.addresses_left_out));
+        self.show_services(running);
         for (model, status) in &running.models {
             let queued = i64::try_from(status.queued).unwrap_or(i64::MAX);
             self.queued.with_label_values(&[model]).set(queued);
@@ -276,6 +304,21 @@ impl Metrics {
                 }
             }
         }
+    }
+
+    fn show_services(&self, running: &Running) {
+        let services = &running.kubernetes.services;
+        for (name, service) in services {
+            let stale = service.stale_for_seconds.unwrap_or(0.0);
+            self.stale.with_label_values(&[name]).set(stale);
+            let counts = [service.ready, service.unready, service.terminating];
+            for (state, count) in POD_STATES.into_iter().zip(counts) {
+                let pods = self.pods.with_label_values(&[name.as_str(), state]);
+                pods.set(to_gauge(count));
+            }
+        }
+        let left_out = services.values().map(|service| service.slices_left_out);
+        self.slices_left_out.set(to_gauge(left_out.sum()));
     }
 
     /// Everything, in Prometheus' text format.

@@ -26,9 +26,9 @@ use prometheus::Histogram;
 
 use crate::{
     clock, config,
-    dns::Pools,
     lease::Lease,
     metrics::{Metrics, VersionMetrics},
+    pools::Pools,
     request::Action,
     shadow::Shadow,
     status::ModelStatus,

@@ -5,7 +5,8 @@
 //! admin port ─ admin.rs ──────────────────────────┼── Shared: snapshot, policies, metrics
 //! file, SIGHUP, POST /reload ── reload.rs ────────┤
 //! active checks ── health.rs ─────────────────────┤
-//! names ── dns.rs ────────────────────────────────┘
+//! names ── dns.rs ────────────────────────────────┤
+//! services ── kubernetes.rs ──────────────────────┘
 //! ```
 //!
 //! SIGTERM or SIGINT drains; a second one ends the process at once.
@@ -38,6 +39,7 @@ use crate::{
     config::{self, Config},
     dns::SystemResolver,
     follow::Followers,
+    kubernetes::Cluster,
     logging,
     metrics::Metrics,
     reload::{Applied, Apply, Reloader, Timing},
@@ -45,6 +47,9 @@ use crate::{
     state::Shared,
     trace::{self, Exporter, Tracer},
 };
+
+#[cfg(feature = "kubernetes")]
+use crate::kubernetes::ApiServer;
 
 /// pingora's bound on attempts; ours, `max_retries`, is always below it.
 const PINGORA_ATTEMPTS: usize = 32;
@@ -164,7 +169,7 @@ async fn serve(
     let shared = Arc::new(shared.with_access_log(access_log).with_tracer(tracer));
 
     let resolver = Arc::new(SystemResolver::new(&config.dns));
-    let followers = Followers::start(&shared, resolver);
+    let followers = Followers::start(&shared, resolver, cluster(&config));
     let findings = followers.findings();
     let applier = Applier {
         shared: Arc::clone(&shared),
@@ -194,6 +199,22 @@ async fn serve(
     tracing::info!(data = %bound.data, admin = %bound.admin, "listening");
     until_drained(acceptor(data, &shared, &config), &shared, signals).await;
     Ok(())
+}
+
+/// Whoever is asked for the endpoints of services; nobody is before a version names one.
+#[cfg(feature = "kubernetes")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "without the feature there is none"
+)]
+fn cluster(config: &Config) -> Option<Arc<dyn Cluster>> {
+    Some(Arc::new(ApiServer::new(&config.kubernetes)))
+}
+
+/// There is nobody, and validation has refused every version that names a service.
+#[cfg(not(feature = "kubernetes"))]
+fn cluster(_: &Config) -> Option<Arc<dyn Cluster>> {
+    None
 }
 
 /// Starts what sends traces, where a collector is configured.

@@ -6,7 +6,7 @@
 use std::{
     fmt::Write as _,
     fs, io,
-    net::{IpAddr, Ipv4Addr},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -22,9 +22,11 @@ use crate::{
     config::{self, Config, Model, Name},
 };
 
-/// Addresses of host names begin after this: a network that is there to be tested
+/// Addresses of host names and services begin after this: a network that is there to be tested
 /// with (RFC 2544).
 const MADE_UP: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
+/// And those of services, whose ports have only names, are at this.
+const MADE_UP_PORT: u16 = 8000;
 
 /// What to try.
 #[derive(Debug, clap::Args)]
@@ -207,15 +209,25 @@ fn setup(name: &Name, model: &Model) -> Setup {
     }
 }
 
-/// An endpoint as it is configured. How many addresses a host name stands for is
-/// not asked here: it is one made-up endpoint, and a scenario may ask for more.
-fn place(endpoint: &config::Endpoint, names: &mut u32) -> Place {
+/// An endpoint as it is configured. How many addresses a host name or a service stands
+/// for is not asked here: it is one made-up endpoint, and a scenario may ask for more.
+fn place(endpoint: &config::Endpoint, made_up: &mut u32) -> Place {
     let config::Endpoint { place, zone } = endpoint;
-    *names += u32::from(place.host().is_some());
+    let mut at = |port| {
+        *made_up += 1;
+        let ip = Ipv4Addr::from_bits(MADE_UP.to_bits() + *made_up);
+        SocketAddr::from((ip, port))
+    };
+    let address = match place {
+        config::Place::Address(address) => *address,
+        config::Place::Named { port, .. } => at(*port),
+        config::Place::Service { port, .. } => at(match port {
+            config::ServicePort::Number(number) => number.get(),
+            config::ServicePort::Only | config::ServicePort::Named(_) => MADE_UP_PORT,
+        }),
+    };
     Place {
-        address: place.at(IpAddr::from(Ipv4Addr::from_bits(
-            MADE_UP.to_bits() + *names,
-        ))),
+        address,
         zone: zone.as_ref().map(Name::to_arc),
     }
 }

@@ -6,7 +6,7 @@
 //! and keeps what it took. Policies are carried over by model name, so that
 //! breakers, health and load estimates survive for what stays.
 //!
-//! What the names of endpoints stand for changes more often than the configuration:
+//! What the names and services of endpoints stand for changes more often than the configuration:
 //! then the snapshot is replaced by one of the same generation that differs in
 //! nothing but its pools ([`Shared::repool`]).
 
@@ -28,13 +28,13 @@ use crate::{
     admin::Controls,
     body::ReplayMemory,
     clock,
-    config::{Config, HostName},
-    dns::{Book, Pools},
+    config::Config,
     health::{Check, HealthSink, Target},
     metrics::Metrics,
     model::Model,
+    pools::{Books, Pools},
     rescue::Rescues,
-    status::{DnsStatus, ModelStatus, Running, StatusSource},
+    status::{DnsStatus, KubernetesStatus, ModelStatus, Running, ServicePool, StatusSource},
     trace::Tracer,
 };
 
@@ -54,7 +54,7 @@ pub struct Shared {
     snapshot: ArcSwap<Snapshot>,
     /// Held while a configuration or an answer is taken, so that two never mix.
     taking: Mutex<()>,
-    book: Book,
+    books: Books,
     metrics: Arc<Metrics>,
     replay_memory: Arc<ReplayMemory>,
     rescues: Arc<Rescues>,
@@ -69,11 +69,11 @@ impl Snapshot {
     fn build(
         generation: u64,
         config: Config,
-        book: &Book,
+        books: &Books,
         old: Option<&Self>,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, ConfigError> {
-        let pools = Pools::of(&config, |host| book.addresses(host), old.map(Self::pools));
+        let pools = Pools::of(&config, books, old.map(Self::pools));
         let mut models = HashMap::with_capacity(config.models.len());
         for (name, model) in &config.models {
             let running = old.and_then(|old| old.model(name));
@@ -122,7 +122,7 @@ impl Snapshot {
         self.models.get(name)
     }
 
-    fn status(&self, model: &Model) -> ModelStatus {
+    fn status(&self, model: &Model, books: &Books) -> ModelStatus {
         let mut status = model.status();
         let Some(config) = self.config.models.get(&**model.name()) else {
             return status;
@@ -132,6 +132,7 @@ impl Snapshot {
                 && let Some(version) = config.versions.get(&**name)
             {
                 status.add_origins(pool, version);
+                status.service = ServicePool::of(version, &books.kubernetes);
             }
         }
         status
@@ -152,13 +153,13 @@ impl Shared {
     /// What validation should have found; the message says what.
     pub fn new(config: Config, metrics: Arc<Metrics>) -> Result<Self, ConfigError> {
         let replay_memory = ReplayMemory::new(config.limits.replay_memory_bytes);
-        let book = Book::default();
-        book.follow(&config.hosts());
-        let snapshot = Snapshot::build(1, config, &book, None, &metrics)?;
+        let books = Books::default();
+        books.follow(&config);
+        let snapshot = Snapshot::build(1, config, &books, None, &metrics)?;
         let shared = Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             taking: Mutex::new(()),
-            book,
+            books,
             metrics,
             replay_memory,
             rescues: Arc::default(),
@@ -190,23 +191,22 @@ impl Shared {
         let _one_at_a_time = self.taking.lock();
         let old = self.snapshot.load();
         let generation = old.generation + 1;
-        let snapshot = Snapshot::build(generation, config, &self.book, Some(&old), &self.metrics)?;
+        let snapshot = Snapshot::build(generation, config, &self.books, Some(&old), &self.metrics)?;
         for model in snapshot.models() {
             model.adopt();
         }
-        self.book.follow(&snapshot.config.hosts());
+        self.books.follow(&snapshot.config);
         self.snapshot.store(Arc::new(snapshot));
         self.reconcile_metrics();
         Ok(generation)
     }
 
-    /// Moves the pools to what the names of endpoints stand for now. Returns what
-    /// changed, one line a version.
+    /// Moves the pools to what the names and services of endpoints stand for now. Returns
+    /// what changed, one line a version.
     pub fn repool(&self) -> Vec<String> {
         let _one_at_a_time = self.taking.lock();
         let old = self.snapshot.load();
-        let answered = |host: &HostName| self.book.addresses(host);
-        let pools = Pools::of(&old.config, answered, Some(&old.pools));
+        let pools = Pools::of(&old.config, &self.books, Some(&old.pools));
         if pools == old.pools {
             return Vec::new();
         }
@@ -235,10 +235,10 @@ impl Shared {
             .reconcile(&snapshot.config, &snapshot.pools, snapshot.generation);
     }
 
-    /// What the names of endpoints were answered.
+    /// What names and services of endpoints stand for.
     #[must_use]
-    pub fn book(&self) -> &Book {
-        &self.book
+    pub fn books(&self) -> &Books {
+        &self.books
     }
 
     /// The running configuration.
@@ -320,18 +320,29 @@ impl Controls for Shared {
 impl StatusSource for Shared {
     fn running(&self) -> Running {
         let snapshot = self.snapshot_owned();
-        let names = self.book.status(clock::now());
+        let now = clock::now();
+        let names = self.books.dns.status(now);
         let names = names.iter().map(|(name, host)| (name.clone(), host.into()));
+        let services = self.books.kubernetes.status(now);
+        let services = services.iter().map(|(name, is)| (name.clone(), is.into()));
         Running {
             generation: snapshot.generation,
             draining: self.is_draining(),
             models: snapshot
                 .models()
-                .map(|model| (model.name().to_string(), snapshot.status(model)))
+                .map(|model| {
+                    (
+                        model.name().to_string(),
+                        snapshot.status(model, &self.books),
+                    )
+                })
                 .collect(),
             dns: DnsStatus {
                 names: names.collect(),
-                addresses_left_out: self.book.left_out() + snapshot.pools.left_out(),
+                addresses_left_out: self.books.dns.left_out() + snapshot.pools.left_out(),
+            },
+            kubernetes: KubernetesStatus {
+                services: services.collect(),
             },
         }
     }

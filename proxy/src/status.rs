@@ -5,6 +5,8 @@
 //! [`StatusSource`]; the admin port adds what it knows itself (reloads,
 //! connections) and sends it.
 
+mod kubernetes;
+
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use aegis_policy::{
@@ -15,10 +17,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{Place, Version},
-    dns::{HostStatus, Origin, Pool},
+    dns::HostStatus,
+    pools::{Origin, Pool},
     reload::Report,
     shadow::ShadowStatus,
 };
+
+pub use kubernetes::{KubernetesStatus, ServicePool, ServiceStatus};
 
 /// Tells the running state.
 pub trait StatusSource: Send + Sync + 'static {
@@ -52,6 +57,9 @@ pub struct Running {
     /// The names of endpoints.
     #[serde(default)]
     pub dns: DnsStatus,
+    /// The Kubernetes services of endpoints.
+    #[serde(default)]
+    pub kubernetes: KubernetesStatus,
 }
 
 /// What the names of endpoints stand for.
@@ -121,6 +129,9 @@ pub struct VersionStatus {
     pub share_percent: f64,
     /// The part of its endpoints that is ready and not tripped, 0 to 1.
     pub available_ratio: f64,
+    /// The Kubernetes service that it is served by; none where it names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServicePool>,
     /// Its pool.
     pub endpoints: Vec<EndpointStatus>,
 }
@@ -134,10 +145,17 @@ pub struct EndpointStatus {
     /// lists the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The file has it no more, and it stays until this name is first answered.
+    /// The Kubernetes service that it is a pod of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Whether it is a pod that is going away, and is used because there is no other.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub terminating: bool,
+    /// The file has it no more, and it stays until this name is first answered, or this
+    /// service first listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_for: Option<String>,
-    /// Its zone, as in the file; none where the file has none.
+    /// Its zone, as in the file or in Kubernetes; none where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
     /// What active checks say.
@@ -262,6 +280,14 @@ impl Running {
         if self.models.values().any(|model| !model.ready) {
             let names = self.dns.names.iter();
             reasons.extend(names.filter_map(|(name, status)| status.unanswered_because(name)));
+            let services = self.kubernetes.services.iter();
+            reasons.extend(services.filter_map(|(name, status)| status.unlisted_because(name)));
+            let versions = self
+                .models
+                .values()
+                .flat_map(|model| model.versions.values());
+            let pools = versions.filter_map(|version| version.service.as_ref());
+            reasons.extend(pools.filter_map(ServicePool::empty_because));
         }
         reasons
     }
@@ -304,7 +330,7 @@ impl ModelStatus {
 // === impl VersionStatus ===
 
 impl VersionStatus {
-    /// Says of every endpoint which name it comes from, and what zone it is in.
+    /// Says of every endpoint which name or service it comes from, and what zone it is in.
     pub fn add_origins(&mut self, pool: &Pool, version: &Version) {
         let zones = version.zones();
         let zone = |place: &Place| zones.get(place).map(ToString::to_string);
@@ -314,6 +340,15 @@ impl VersionStatus {
                 Some(Origin::Named(place)) => {
                     endpoint.name = Some(place.to_string());
                     endpoint.zone = zone(place);
+                }
+                Some(Origin::Pod {
+                    service,
+                    zone,
+                    terminating,
+                }) => {
+                    endpoint.service = Some(service.to_string());
+                    endpoint.zone = zone.as_ref().map(ToString::to_string);
+                    endpoint.terminating = *terminating;
                 }
                 Some(Origin::KeptFor(place)) => endpoint.kept_for = Some(place.to_string()),
                 None => {}
@@ -338,6 +373,7 @@ impl From<&PolicyVersion> for VersionStatus {
             weight: version.weight,
             share_percent: 100.0 * version.share,
             available_ratio: version.available,
+            service: None,
             endpoints: version.endpoints.iter().map(EndpointStatus::from).collect(),
         }
     }
@@ -348,6 +384,8 @@ impl From<&PolicyEndpoint> for EndpointStatus {
         Self {
             address: endpoint.address,
             name: None,
+            service: None,
+            terminating: false,
             kept_for: None,
             zone: None,
             health: endpoint.health.into(),
@@ -438,7 +476,10 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::{config, dns::Pools};
+    use crate::{
+        config::{self, HostName},
+        pools::Pools,
+    };
 
     #[test]
     fn an_endpoint_says_its_zone_also_where_it_is_an_address_of_a_name() {
@@ -448,7 +489,11 @@ weight = 1
 endpoints = [{ address = "10.0.0.1:1", zone = "a" }, "10.0.0.2:1", { address = "pods:1", zone = "b" }]
 "#;
         let config = config::parse("test.toml", text).unwrap();
-        let pools = Pools::of(&config, |_| Some(vec![IpAddr::from([10, 0, 0, 3])]), None);
+        let pools = Pools::of(
+            &config,
+            &|_: &HostName| Some(vec![IpAddr::from([10, 0, 0, 3])]),
+            None,
+        );
         let endpoints = pools.addresses("m", "1");
         let mut status = VersionStatus::from(&PolicyVersion {
             name: "1".into(),

@@ -15,9 +15,9 @@ use tokio::{
 use super::*;
 use crate::{
     config::{self, Config},
-    dns::Pools,
+    pools::Pools,
     reload::{Applied, Apply, Reloader, Timing},
-    status::{BreakerWord, DnsStatus, HealthWord, ModelStatus},
+    status::{BreakerWord, DnsStatus, HealthWord, KubernetesStatus, ModelStatus},
 };
 
 const CONFIG: &str = r#"
@@ -182,6 +182,7 @@ fn running() -> Running {
         draining: false,
         models: [("digits".to_owned(), model)].into(),
         dns: DnsStatus::default(),
+        kubernetes: KubernetesStatus::default(),
     }
 }
 

@@ -9,12 +9,14 @@ use std::{collections::BTreeMap, time::Duration};
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    Admission, Balance, Breaker, Config, Dns, Drain, Endpoint, HealthCheck, Limits, Listen, Model,
-    Name, Retry, Shadow, StaticAnswer, Sticky, Timeouts, Upstream, Version,
+    Admission, Balance, Breaker, Config, Dns, Drain, Endpoint, HealthCheck, Kubernetes, Limits,
+    Listen, Model, Name, Place, Retry, ServicePort, Shadow, StaticAnswer, Sticky, Timeouts,
+    Upstream, Version,
     raw::{
         RawAdmission, RawBalance, RawBreaker, RawConfig, RawDns, RawDrain, RawEndpoint,
-        RawHealthCheck, RawLimits, RawListen, RawModel, RawRetry, RawShadow, RawStaticAnswer,
-        RawSticky, RawTimeouts, RawUpstream, RawVersion, RawZonedEndpoint,
+        RawHealthCheck, RawKubernetes, RawKubernetesApi, RawLimits, RawListen, RawModel, RawPort,
+        RawRetry, RawShadow, RawStaticAnswer, RawSticky, RawTimeouts, RawUpstream, RawVersion,
+        RawZonedEndpoint,
     },
 };
 
@@ -42,6 +44,7 @@ impl From<&Config> for RawConfig {
             limits: (&config.limits).into(),
             upstream: (&config.upstream).into(),
             dns: (&config.dns).into(),
+            kubernetes: (&config.kubernetes).into(),
             models: by_name(&config.models),
         }
     }
@@ -103,6 +106,22 @@ impl From<&Dns> for RawDns {
     }
 }
 
+impl From<&Kubernetes> for RawKubernetesApi {
+    fn from(kubernetes: &Kubernetes) -> Self {
+        let kubeconfig = kubernetes.kubeconfig.as_deref();
+        Self {
+            // It came from text, so it is text.
+            kubeconfig: kubeconfig
+                .map(|path| path.display().to_string())
+                .unwrap_or_default(),
+            api_timeout_ms: millis(kubernetes.api_timeout),
+            renew_after_ms: millis(kubernetes.renew_after),
+            retry_base_ms: millis(kubernetes.retry_base),
+            retry_max_ms: millis(kubernetes.retry_max),
+        }
+    }
+}
+
 impl From<&Model> for RawModel {
     fn from(model: &Model) -> Self {
         Self {
@@ -153,7 +172,35 @@ impl From<&Version> for RawVersion {
     fn from(version: &Version) -> Self {
         Self {
             weight: Some(version.weight),
-            endpoints: version.endpoints.iter().map(RawEndpoint::from).collect(),
+            endpoints: version
+                .endpoints
+                .iter()
+                .filter(|endpoint| endpoint.place.service().is_none())
+                .map(RawEndpoint::from)
+                .collect(),
+            kubernetes: version
+                .places()
+                .find_map(Place::service)
+                .map(|(service, port)| RawKubernetes {
+                    service: service.name.to_string(),
+                    namespace: service
+                        .namespace
+                        .as_ref()
+                        .map(ToString::to_string)
+                        .unwrap_or_default(),
+                    port: port.into(),
+                })
+                .unwrap_or_default(),
+        }
+    }
+}
+
+impl From<&ServicePort> for RawPort {
+    fn from(port: &ServicePort) -> Self {
+        match port {
+            ServicePort::Only => Self::default(),
+            ServicePort::Named(name) => Self::Name(name.to_string()),
+            ServicePort::Number(number) => Self::Number(number.get().into()),
         }
     }
 }

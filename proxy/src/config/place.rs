@@ -1,12 +1,10 @@
 //! Where a version runs, as the file says it: an address, or a host name with a
-//! port, which stands for every address that the name has at the time.
+//! port, or a Kubernetes service, which stand for every address that they have at
+//! the time.
 
-use std::{
-    borrow::Borrow,
-    fmt,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{borrow::Borrow, fmt, net::SocketAddr, sync::Arc};
+
+use super::service::{ServiceName, ServicePort};
 
 /// The longest host name, in bytes (RFC 1035, less what only the wire needs).
 const MAX_HOST_BYTES: usize = 253;
@@ -24,6 +22,13 @@ pub enum Place {
         host: HostName,
         /// The port, the same at each address.
         port: u16,
+    },
+    /// Every pod of a Kubernetes service.
+    Service {
+        /// The service.
+        service: ServiceName,
+        /// Which of its ports.
+        port: ServicePort,
     },
 }
 
@@ -55,17 +60,17 @@ impl Place {
     #[must_use]
     pub fn host(&self) -> Option<&HostName> {
         match self {
-            Self::Address(_) => None,
+            Self::Address(_) | Self::Service { .. } => None,
             Self::Named { host, .. } => Some(host),
         }
     }
 
-    /// Where it is when its name has the address `ip`.
+    /// The service and the port, where it is one.
     #[must_use]
-    pub fn at(&self, ip: IpAddr) -> SocketAddr {
+    pub fn service(&self) -> Option<(&ServiceName, &ServicePort)> {
         match self {
-            Self::Address(address) => *address,
-            Self::Named { port, .. } => SocketAddr::new(ip, *port),
+            Self::Address(_) | Self::Named { .. } => None,
+            Self::Service { service, port } => Some((service, port)),
         }
     }
 }
@@ -75,6 +80,7 @@ impl fmt::Display for Place {
         match self {
             Self::Address(address) => address.fmt(f),
             Self::Named { host, port } => write!(f, "{host}:{port}"),
+            Self::Service { service, port } => write!(f, "{service}:{port}"),
         }
     }
 }

@@ -55,6 +55,12 @@ pub(super) const TTL_MS: Range = range(10, HOUR_MS);
 pub(super) const FORGET_AFTER: Range = range(1, 1_000);
 /// The most of `dns.servers`.
 pub(super) const MAX_DNS_SERVERS: usize = 8;
+/// `kubernetes.api_timeout_ms`.
+pub(super) const KUBE_REQUEST_MS: Range = range(100, 60 * SECOND_MS);
+/// `kubernetes.renew_after_ms`.
+pub(super) const KUBE_RENEW_MS: Range = range(SECOND_MS, 600 * SECOND_MS);
+/// `kubernetes.retry_base_ms`, `kubernetes.retry_max_ms`.
+pub(super) const KUBE_RETRY_MS: Range = range(10, HOUR_MS);
 /// `traces.queue_requests`.
 pub(super) const QUEUE_REQUESTS: Range = range(1, 100_000);
 /// `traces.batch_requests`.

@@ -11,12 +11,14 @@ use serde::{Deserialize, Serialize};
 use super::name::NAME_PATTERN;
 
 mod endpoint;
+mod kubernetes;
 mod model;
 mod observe;
 mod process;
 mod shadow;
 
 pub(super) use endpoint::*;
+pub(super) use kubernetes::*;
 pub use model::*;
 pub(super) use observe::*;
 pub use process::*;
@@ -47,6 +49,9 @@ pub struct RawConfig {
     pub upstream: RawUpstream,
     /// How the host names of endpoints are resolved. A change needs a restart.
     pub dns: RawDns,
+    /// How the Kubernetes API server is asked for the endpoints of services. A change
+    /// needs a restart.
+    pub kubernetes: RawKubernetesApi,
     /// What is served, by model name; all of it can change while the proxy runs.
     /// At least one. A name has 1 to 128
     /// characters of `A-Z a-z 0-9 . _ -`.

@@ -1,10 +1,12 @@
 //! Bad files of every kind, and what is told of them.
 
 mod changes;
+mod kubernetes;
 mod observe;
 mod round_trip;
 mod shipped;
 mod static_answer;
+mod without_kubernetes;
 
 use super::{Config, parse};
 

@@ -4,6 +4,7 @@
 //! comes with faults never leaves [`aegis_config::load`], and going on is what
 //! finds the next one.
 
+mod kubernetes;
 mod model;
 mod observe;
 mod scope;
@@ -35,6 +36,7 @@ pub(super) fn config(raw: &RawConfig, faults: &mut Faults<'_>) -> Option<Config>
     let drain = drain(&raw.drain, faults);
     let upstream = upstream(&raw.upstream, faults);
     let dns = dns(&raw.dns, faults);
+    let kubernetes = kubernetes::api(&raw.kubernetes, Scope::new("kubernetes", faults));
     let models = models(&raw.models, listen, faults);
     let listen = listen?;
     faults.is_empty().then_some(Config {
@@ -47,6 +49,7 @@ pub(super) fn config(raw: &RawConfig, faults: &mut Faults<'_>) -> Option<Config>
         limits,
         upstream,
         dns,
+        kubernetes,
         models,
     })
 }
@@ -180,7 +183,7 @@ fn models(
     let endpoints: usize = raw
         .values()
         .flat_map(|model| model.versions.values())
-        .map(|version| version.endpoints.len())
+        .map(|version| version.endpoints.len() + usize::from(kubernetes::is_given(version)))
         .sum();
     for (what, count, limit) in [
         ("models", raw.len(), MAX_MODELS),

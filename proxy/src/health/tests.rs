@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::{self, Config, Name},
-    dns::Pools,
+    pools::Pools,
 };
 
 /// Answers every request with the same bytes, and remembers the requests.

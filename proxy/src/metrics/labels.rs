@@ -29,6 +29,20 @@ pub(super) const LOOKUP_RESULTS: [&str; 6] = [
     "failed",
 ];
 
+/// The slices of a service were listed.
+pub(super) const WATCH_LISTED: &str = "listed";
+/// A watch of a service stands, or said that nothing changed.
+pub(super) const WATCH_STANDS: &str = "watched";
+/// A watch told of a change.
+pub(super) const WATCH_CHANGED: &str = "changed";
+
+/// What can be heard of a service: that, or the label of a
+/// [`WatchError`](crate::kubernetes::WatchError).
+pub(super) const WATCH_RESULTS: [&str; 3] = [WATCH_LISTED, WATCH_STANDS, WATCH_CHANGED];
+
+/// How Kubernetes sees a pod.
+pub(super) const POD_STATES: [&str; 3] = ["ready", "unready", "terminating"];
+
 /// Whether a failed attempt was followed by another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryResult {

@@ -11,17 +11,21 @@ use prometheus::{
 use super::{
     Metrics, RETRY_REASONS, RetryResult, STATIC_LABEL,
     client_side::{label, series},
+    labels::POD_STATES,
     specs::{self, Spec},
 };
 use crate::{
     config::{Config, Model, Name, Version},
-    dns::Pools,
+    pools::Pools,
 };
 
 /// Gives every series of a configuration its 0.
 pub(super) fn create(metrics: &Metrics, config: &Config, pools: &Pools) {
     for (model, version, address) in pools.endpoints() {
         create_endpoint(metrics, model, version, address);
+    }
+    for service in config.services() {
+        create_service(metrics, &service.to_string());
     }
     for (model_name, model) in &config.models {
         metrics.queued.with_label_values(&[model_name]);
@@ -67,6 +71,13 @@ fn create_endpoint(metrics: &Metrics, model: &Name, version: &Name, address: Soc
     for (to, reason) in moves() {
         let labels = [&**model, &**version, &endpoint, to, reason];
         metrics.breaker_transitions.with_label_values(&labels);
+    }
+}
+
+fn create_service(metrics: &Metrics, service: &str) {
+    metrics.stale.with_label_values(&[service]);
+    for state in POD_STATES {
+        metrics.pods.with_label_values(&[service, state]);
     }
 }
 
@@ -126,6 +137,10 @@ pub(super) fn remove_stale(metrics: &Metrics, config: &Config, pools: &Pools) {
         &specs::ENDPOINT_HEALTHY,
         endpoint,
     );
+    let services: HashSet<String> = config.services().iter().map(ToString::to_string).collect();
+    let service = |metric: &Metric| services.contains(label(metric, "service"));
+    retain(&metrics.stale, &specs::KUBERNETES_STALE, service);
+    retain(&metrics.pods, &specs::KUBERNETES_PODS, service);
     let shadow = |metric: &Metric| {
         let model = config.models.get(label(metric, "model"));
         let shadow = model.and_then(|model| model.shadow.as_ref());

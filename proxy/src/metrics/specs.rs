@@ -115,6 +115,18 @@ specs! {
     DNS_LEFT_OUT: Gauge "aegis_proxy_dns_addresses_left_out"
         [],
         "Addresses of names that are not used, because there are too many";
+    KUBERNETES_WATCHES: Counter "aegis_proxy_kubernetes_watches_total"
+        ["result"],
+        "Lists and watches of Kubernetes services, by how they began or ended";
+    KUBERNETES_STALE: Gauge "aegis_proxy_kubernetes_stale_seconds"
+        ["service"],
+        "How long the API server has not been able to tell about the service; 0 while it is";
+    KUBERNETES_PODS: Gauge "aegis_proxy_kubernetes_pods"
+        ["service", "state"],
+        "Pods of the service as Kubernetes sees them";
+    KUBERNETES_LEFT_OUT: Gauge "aegis_proxy_kubernetes_slices_left_out"
+        [],
+        "EndpointSlices that are not used, because their service has too many";
     SHADOW_REQUESTS: Counter "aegis_proxy_shadow_requests_total"
         ["model", "model_version", "result"],
         "Requests that were drawn for the shadow, by how that ended";

@@ -1,6 +1,9 @@
 //! By scraping: what a Prometheus server would see.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use aegis_policy::{
     BreakerState, FallbackReason, RouteKind, Transition, TripReason, breaker::Step,
@@ -10,8 +13,10 @@ use aegis_protocol::Reason;
 use super::{LATENCY_BUCKETS, Metrics, RetryResult, specs};
 use crate::{
     config::{self, Config, Name},
-    dns::Pools,
+    kubernetes::{Listing, News, WatchError},
+    pools::Pools,
     shadow::Difference,
+    status::{DnsStatus, KubernetesStatus, Running, ServiceStatus},
 };
 
 const TWO: &str = r#"
@@ -232,6 +237,8 @@ fn names_are_declared_once_and_everything_declared_is_exported() {
         rows: 1,
         same_largest: 1,
     });
+    // A build without the feature has no services, and no series of them.
+    metrics.show(&with_service("models/digits", &ServiceStatus::default()));
     let text = scrape(&metrics);
     let exported: BTreeSet<&str> = text
         .lines()
@@ -241,6 +248,91 @@ fn names_are_declared_once_and_everything_declared_is_exported() {
     let declared: BTreeSet<&str> = specs::ALL.iter().map(|spec| spec.name).collect();
     assert_eq!(declared.len(), specs::ALL.len(), "a name is declared twice");
     assert_eq!(exported, declared);
+}
+
+fn with_service(name: &str, service: &ServiceStatus) -> Running {
+    Running {
+        generation: 1,
+        draining: false,
+        models: BTreeMap::new(),
+        dns: DnsStatus::default(),
+        kubernetes: KubernetesStatus {
+            services: [(name.to_owned(), service.clone())].into(),
+        },
+    }
+}
+
+#[test]
+fn what_is_known_of_a_service_is_shown_and_goes_with_it() {
+    let metrics = Metrics::new().unwrap();
+    let service = ServiceStatus {
+        ready: 3,
+        terminating: 1,
+        slices_left_out: 2,
+        stale_for_seconds: Some(1.5),
+        ..ServiceStatus::default()
+    };
+    metrics.show(&with_service("models/digits", &service));
+    let text = scrape(&metrics);
+    for (series, expected) in [
+        (
+            "aegis_proxy_kubernetes_stale_seconds{service=\"models/digits\"}",
+            1.5,
+        ),
+        (
+            "aegis_proxy_kubernetes_pods{service=\"models/digits\",state=\"ready\"}",
+            3.0,
+        ),
+        (
+            "aegis_proxy_kubernetes_pods{service=\"models/digits\",state=\"terminating\"}",
+            1.0,
+        ),
+        ("aegis_proxy_kubernetes_slices_left_out", 2.0),
+    ] {
+        let shown = value(&text, series);
+        assert!((shown - expected).abs() < f64::EPSILON, "{series} {shown}");
+    }
+    reconcile(&metrics, TWO, 2);
+    assert!(!scrape(&metrics).contains("models/digits"));
+}
+
+#[test]
+fn whatever_is_heard_of_a_service_has_a_counter_that_was_there_at_zero() {
+    let metrics = Metrics::new().unwrap();
+    let series =
+        |result: &str| format!("aegis_proxy_kubernetes_watches_total{{result=\"{result}\"}}");
+    let text = || String::new();
+    let errors = [
+        WatchError::NoCluster(text()),
+        WatchError::Unreachable(text()),
+        WatchError::Timeout,
+        WatchError::Refused {
+            status: 403,
+            message: text(),
+        },
+        WatchError::Failed {
+            status: 500,
+            message: text(),
+        },
+        WatchError::Expired,
+        WatchError::Silent,
+        WatchError::Unreadable(text()),
+    ];
+    assert_eq!(errors.len(), WatchError::LABELS.len());
+    let failed = errors
+        .into_iter()
+        .map(|error| (error.label(), News::Failed(error)));
+    let well = [
+        ("listed", News::Listed(Listing::default())),
+        ("watched", News::Watched),
+        ("changed", News::Gone("a".into())),
+    ];
+    for (result, news) in failed.chain(well) {
+        assert!(value(&scrape(&metrics), &series(result)).abs() < f64::EPSILON);
+        metrics.watched(&news);
+        let counted = value(&scrape(&metrics), &series(result));
+        assert!((counted - 1.0).abs() < f64::EPSILON, "{result}");
+    }
 }
 
 #[test]

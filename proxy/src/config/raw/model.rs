@@ -14,7 +14,7 @@ use super::super::{
         REPLAY_BYTES, RETRIES, SLOW_MS, SLOW_START_FROM, SLOW_START_MS, UPSTREAM_MS, WINDOW_MS,
     },
 };
-use super::{RawEndpoint, RawShadow};
+use super::{RawEndpoint, RawKubernetes, RawShadow};
 
 /// One model and how it is served.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -68,9 +68,13 @@ pub struct RawVersion {
     /// Where it runs: `10.0.0.1:8000`, `[fd00::1]:8000`, or a host name, which
     /// stands for all its addresses and is resolved again and again:
     /// `pods.models.svc:8000`. With its zone:
-    /// `{ address = "10.0.0.1:8000", zone = "a" }`. At least one.
-    #[schemars(length(min = 1, max = MAX_ENDPOINTS))]
+    /// `{ address = "10.0.0.1:8000", zone = "a" }`. At least one, unless `kubernetes`
+    /// says where.
+    #[schemars(length(max = MAX_ENDPOINTS))]
     pub endpoints: Vec<RawEndpoint>,
+    /// A Kubernetes service whose pods are its endpoints, beside those above; the pool
+    /// follows its `EndpointSlice`s.
+    pub kubernetes: RawKubernetes,
 }
 
 /// By what a client stays with one version: one of the three, or none. Raising a

@@ -8,11 +8,11 @@ use crate::{
     config::{
         RawConfig, parse,
         raw::{
-            RawBreaker, RawEndpoint, RawHealthCheck, RawModel, RawStaticAnswer, RawVersion,
-            RawZonedEndpoint,
+            RawBreaker, RawEndpoint, RawHealthCheck, RawKubernetes, RawModel, RawPort,
+            RawStaticAnswer, RawVersion, RawZonedEndpoint,
         },
     },
-    dns::Pools,
+    pools::Pools,
 };
 
 fn name() -> impl Strategy<Value = String> {
@@ -31,9 +31,32 @@ fn version() -> impl Strategy<Value = RawVersion> {
         None => RawEndpoint::At(address),
         Some(zone) => RawEndpoint::Table(RawZonedEndpoint { address, zone }),
     };
-    (weight, endpoints).prop_map(move |(weight, endpoints)| RawVersion {
+    (weight, endpoints, kubernetes()).prop_map(move |(weight, endpoints, kubernetes)| RawVersion {
         weight: Some(weight),
         endpoints: endpoints.into_iter().map(endpoint).collect(),
+        kubernetes,
+    })
+}
+
+/// A service, where this build knows what that is.
+fn kubernetes() -> impl Strategy<Value = RawKubernetes> {
+    let label = || "[a-z0-9]([a-z0-9-]{0,5}[a-z0-9])?";
+    let port = prop_oneof![
+        Just(RawPort::default()),
+        label().prop_map(RawPort::Name),
+        (1..=65_535_u64).prop_map(RawPort::Number),
+    ];
+    let namespace = prop_oneof![Just(String::new()), label().prop_map(String::from)];
+    let given = (label(), namespace, port).prop_map(|(service, namespace, port)| RawKubernetes {
+        service,
+        namespace,
+        port,
+    });
+    let given = proptest::option::of(given);
+    given.prop_map(|given| {
+        given
+            .filter(|_| cfg!(feature = "kubernetes"))
+            .unwrap_or_default()
     })
 }
 

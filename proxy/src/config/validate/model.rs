@@ -8,7 +8,7 @@ use std::{
 use aegis_policy::split::MAX_WEIGHT;
 use http::{HeaderName, header};
 
-use super::{is_itself, scope::Scope, shadow, static_answer};
+use super::{is_itself, kubernetes, scope::Scope, shadow, static_answer};
 use crate::config::{
     Admission, Balance, Breaker, Endpoint, HealthCheck, Listen, Model, Name, Place, Retry, Sticky,
     Timeouts, Version, endpoint,
@@ -110,10 +110,16 @@ fn version(raw: &RawVersion, listen: Option<Listen>, mut scope: Scope<'_, '_>) -
             0.0
         }
     };
-    Version {
-        weight,
-        endpoints: endpoints(&raw.endpoints, listen, &mut scope),
+    let mut endpoints = endpoints(&raw.endpoints, listen, &mut scope);
+    if raw.endpoints.is_empty() && !kubernetes::is_given(raw) {
+        scope.overall_fault(
+            "endpoints",
+            "expected at least one endpoint such as \"10.0.0.1:8000\", or `kubernetes`",
+        );
     }
+    let place = kubernetes::place(&raw.kubernetes, scope.child("kubernetes"));
+    endpoints.extend(place.map(|place| Endpoint { place, zone: None }));
+    Version { weight, endpoints }
 }
 
 fn endpoints(
@@ -121,12 +127,6 @@ fn endpoints(
     listen: Option<Listen>,
     scope: &mut Scope<'_, '_>,
 ) -> Vec<Endpoint> {
-    if raw.is_empty() {
-        scope.overall_fault(
-            "endpoints",
-            "expected at least one endpoint such as \"10.0.0.1:8000\"",
-        );
-    }
     let mut seen: HashMap<Place, usize> = HashMap::new();
     let mut endpoints = Vec::with_capacity(raw.len());
     for (i, raw) in raw.iter().enumerate() {

@@ -1,12 +1,18 @@
 //! Where each version runs at present: the file's addresses, and those that its
-//! names have.
+//! names and its Kubernetes services have.
 
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
 };
 
-use crate::config::{Config, HostName, MAX_ENDPOINTS, Name, Place, Version, is_itself};
+use crate::{
+    config::{
+        Config, HostName, MAX_ENDPOINTS, Name, Place, ServiceName, ServicePort, Version, is_itself,
+    },
+    dns,
+    kubernetes::{self, Pod},
+};
 
 /// The endpoints of one version, with where they come from.
 pub type Pool = BTreeMap<SocketAddr, Origin>;
@@ -18,8 +24,27 @@ pub enum Origin {
     Listed,
     /// It is an address of this name.
     Named(Place),
-    /// It is there no more, and stays until this name is answered for the first time.
+    /// It is a pod of this service.
+    Pod {
+        /// The service.
+        service: Place,
+        /// Where Kubernetes says that it runs.
+        zone: Option<Name>,
+        /// It is going away, and there is no other.
+        terminating: bool,
+    },
+    /// It is there no more, and stays until this name is answered, or this service is
+    /// listed, for the first time.
     KeptFor(Place),
+}
+
+/// Tells what names and services stand for.
+pub trait Known {
+    /// The addresses of a name; none before its first answer.
+    fn addresses(&self, host: &HostName) -> Option<Vec<IpAddr>>;
+
+    /// The pods of a service; none before it was first listed.
+    fn pods(&self, service: &ServiceName, port: &ServicePort) -> Option<Vec<Pod>>;
 }
 
 /// Every pool of a configuration.
@@ -29,6 +54,15 @@ pub struct Pools {
     pools: BTreeMap<Name, BTreeMap<Name, Pool>>,
     /// Addresses over the limit.
     left_out: usize,
+}
+
+/// All that is known of names and services.
+#[derive(Debug, Default)]
+pub struct Books {
+    /// What names were answered.
+    pub dns: dns::Book,
+    /// What services were found to be.
+    pub kubernetes: kubernetes::Book,
 }
 
 /// Builds [`Pools`] within the limit.
@@ -41,18 +75,14 @@ struct Builder<'a> {
 // === impl Pools ===
 
 impl Pools {
-    /// The pools of `config` where `answered` tells the addresses of a name, none
-    /// before its first answer. `former` are the pools that run.
+    /// The pools of `config`, where `known` tells what names and services stand for.
+    /// `former` are the pools that run.
     ///
     /// Addresses that the file lists come first when there are too many.
     #[must_use]
-    pub fn of(
-        config: &Config,
-        answered: impl Fn(&HostName) -> Option<Vec<IpAddr>>,
-        former: Option<&Self>,
-    ) -> Self {
-        let places = config.places();
-        let listed = places.filter(|place| place.host().is_none()).count();
+    pub fn of(config: &Config, known: &impl Known, former: Option<&Self>) -> Self {
+        let is_listed = |place: &&Place| matches!(place, Place::Address(_));
+        let listed = config.places().filter(is_listed).count();
         let mut builder = Builder {
             config,
             room: MAX_ENDPOINTS.saturating_sub(listed),
@@ -63,7 +93,7 @@ impl Pools {
             let mut versions = BTreeMap::new();
             for (version_name, version) in &model.versions {
                 let former = former.and_then(|former| former.pool(name, version_name));
-                let pool = builder.pool(version, &answered, former);
+                let pool = builder.pool(version, known, former);
                 versions.insert(version_name.clone(), pool);
             }
             pools.insert(name.clone(), versions);
@@ -77,7 +107,7 @@ impl Pools {
     /// The pools of a configuration of whose names nothing is known.
     #[must_use]
     pub fn listed(config: &Config) -> Self {
-        Self::of(config, |_| None, None)
+        Self::of(config, &|_: &HostName| None, None)
     }
 
     /// The pool of a version.
@@ -142,6 +172,17 @@ impl Pools {
     }
 }
 
+/// What is known of names, where there are no services.
+impl<F: Fn(&HostName) -> Option<Vec<IpAddr>>> Known for F {
+    fn addresses(&self, host: &HostName) -> Option<Vec<IpAddr>> {
+        self(host)
+    }
+
+    fn pods(&self, _: &ServiceName, _: &ServicePort) -> Option<Vec<Pod>> {
+        None
+    }
+}
+
 /// Addresses that one line names; the rest is counted.
 const NAMED: usize = 16;
 
@@ -155,15 +196,30 @@ fn listed<'a>(addresses: impl Iterator<Item = &'a SocketAddr>) -> String {
     names.join(", ")
 }
 
+// === impl Books ===
+
+impl Books {
+    /// Knows what a configuration names, and nothing else.
+    pub fn follow(&self, config: &Config) {
+        self.dns.follow(&config.hosts());
+        self.kubernetes.follow(&config.services());
+    }
+}
+
+impl Known for Books {
+    fn addresses(&self, host: &HostName) -> Option<Vec<IpAddr>> {
+        self.dns.addresses(host)
+    }
+
+    fn pods(&self, service: &ServiceName, port: &ServicePort) -> Option<Vec<Pod>> {
+        self.kubernetes.pods(service, port)
+    }
+}
+
 // === impl Builder ===
 
 impl Builder<'_> {
-    fn pool(
-        &mut self,
-        version: &Version,
-        answered: &impl Fn(&HostName) -> Option<Vec<IpAddr>>,
-        former: Option<&Pool>,
-    ) -> Pool {
+    fn pool(&mut self, version: &Version, known: &impl Known, former: Option<&Pool>) -> Pool {
         let mut pool = Pool::new();
         for place in version.places() {
             if let Place::Address(address) = place {
@@ -172,12 +228,11 @@ impl Builder<'_> {
         }
         let mut unanswered = None;
         for place in version.places() {
-            let Some(host) = place.host() else { continue };
-            match answered(host) {
+            match found(place, known) {
                 None => unanswered = unanswered.or(Some(place)),
-                Some(ips) => {
-                    for ip in ips {
-                        self.add(&mut pool, place.at(ip), Origin::Named(place.clone()));
+                Some(found) => {
+                    for (address, origin) in found {
+                        self.add(&mut pool, address, origin);
                     }
                 }
             }
@@ -205,6 +260,30 @@ impl Builder<'_> {
     }
 }
 
+/// What a place stands for; none where that is not known yet.
+fn found(place: &Place, known: &impl Known) -> Option<Vec<(SocketAddr, Origin)>> {
+    match place {
+        Place::Address(address) => Some(vec![(*address, Origin::Listed)]),
+        Place::Named { host, port } => {
+            let ips = known.addresses(host)?.into_iter();
+            let named = |ip| (SocketAddr::new(ip, *port), Origin::Named(place.clone()));
+            Some(ips.map(named).collect())
+        }
+        Place::Service { service, port } => {
+            let pods = known.pods(service, port)?.into_iter();
+            let pod = |pod: Pod| {
+                let origin = Origin::Pod {
+                    service: place.clone(),
+                    zone: pod.zone,
+                    terminating: pod.terminating,
+                };
+                (pod.address, origin)
+            };
+            Some(pods.map(pod).collect())
+        }
+    }
+}
+
 /// Whether what an endpoint came from is in the file still: then that alone says
 /// whether it stays.
 fn is_current(origin: &Origin, address: SocketAddr, version: &Version) -> bool {
@@ -212,7 +291,10 @@ fn is_current(origin: &Origin, address: SocketAddr, version: &Version) -> bool {
         Origin::Listed => version
             .places()
             .any(|place| *place == Place::Address(address)),
-        Origin::Named(former) => version.places().any(|place| place == former),
+        Origin::Named(former)
+        | Origin::Pod {
+            service: former, ..
+        } => version.places().any(|place| place == former),
         Origin::KeptFor(_) => false,
     }
 }
@@ -239,7 +321,7 @@ mod tests {
     #[test]
     fn a_name_stands_for_its_addresses_at_its_port() {
         let config = config(r#""10.0.0.9:1", "pods:80", "pods:81""#);
-        let pools = Pools::of(&config, |_| Some(vec![ip(1), ip(2)]), None);
+        let pools = Pools::of(&config, &|_: &HostName| Some(vec![ip(1), ip(2)]), None);
         let expected = [
             "10.0.0.1:80",
             "10.0.0.1:81",
@@ -263,7 +345,7 @@ mod tests {
                 _ => vec![ip(1)],
             })
         };
-        let pools = Pools::of(&config, answered, None);
+        let pools = Pools::of(&config, &answered, None);
         assert_eq!(named(&pools), ["10.0.0.1:80"]);
     }
 
@@ -271,11 +353,11 @@ mod tests {
     fn what_ran_stays_until_the_name_that_replaces_it_is_answered() {
         let old = Pools::listed(&config(r#""10.0.0.1:1", "10.0.0.2:1""#));
         let new = config(r#""10.0.0.2:1", "pods:80""#);
-        let kept = Pools::of(&new, |_| None, Some(&old));
+        let kept = Pools::of(&new, &|_: &HostName| None, Some(&old));
         assert_eq!(named(&kept), ["10.0.0.1:1", "10.0.0.2:1"]);
-        let still = Pools::of(&new, |_| None, Some(&kept));
+        let still = Pools::of(&new, &|_: &HostName| None, Some(&kept));
         assert_eq!(still, kept, "also after the next lookup that fails");
-        let after = Pools::of(&new, |_| Some(vec![ip(3)]), Some(&still));
+        let after = Pools::of(&new, &|_: &HostName| Some(vec![ip(3)]), Some(&still));
         assert_eq!(named(&after), ["10.0.0.2:1", "10.0.0.3:80"]);
         assert_eq!(
             after.diff(&still),
@@ -288,8 +370,8 @@ mod tests {
         let config = config(r#""pods:80", "never:80""#);
         let answer =
             |last: u8| move |host: &HostName| (host.as_ref() == "pods").then(|| vec![ip(last)]);
-        let before = Pools::of(&config, answer(1), None);
-        let after = Pools::of(&config, answer(2), Some(&before));
+        let before = Pools::of(&config, &answer(1), None);
+        let after = Pools::of(&config, &answer(2), Some(&before));
         assert_eq!(named(&after), ["10.0.0.2:80"]);
     }
 
@@ -299,7 +381,7 @@ mod tests {
             .map(|n| IpAddr::from((0x0b00_0000 + n).to_be_bytes()))
             .collect();
         let config = config(r#""a:80", "10.0.0.1:80""#);
-        let pools = Pools::of(&config, |_| Some(many.clone()), None);
+        let pools = Pools::of(&config, &|_: &HostName| Some(many.clone()), None);
         assert_eq!(pools.endpoints().count(), MAX_ENDPOINTS);
         assert_eq!(pools.left_out(), 1);
         let listed = "10.0.0.1:80".parse().unwrap();
