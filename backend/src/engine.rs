@@ -37,6 +37,7 @@ use crate::signature::{Inputs, Signature};
 mod batch;
 mod instance;
 mod job;
+mod settling;
 #[cfg(test)]
 mod tests;
 mod worker;

@@ -66,7 +66,7 @@ pub enum Refused {
         reason: String,
     },
     /// The body is of another type.
-    #[error("content-type: expected application/json, got `{got}`")]
+    #[error("content-type: expected application/json or application/octet-stream, got `{got}`")]
     ContentType {
         /// The header's value, cut.
         got: String,

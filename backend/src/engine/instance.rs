@@ -8,16 +8,13 @@ use std::thread::{self, JoinHandle};
 use aegis_protocol::Tensor;
 
 use super::job::class;
+use super::settling::Settling;
 use super::worker::{Ended, Worker};
 use super::{Shared, stopped};
 use crate::clock;
 use crate::model::{Factory, LoadError, Model, ModelError};
 use crate::scheduler::BatchId;
 use crate::signature::Signature;
-
-/// How often each batch size runs at warm-up. TorchScript profiles the first run of a shape and
-/// compiles in the second, either of which may be a thousand times slower than the third.
-const WARM_UP_RUNS: usize = 3;
 
 /// Bytes of an instance's stack; what is not used takes no memory. libtorch walks a program by
 /// recursion when it specializes it: of 2 MiB, which Rust gives a thread, six thousand operations one
@@ -127,18 +124,23 @@ fn warmed(shared: &Shared, mut model: Box<dyn Model>) -> Result<Box<dyn Model>, 
     };
     for rows in (1..=sizes).rev() {
         let zeros = signature.zeros(rows);
-        for run in 1..=WARM_UP_RUNS {
+        let mut settling = Settling::default();
+        loop {
             if shared.is_abandoned() {
                 return Err(LoadError::Abandoned);
             }
             let began = clock::now();
             warm_up(&mut *model, signature, &zeros.tensors, zeros.rows)
                 .map_err(|source| LoadError::WarmUp { rows, source })?;
-            if run == WARM_UP_RUNS && model.warm_up_tells_cost() {
-                let took = clock::now().saturating_duration_since(began);
+            let took = clock::now().saturating_duration_since(began);
+            if !settling.ends_with(took) {
+                continue;
+            }
+            if model.warm_up_tells_cost() {
                 let mut state = shared.state.lock();
                 state.scheduler.learn(class(&zeros), zeros.rows, took);
             }
+            break;
         }
     }
     Ok(model)
