@@ -25,6 +25,10 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     Mutant("templates/backend/service.yaml", "clusterIP: None", "type: ClusterIP", "test_configuration"),
+    Mutant("templates/proxy/role.yaml", "[endpointslices]", "[endpointslices, secrets]", "test_objects"),
+    Mutant("templates/proxy/role.yaml", 'include "aegis.serviceAccountName" $component', '"default"', "test_objects"),
+    Mutant("templates/proxy/deployment.yaml", 'automountServiceAccountToken: {{ eq .Values.discovery "kubernetes" }}', "automountServiceAccountToken: true", "test_objects"),
+    Mutant("templates/_toml.tpl", 'port = "http"', 'port = "data"', "test_configuration"),
     Mutant("templates/backend/service.yaml", "publishNotReadyAddresses: true", "publishNotReadyAddresses: false", "test_configuration"),
     Mutant("templates/_toml.tpl", "%s.%s.svc.%s.:%v", "%s.%s.svc.%s:%v", "test_configuration"),
     Mutant("templates/_toml.tpl", "weight = {{ toJson $backend.weight }}", "weight = 1", "test_configuration"),
@@ -32,7 +36,7 @@ MUTANTS = [
     Mutant("templates/proxy/deployment.yaml", 'include "aegis.proxy.static" . | sha256sum', 'toJson .Values.models | sha256sum', "test_configuration"),
     Mutant("templates/backend/deployment.yaml", 'printf "%s%s" (include "aegis.backend.toml" $version) (toJson $backend.trustedKeys.files)', '"same"', "test_configuration"),
     Mutant("templates/_pod.tpl", "add 5 (ceil (divf . 1000))", "div . 1000", "test_configuration"),
-    Mutant("values.yaml", "minReadySeconds: 45", "minReadySeconds: 10", "test_configuration"),
+    Mutant("values.yaml", "minReadySeconds: 15", "minReadySeconds: 10", "test_configuration"),
     Mutant("templates/_pod.tpl", "maxUnavailable: 0", "maxUnavailable: 1", "test_objects"),
     Mutant("templates/_pod.tpl", "readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false", "test_objects"),
     Mutant("templates/_pod.tpl", "runAsNonRoot: true", "runAsNonRoot: false", "test_objects"),

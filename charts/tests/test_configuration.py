@@ -71,21 +71,26 @@ class Configuration(TestCase):
         self.assertEqual(second["verify"], "off")
 
     @for_each_case
-    def test_endpoints_are_the_names_and_ports_of_headless_services_and_so_of_the_pods(self, result):
-        domain = "k8s.example" if result is rendered("full") else "cluster.local"
+    def test_each_version_is_found_by_a_headless_service_of_its_own_and_so_at_its_pods(self, result):
+        by_dns = result in (rendered("dns"), rendered("full"))
         served = []
         for service in result.of("Service"):
             if service["spec"].get("clusterIP") == "None":
+                name = service["metadata"]["name"]
                 (port,) = service["spec"]["ports"]
-                served.append(f"{service['metadata']['name']}.default.svc.{domain}.:{port['port']}")
+                if by_dns:
+                    served.append({"endpoints": [f"{name}.default.svc.k8s.example.:{port['port']}"]})
+                else:
+                    served.append({"kubernetes": {"service": name, "namespace": "default", "port": port["name"]}})
                 # A name stands for the pods, so what is asked for is the pods' own port.
                 self.assertEqual(port["targetPort"], "http")
-                (pods,) = [it for it in result.of("Deployment") if it["metadata"]["name"] == service["metadata"]["name"]]
+                (pods,) = [it for it in result.of("Deployment") if it["metadata"]["name"] == name]
                 self.assertEqual(container_of(pods)["ports"], [{"name": "http", "containerPort": port["port"]}])
-                self.assertTrue(service["spec"]["publishNotReadyAddresses"])
+                # By DNS nothing else says that a pod is coming; by its slices the cluster says when it is ready.
+                self.assertEqual(service["spec"].get("publishNotReadyAddresses", False), by_dns)
         models = toml(result.proxy_toml())["models"].values()
-        named = [it["endpoints"] for model in models for it in model["versions"].values()]
-        self.assertEqual(sorted(sum(named, [])), sorted(served))
+        found = [{k: it for k, it in one.items() if k != "weight"} for model in models for one in model["versions"].values()]
+        self.assertEqual(sorted(found, key=str), sorted(served, key=str))
 
     def test_weights_and_settings_arrive_as_they_were_given(self):
         models = toml(rendered("versions").proxy_toml())["models"]
@@ -105,12 +110,14 @@ class Configuration(TestCase):
         self.assertIn("{version}", default["models"]["digits"]["health_check"]["path"])
 
     def test_by_default_a_proxy_knows_a_new_pod_before_an_old_one_goes(self):
-        # What CoreDNS is set up with by kubeadm, and defaults of the proxy's health checks.
-        coredns, checks = 30, 2 * (1.1 + 0.5)
-        for deployment in rendered("canary").of("Deployment"):
-            if container_of(deployment)["name"] == "backend":
-                believed = toml(rendered("canary").proxy_toml())["dns"]["max_ttl_ms"] / 1000 * 1.1
-                self.assertGreaterEqual(deployment["spec"]["minReadySeconds"], coredns + believed + checks)
+        # What CoreDNS is set up with by kubeadm, and defaults of the proxy's health checks and slow start.
+        coredns, checks, slow_start = 30, 2 * (1.1 + 0.5), 10
+        for case in ("canary", "dns"):
+            for deployment in rendered(case).of("Deployment"):
+                if container_of(deployment)["name"] == "backend":
+                    believed = toml(rendered(case).proxy_toml())["dns"]["max_ttl_ms"] / 1000 * 1.1
+                    found = checks + (coredns + believed if case == "dns" else slow_start)
+                    self.assertGreaterEqual(deployment["spec"]["minReadySeconds"], found)
 
     def test_by_default_a_drain_is_noticed_before_it_refuses(self):
         # The delay outlasts one health check of the proxy, and its readiness probe and an endpoint's way to the node.

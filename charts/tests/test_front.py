@@ -98,6 +98,11 @@ class Front(TestCase):
         closed = rendered("sources").one("NetworkPolicy", "release-aegis-proxy")["spec"]["ingress"]
         self.assertEqual([port["port"] for rule in closed for port in rule["ports"]], [8080])
 
+    def test_proxies_reach_the_kubernetes_api_where_they_watch_it(self):
+        for name, expected in (("sources", {53, 443, 6443}), ("dns", {53})):
+            egress = rendered(name).one("NetworkPolicy", "release-aegis-proxy")["spec"]["egress"]
+            self.assertEqual({port["port"] for rule in egress for port in rule.get("ports", [])}, expected)
+
     def test_backends_that_fetch_models_may_do_so_and_others_not(self):
         for name, expected in (("sources", {53, 80, 443}), ("linkerd", {53, 4143})):
             egress = rendered(name).one("NetworkPolicy", "release-aegis-backend")["spec"]["egress"]

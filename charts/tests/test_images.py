@@ -59,7 +59,8 @@ def inside(root: Path, name: str) -> List[str]:
 
 class Images(TestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
+        # Beside the tools, since libtorch is large and /tmp may be small.
+        folder = tempfile.TemporaryDirectory(dir=ROOT / ".tools" / "charts")
         self.addCleanup(folder.cleanup)
         self.root = Path(folder.name) / "rootfs"
         self.root.mkdir()

@@ -13,7 +13,7 @@ SINCE = {"sources": "1.33.0"}
 
 
 def is_custom(obj) -> bool:
-    return "." in obj["apiVersion"].split("/")[0].replace(".k8s.io", "") or is_route(obj)
+    return definitions.knows(obj) or is_route(obj)
 
 
 def is_route(obj) -> bool:
@@ -103,7 +103,7 @@ class Objects(TestCase):
 
     def test_one_deployment_serves_each_version_and_one_is_the_proxy(self):
         counts = {"minimal": 2, "canary": 3, "versions": 6, "full": 3, "hpa": 3, "keda": 3, "gpu": 3, "nginx": 3}
-        counts.update({"traefik": 3, "linkerd": 3, "sources": 4, "off": 2})
+        counts.update({"traefik": 3, "linkerd": 3, "sources": 4, "off": 2, "dns": 3})
         self.assertEqual({file.stem for file in CASES}, set(counts))
         for name, count in counts.items():
             self.assertEqual(len(rendered(name).of("Deployment")), count, name)
@@ -139,11 +139,21 @@ class Objects(TestCase):
             self.assertIn(writable, ([], ["cache"]))
 
     @for_each_case
-    def test_no_pod_is_given_a_token(self, result):
+    def test_only_proxies_are_given_a_token_and_only_to_read_where_pods_are(self, result):
         for account in result.of("ServiceAccount"):
             self.assertIs(account["automountServiceAccountToken"], False)
+        watching = result not in (rendered("dns"), rendered("full"))
         for deployment in result.of("Deployment"):
-            self.assertIs(pod_of(deployment)["automountServiceAccountToken"], False)
+            expected = watching and container_of(deployment)["name"] == "proxy"
+            self.assertIs(pod_of(deployment)["automountServiceAccountToken"], expected)
+        self.assertEqual(len(result.of("Role")), int(watching))
+        for role, binding in zip(result.of("Role"), result.of("RoleBinding")):
+            rule = {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]}
+            self.assertEqual(role["rules"], [rule])
+            self.assertEqual(binding["roleRef"]["name"], role["metadata"]["name"])
+            (proxy,) = [it for it in result.of("Deployment") if container_of(it)["name"] == "proxy"]
+            self.assertEqual([it["name"] for it in binding["subjects"]], [pod_of(proxy)["serviceAccountName"]])
+        self.assertEqual(result.of("ClusterRole"), [])
         for pod in result.of("Pod"):
             self.assertIs(pod["spec"]["automountServiceAccountToken"], False)
 
@@ -174,8 +184,8 @@ class Objects(TestCase):
             "install", "release", str(CHART), "--dry-run=client", f"--values={support.case('versions')}"
         )
         self.assertEqual(done.returncode, 0, done.stderr)
-        place = "release-aegis-text-embedder-v2-2026-05.default.svc.cluster.local.:8000"
-        self.assertIn(f"Text_Embedder.v2 version 2026.05, weight 1000000, 2 pods behind {place}", done.stdout)
+        service = "the Service release-aegis-text-embedder-v2-2026-05"
+        self.assertIn(f"Text_Embedder.v2 version 2026.05, weight 1000000, 2 pods behind {service}", done.stdout)
 
     @for_each_case
     def test_no_change_takes_capacity_away_before_it_gives_some(self, result):

@@ -101,7 +101,7 @@ def on_free_ports(text: str, endpoints: Mapping[str, str] = MappingProxyType({})
 
 def service(slug: str) -> str:
     """Where the proxy looks for a version, as the chart writes it."""
-    return f'endpoints = ["release-aegis-{slug}.default.svc.cluster.local.:8000"]'
+    return f'kubernetes = {{ service = "release-aegis-{slug}", namespace = "default", port = "http" }}'
 
 
 def place(address: str) -> str:

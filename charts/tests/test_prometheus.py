@@ -86,7 +86,9 @@ class Scraped(TestCase):
         text = stack.backend_tomls()[0].replace('versions = ["1"]', 'versions = ["1", "2"]')
         with running("aegis-backend", on_free_ports(with_bundled_models(text))) as backend:
             wait_for(200, backend["http"], "/v2/health/ready")
-            at = {service(f"digits-{it}"): place(backend["http"]) for it in (1, 2)}
+            # Beside the Services, which this proxy asks for in vain, as its metrics tell.
+            found = {service(f"digits-{it}"): place(backend["http"]) for it in (1, 2)}
+            at = {line: f"{line}\n{here}" for line, here in found.items()}
             with running("aegis-proxy", on_free_ports(stack.proxy_toml(), at)) as proxy:
                 wait_for(200, proxy["admin"], "/readyz")
                 with prometheus([target(proxy["admin"], "p"), target(backend["http"], "b")]) as server:

@@ -70,6 +70,10 @@ class Refusals(TestCase):
         )
         self.assert_refused({"proxy": {"autoscaling": {"minReplicas": 11}}}, "keep minReplicas (11) of proxy.autoscaling")
 
+    def test_by_dns_an_old_pod_waits_for_the_proxies_to_know_a_new_one(self):
+        self.assert_refused({"discovery": "dns"}, "minReadySeconds (or that of models.digits.versions.1) to 45 or more")
+        self.assertEqual(refusal({"discovery": "dns", "backend": {"rollout": {"minReadySeconds": 45}}}), "")
+
     def test_a_rollout_can_succeed(self):
         self.assert_refused(
             {"proxy": {"rollout": {"minReadySeconds": 600}}}, "keep rollout.minReadySeconds (600) beside proxy.autoscaling"
@@ -134,6 +138,7 @@ class Refusals(TestCase):
             (version("2", source={"from": "https://x"}), "sha256"),
             (version("2", autoscaling={"by": "magic"}), "by"),
             ({"backend": {"gpu": {"count": 0}}}, "count"),
+            ({"discovery": "consul"}, "discovery"),
             ({"backend": {"config": {"model_cache": "/tmp"}}}, "model_cache"),
             ({"proxy": {"topologySpread": {"host": "Always"}}}, "host"),
             ({"networkPolicy": {"extraPorts": [70000]}}, "extraPorts"),

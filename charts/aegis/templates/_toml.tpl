@@ -53,15 +53,24 @@ admin = {{ printf "%s:%v" .Values.bindAddress $proxy.ports.admin | toJson }}
 
 [{{ $table }}.versions.{{ toJson $backend.version }}]
 weight = {{ toJson $backend.weight }}
-endpoints = [{{ include "aegis.backend.endpoint" (dict "root" $root "backend" $backend) | toJson }}]
+{{ include "aegis.backend.found" (dict "root" $root "backend" $backend) }}
 {{- end }}
 {{- end }}
 {{- end }}
 {{- end -}}
 
+{{/* How the proxy finds a version's pods. Takes a dict: root, backend. */}}
+{{- define "aegis.backend.found" -}}
+{{- if eq .root.Values.discovery "kubernetes" -}}
+kubernetes = { service = {{ toJson .backend.fullname }}, namespace = {{ toJson .root.Release.Namespace }}, port = "http" }
+{{- else -}}
+endpoints = [{{ include "aegis.backend.endpoint" . | toJson }}]
+{{- end -}}
+{{- end -}}
+
 {{/*
-Where a version is reached: its Service's name, which stands for its pods, and the port. The dot says that the name
-is complete, so that no search domain is tried before. Takes a dict: root, backend.
+Where a version is reached by DNS: its Service's name, which stands for its pods, and the port. The dot says that the
+name is complete, so that no search domain is tried before. Takes a dict: root, backend.
 */}}
 {{- define "aegis.backend.endpoint" -}}
 {{- printf "%s.%s.svc.%s.:%v" .backend.fullname .root.Release.Namespace .root.Values.clusterDomain .backend.port -}}

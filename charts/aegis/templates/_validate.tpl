@@ -114,6 +114,9 @@ What a schema cannot say, in sentences: every fault of the values at once.
 {{- else if and (ne .config.verify "off") (empty .trustedKeys.files) (empty .trustedKeys.names) -}}
 {{- $faults = append $faults (printf "set backend.trustedKeys (or that of %s) to the public keys that sign your models, or backend.config.verify to off" $at) -}}
 {{- end -}}
+{{- if and (eq $.Values.discovery "dns") (lt (int .rollout.minReadySeconds) 45) -}}
+{{- $faults = append $faults (printf "set backend.rollout.minReadySeconds (or that of %s) to 45 or more, with discovery: dns: it is %v, and an old pod would go before the proxies know a new one" $at .rollout.minReadySeconds) -}}
+{{- end -}}
 {{- $faults = concat $faults (include "aegis.faults.autoscaling" (dict "settings" . "at" (printf "backend.autoscaling (or that of %s)" $at)) | fromJsonArray) -}}
 {{- if and (ne .autoscaling.by "off") (empty (include "aegis.autoscaling.targets" . | fromJson)) -}}
 {{- $faults = append $faults (printf "set one of backend.autoscaling.targets (or that of %s): nothing is held to" $at) -}}
