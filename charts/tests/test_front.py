@@ -115,7 +115,10 @@ class Front(TestCase):
         (container,) = pod["spec"]["containers"]
         self.assertIn("--url=http://release-aegis-proxy.default:80", container["args"])
         self.assertIn("--model=digits", container["args"])
+        # Without objectives nobody minds how punctual the pod was.
+        self.assertIn("--slo=/usr/share/aegis/slo.toml", container["args"])
         (pod,) = rendered("full").of("Pod")
         (container,) = pod["spec"]["containers"]
+        self.assertIn("--max-lag=1m", container["args"])
         self.assertEqual(container["volumeMounts"], [{"name": "data", "mountPath": "/data", "readOnly": True}])
         self.assertEqual(pod["spec"]["volumes"], [{"name": "data", "configMap": {"name": "digits"}}])
