@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::slo::{Invalid, Judgement, Verdict};
 
+mod compare;
 mod duration;
 mod hdr;
 mod merge;
@@ -44,6 +45,9 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Add up the logs of several machines, exactly, and judge them as one run.
     Merge(merge::MergeArgs),
+    /// Run two servers, or two versions of one, in turns, and say whether the second is worse. Exits with 0 when it
+    /// is shown to be no worse, 1 when it is worse, and 2 when the pairs are too few to tell.
+    Compare(Box<compare::CompareArgs>),
     /// Send labelled cases, and prove a bound to the rate of those that are let through. Exits with 0 when
     /// it is proved, 1 when it is not, and 2 when the cases are too few to prove it.
     Safety(safety::SafetyArgs),
@@ -67,6 +71,7 @@ pub async fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli.command {
         Command::Run(args) => run::run(*args).await,
         Command::Merge(args) => merge::run(&args),
+        Command::Compare(args) => compare::run(*args).await,
         Command::Safety(args) => safety::run(args).await,
     }
 }
@@ -84,6 +89,22 @@ fn verdict_code(invalid: &[Invalid], slo: Option<&Judgement>, is_partial: bool) 
         Some(Verdict::TooSmall | Verdict::Invalid) => TOO_SMALL.into(),
         Some(Verdict::Pass) if is_partial => TOO_SMALL.into(),
         Some(Verdict::Pass) | None => ExitCode::SUCCESS,
+    }
+}
+
+/// Waits for Ctrl-C; for ever where no handler can be set, and then Ctrl-C ends
+/// the process as usual.
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// A number over 0 and under 1.
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
+        _ => Err("expected a number over 0 and under 1".to_owned()),
     }
 }
 

@@ -17,7 +17,7 @@
 //! - pure: [`arrivals`](Arrivals) (when), `order` (which image), `score` (was the
 //!   answer right), `tally` (what happened so far), [`report`](Report) (in figures,
 //!   as a table and as a page), `timeline` (when it happened), [`measured`](Measured) (in histograms, and as an HDR log), [`slo`] (whether objectives
-//!   are kept), [`merge`] (several runs as one), [`safety`] (what unsafe requests were let through, and what that proves);
+//!   are kept), [`merge`] (several runs as one), [`compare`] (whether one of two is worse), [`safety`] (what unsafe requests were let through, and what that proves);
 //! - shell: `clock` (the only reader of time), `client` (HTTP), `shot` (one
 //!   request), [`load`](Load) (all of them), `scrape` (what servers say of themselves meanwhile), [`cli`].
 //!
@@ -39,6 +39,7 @@
 mod arrivals;
 mod client;
 mod clock;
+pub mod compare;
 mod dataset;
 mod load;
 mod measured;

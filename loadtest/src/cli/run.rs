@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use super::hdr::HdrLog;
 use super::page::{PageArgs, Recording};
 use super::progress::Progress;
-use super::{TOO_SMALL, USAGE, duration, fail, json_file, verdict_code, write_json};
+use super::{TOO_SMALL, USAGE, duration, fail, interrupted, json_file, verdict_code, write_json};
 use crate::load::Handle;
 use crate::slo::{Limits, Slo, invalid, judge};
 use crate::{Dataset, Load, Pattern, Plan, Report, Target};
@@ -206,14 +206,6 @@ fn log(handle: &Handle, hdr: &mut Option<HdrLog>, is_end: bool) -> Result<()> {
         hdr.write(measured, elapsed)?;
     }
     Ok(())
-}
-
-/// Waits for Ctrl-C; for ever where no handler can be set, and then Ctrl-C ends
-/// the process as usual.
-async fn interrupted() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
-    }
 }
 
 /// Why a run of this rate and length could not show that the objectives are kept, however well

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::{USAGE, duration, fail};
+use super::{USAGE, duration, fail, share};
 use crate::safety::{Case, Claim, Generator, SafetyReport, Sending, Verdict, evaluate, read};
 use crate::{Dataset, Target};
 
@@ -126,14 +126,6 @@ fn deliver(args: &SafetyArgs, report: &SafetyReport) -> Result<()> {
         writeln!(file).context("--json")?;
     }
     Ok(())
-}
-
-/// A number over 0 and under 1.
-fn share(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
-        _ => Err("expected a number over 0 and under 1".to_owned()),
-    }
 }
 
 // === impl SafetyArgs ===
