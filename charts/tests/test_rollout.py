@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -50,9 +51,12 @@ class Mounted:
 class Rollout(TestCase):
     def test_a_canary_is_added_its_weight_raised_and_all_of_it_rolled_back_without_a_failed_request(self):
         program("aegis-proxy")
-        alone = rendered("minimal")
-        canary = rendered("canary")
-        half = rendered("canary", models={"digits": {"versions": {"1": {"weight": 50}, "2": {"weight": 50}}}})
+        # What is proven is the change, and not that a busy machine connects within a quarter of a second.
+        patient = {"timeouts": {"connect_ms": 20_000, "request_ms": 20_000}}
+        alone = rendered("minimal", models={"digits": patient})
+        canary = rendered("canary", models={"digits": patient})
+        equal = {"versions": {"1": {"weight": 50}, "2": {"weight": 50}}}
+        half = rendered("canary", models={"digits": {**patient, **equal}})
         text = with_bundled_models(alone.backend_tomls()[0]).replace('versions = ["1"]', 'versions = ["1", "2"]')
         with tempfile.TemporaryDirectory() as folder, running("aegis-backend", on_free_ports(text)) as backend:
             wait_for(200, backend["http"], "/v2/health/ready")
@@ -61,24 +65,23 @@ class Rollout(TestCase):
             config.put("proxy.toml", on_free_ports(alone.proxy_toml(), first))
             with started([program("aegis-proxy"), "serve", "--config", f"{folder}/proxy.toml"]) as proxy:
                 wait_for(200, proxy["admin"], "/readyz")
-                load = self.send(proxy["data"], Path(folder) / "report.json")
+                report = Path(folder) / "report.json"
+                load = self.send(proxy["data"], report)
                 try:
                     self.release(config, proxy["admin"], [(canary, both), (half, both), (alone, first)])
                 finally:
+                    # It ends with what is under way, and reports what was.
+                    load.send_signal(signal.SIGINT)
                     said, _ = load.communicate(timeout=60)
-                self.assertEqual(load.returncode, 0, said)
-        self.assert_none_failed(json.loads(said.splitlines()[-1]))
+                self.assert_none_failed(json.loads(report.read_text()), said)
 
     def send(self, address: str, report: Path) -> "subprocess.Popen[str]":
-        """Sends for eight seconds, and prints the report; the folder that it is written to is gone by then."""
+        """Sends until it is interrupted."""
         data = ROOT / "loadtest" / "data" / "digits" / "test.csv"
         command = [program("aegis-loadtest"), "run", "--quiet", f"--url=http://{address}", "--model=digits"]
-        command += [f"--data={data}", "--rate=100", "--duration=8s", "--warmup=0s", f"--json={report}", "--timeout=10s", "--max-lag=1m"]
-        shell = f'"$@" >&2; code=$?; tr -d "\\n" <"{report}"; exit $code'
-        return subprocess.Popen(
-            ["sh", "-c", shell, "sh", *map(str, command)],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
+        command += [f"--data={data}", "--rate=100", "--duration=5m", "--warmup=0s", f"--json={report}"]
+        command += ["--timeout=20s", "--max-lag=1m"]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def release(self, config: Mounted, admin: str, steps) -> None:
         wait_until(lambda: answered(admin, "1") > 50, "requests to version 1")
@@ -91,9 +94,9 @@ class Rollout(TestCase):
             for version in served:
                 wait_until(lambda: answered(admin, version) > before[version] + 3, f"requests to version {version}")
 
-    def assert_none_failed(self, report) -> None:
+    def assert_none_failed(self, report, said: str) -> None:
         summary = report["summary"]
-        self.assertEqual(summary["failed"], 0, summary["failures"])
-        self.assertGreater(summary["ok"], 500)
+        self.assertEqual(summary["failed"], 0, said)
+        self.assertGreater(summary["ok"], 50)
         self.assertEqual(summary["statuses"], {"200": summary["ok"]})
         self.assertEqual(set(summary["versions"]), {"1", "2"})
