@@ -52,8 +52,11 @@ def started(command: Sequence[Union[str, Path]], **options: Any) -> Iterator[Dic
             line = child.stdout.readline()
             watchdog.cancel()
             assert line, f"{name} did not start:\n{log.read_text()}"
-            yield json.loads(line)
-            os.kill(last_child(child.pid), signal.SIGTERM)
+            told = {**json.loads(line), "pid": str(last_child(child.pid))}
+            yield told
+            # A second one would end it at once.
+            if "leaves" not in told:
+                os.kill(last_child(child.pid), signal.SIGTERM)
             assert child.wait(PATIENCE) == 0, f"{name} ended badly:\n{log.read_text()}"
         finally:
             watchdog.cancel()
@@ -90,13 +93,13 @@ def wait_for(status: int, address: str, path: str) -> None:
     wait_until(lambda: ask(address, path)[0] == status, f"{status} of {path}")
 
 
-def on_free_ports(text: str, endpoints: Mapping[str, str] = MappingProxyType({})) -> str:
-    """The file with loopback and port 0 to listen on, these endpoints, and no delay of the drain."""
+def on_free_ports(text: str, endpoints: Mapping[str, str] = MappingProxyType({}), delay_ms: int = 0) -> str:
+    """The file with loopback and port 0 to listen on, these endpoints, and this delay of the drain."""
     for named, here in endpoints.items():
         assert named in text, f"{named} is no endpoint of:\n{text}"
         text = text.replace(named, here)
     text = re.sub(r'(?m)^(listen|data|admin) = ".*"$', r'\1 = "127.0.0.1:0"', text)
-    return re.sub(r"(?m)^(drain_)?delay_ms = .*$", r"\1delay_ms = 0", text)
+    return re.sub(r"(?m)^(drain_)?delay_ms = .*$", rf"\1delay_ms = {delay_ms}", text)
 
 
 def service(slug: str) -> str:
@@ -152,6 +155,26 @@ class Programs(TestCase):
             with running("aegis-backend", on_free_ports(text)) as backend:
                 self.assertEqual(ask(backend["http"], live)[0], 200)
                 self.assertEqual(ask(backend["http"], ready)[0], 503)
+
+    def test_a_pod_that_is_told_to_go_says_so_and_still_answers_until_it_is_gone(self):
+        result = rendered("minimal")
+        (text,) = result.backend_tomls()
+        (_, backend_ready), (_, proxy_ready) = (probes(result, name) for name in ("backend", "proxy"))
+        infer = "/v2/models/digits/versions/1"
+        with running("aegis-backend", on_free_ports(with_bundled_models(text), delay_ms=3000)) as backend:
+            wait_for(200, backend["http"], backend_ready)
+            at = {service("digits-1"): place(backend["http"])}
+            with running("aegis-proxy", on_free_ports(result.proxy_toml(), at, delay_ms=3000)) as proxy:
+                wait_for(200, proxy["admin"], proxy_ready)
+                self.assert_leaves_gently(proxy, proxy["admin"], proxy_ready, (proxy["data"], infer))
+            self.assert_leaves_gently(backend, backend["http"], backend_ready, (backend["http"], infer))
+
+    def assert_leaves_gently(self, process: Dict[str, str], probed: str, ready: str, request: Tuple[str, str]) -> None:
+        """The readiness probe fails first, and requests are answered all the same: nobody is sent away who still comes."""
+        process["leaves"] = "by itself"
+        os.kill(int(process["pid"]), signal.SIGTERM)
+        wait_for(503, probed, ready)
+        self.assertEqual(ask(*request)[0], 200)
 
     def test_a_backend_serves_a_version_that_it_fetched_by_its_digest(self):
         result = rendered("sources")
