@@ -23,6 +23,7 @@ use crate::client::{Answer, HttpClient};
 pub(crate) mod bound;
 mod cases;
 mod generate;
+pub(crate) mod page;
 mod report;
 
 pub use cases::{Case, CasesError, read};

@@ -73,17 +73,22 @@ impl Recording {
             Ok(()) => Verdict::of(report),
             Err(error) => Verdict::fail(error.to_string()),
         };
-        let made = jiff::Timestamp::try_from(clock::calendar());
         let page = Page {
             report,
             series: &self.timeline.series(clock::now()),
             scraped: &self.scraper.scraped(),
             verdict,
-            made: made.map_or(String::new(), |made| {
-                made.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
-            }),
+            made: date(),
         };
         let page = page.render().context("--html")?;
         self.file.write_all(page.as_bytes()).context("--html")
     }
+}
+
+/// Now, for people.
+pub(super) fn date() -> String {
+    let now = jiff::Timestamp::try_from(clock::calendar());
+    now.map_or(String::new(), |now| {
+        now.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+    })
 }

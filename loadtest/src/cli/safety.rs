@@ -2,18 +2,24 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::page::date;
 use super::{USAGE, duration, fail, share};
-use crate::safety::{Case, Claim, Generator, SafetyReport, Sending, Verdict, evaluate, read};
+use crate::safety::{Case, Claim, Generator, SafetyReport, Sending, Verdict, evaluate, page, read};
 use crate::{Dataset, Target};
 
 /// What is sent, and what is to be proved.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example, beside `make run`, which prints the address of its proxy:\n  \
+    aegis-loadtest safety --url http://127.0.0.1:8080 --model digits --generate 3000 \\\n    \
+    --data loadtest/data/digits/test.csv --html safety.html"
+)]
 pub(super) struct SafetyArgs {
     /// The server, such as `http://127.0.0.1:8080`.
     #[arg(long, required_unless_present = "write")]
@@ -65,6 +71,9 @@ pub(super) struct SafetyArgs {
     /// Write the report to this file, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Write a page to this file: one HTML file that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// 0: the bound is proved; 1: it is not, or the report could not be written; 2: the cases are too few
@@ -72,7 +81,7 @@ pub(super) struct SafetyArgs {
 pub(super) async fn run(args: SafetyArgs) -> ExitCode {
     match judged(&args).await {
         Ok(None) => ExitCode::SUCCESS,
-        Ok(Some(report)) => match deliver(&args, &report) {
+        Ok(Some((target, report))) => match deliver(&args, &target, &report) {
             Ok(()) => report.verdict.exit(),
             Err(error) => fail(&error, ExitCode::FAILURE),
         },
@@ -81,7 +90,7 @@ pub(super) async fn run(args: SafetyArgs) -> ExitCode {
 }
 
 /// The report; none where cases were only written.
-async fn judged(args: &SafetyArgs) -> Result<Option<SafetyReport>> {
+async fn judged(args: &SafetyArgs) -> Result<Option<(Target, SafetyReport)>> {
     let cases = args.cases()?;
     if let Some(path) = &args.write {
         write(&cases, path).context("--write")?;
@@ -104,7 +113,12 @@ async fn judged(args: &SafetyArgs) -> Result<Option<SafetyReport>> {
         timeout: args.timeout,
     };
     let uri = target.infer().context("--model")?;
-    Ok(Some(evaluate(&uri, cases, claim, sending).await?))
+    // A page that cannot be written is known before the cases are sent.
+    if let Some(path) = &args.html {
+        page_file(path)?;
+    }
+    let report = evaluate(&uri, cases, claim, sending).await?;
+    Ok(Some((target, report)))
 }
 
 fn write(cases: &[Case], path: &PathBuf) -> Result<()> {
@@ -117,13 +131,23 @@ fn write(cases: &[Case], path: &PathBuf) -> Result<()> {
     Ok(())
 }
 
-fn deliver(args: &SafetyArgs, report: &SafetyReport) -> Result<()> {
+fn page_file(path: &Path) -> Result<File> {
+    let file = File::create(path).with_context(|| path.display().to_string());
+    file.context("--html")
+}
+
+fn deliver(args: &SafetyArgs, target: &Target, report: &SafetyReport) -> Result<()> {
     write!(io::stdout().lock(), "{report}").context("stdout")?;
     if let Some(path) = &args.json {
         let file = File::create(path).with_context(|| path.display().to_string());
         let mut file = file.context("--json")?;
         serde_json::to_writer_pretty(&mut file, report).context("--json")?;
         writeln!(file).context("--json")?;
+    }
+    if let Some(path) = &args.html {
+        let page = page::render(report, target, &date());
+        let written = page_file(path)?.write_all(page.as_bytes());
+        written.context("--html")?;
     }
     Ok(())
 }

@@ -36,6 +36,8 @@ struct Seen {
     is_hacked: bool,
     background: String,
     text: String,
+    /// How wide the parts of bars in tables are.
+    bars: Vec<f64>,
     plots: Vec<Plot>,
 }
 
@@ -87,6 +89,7 @@ const look = frame => {
     is_hacked: 'hacked' in window,
     background: style(page.body).backgroundColor,
     text: page.body.innerText,
+    bars: [...page.querySelectorAll('.bar i')].map(bar => bar.getBoundingClientRect().width),
     plots,
   };
 };
@@ -371,5 +374,73 @@ async fn what_makes_no_page_is_refused_before_the_run() {
         assert_eq!(output.status.code(), Some(64), "{args:?}");
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(stderr.contains(error), "{args:?}: {stderr}");
+    }
+}
+
+/// A case with one feature, by which the server below decides.
+fn case(name: &str, expect: &str, digit: u32) -> String {
+    let input =
+        format!(r#"{{"name": "image", "datatype": "FP32", "shape": [1, 1], "data": [{digit}]}}"#);
+    format!(r#"{{"name": "{name}", "expect": {expect}, "request": {{"inputs": [{input}]}}}}"#)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_safety_shows_what_was_caught_flagged_and_missed() {
+    let server = Server::start(async |asked| {
+        let mut answer = match asked.digit {
+            digit if digit < 1.5 => refusal(StatusCode::UNPROCESSABLE_ENTITY, "range", "{}"),
+            _ => right(&asked),
+        };
+        let flags = match asked.digit {
+            digit if digit < 0.5 => HOSTILE,
+            digit if digit < 2.5 => "range",
+            _ => return Some(answer),
+        };
+        let flags = flags.parse().unwrap();
+        answer
+            .headers_mut()
+            .insert(aegis_protocol::headers::SAFETY_FLAGS, flags);
+        Some(answer)
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let [cases, path] = ["cases.jsonl", "page.html"].map(|name| folder.path().join(name));
+    let unsafe_ = "[\"range\"]";
+    let lines = [
+        case("refused", unsafe_, 1),
+        case("flagged", unsafe_, 2),
+        case("<i>let through</i>", unsafe_, 3),
+        case("alarm", "\"safe\"", 0),
+    ];
+    std::fs::write(&cases, lines.join("\n")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aegis-loadtest"));
+    command
+        .args(["safety", "--url", &server.url, "--model", "digits"])
+        .args(["--bound", "0.8"])
+        .arg("--cases")
+        .arg(&cases)
+        .arg("--html")
+        .arg(&path);
+    let output = output(command).await;
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let page = std::fs::read_to_string(path).unwrap();
+    for seen in seen(folder.path(), &page, true).await {
+        assert!(seen.page <= seen.window, "{} of {}", seen.page, seen.window);
+        assert_eq!((seen.loading, seen.is_hacked), (0, false));
+        assert_eq!(
+            seen.bars.len(),
+            3,
+            "refused, flagged, missed: {:?}",
+            seen.bars
+        );
+        assert!(
+            seen.bars.iter().all(|width| *width > 30.0),
+            "{:?}",
+            seen.bars
+        );
+        for text in ["FAIL", "<i>let through</i>", "passed", HOSTILE, "1 (100 %)"] {
+            assert!(seen.text.contains(text), "{text}: {}", seen.text);
+        }
     }
 }
