@@ -18,8 +18,10 @@ mod hdr;
 mod merge;
 mod page;
 mod progress;
-mod run;
+pub(crate) mod run;
 mod safety;
+
+pub use self::run::mix::schema as mix_schema;
 
 /// Wrong use of the command line (sysexits' `EX_USAGE`).
 const USAGE: u8 = 64;

@@ -34,8 +34,10 @@ pub const MAX_PAIRS: usize = 1000;
 /// What is compared, and how.
 #[derive(Clone, Debug)]
 pub struct Contest {
-    /// Every run but for its target and its seed. Its own target is A.
+    /// Every run but for its target and its seed.
     pub plan: Plan,
+    /// A server, and a version of its model.
+    pub a: Target,
     /// What A is compared with.
     pub b: Target,
     /// Pairs of runs.
@@ -183,7 +185,7 @@ pub async fn compare(
         match runs {
             [Some(Run::Figures(a)), Some(Run::Figures(b))] => pairs.push(Pair { a_first, a, b }),
             [Some(Run::Silent(why)), _] => {
-                contest.silent(&contest.plan.target, why, &pairs, &mut partial)?;
+                contest.silent(&contest.a, why, &pairs, &mut partial)?;
             }
             [_, Some(Run::Silent(why))] => {
                 contest.silent(&contest.b, why, &pairs, &mut partial)?;
@@ -219,8 +221,9 @@ impl Contest {
     async fn run(&self, side: usize, seed: u64) -> Result<Run, CompareError> {
         let mut plan = self.plan.clone();
         plan.seed = seed;
-        if side == 1 {
-            plan.target = self.b.clone();
+        let target = if side == 1 { &self.b } else { &self.a };
+        for part in &mut plan.parts {
+            part.target.clone_from(target);
         }
         let mut handle = Load::new(plan)?.start();
         handle.finished().await;
@@ -276,7 +279,7 @@ impl Contest {
         let figures = judge::differences(&pairs, self.confidence, self.margins, self.plan.seed);
         let verdict = Verdict::of(&figures, pairs.len(), partial.is_some());
         Comparison {
-            a: Side::of(&self.plan.target),
+            a: Side::of(&self.a),
             b: Side::of(&self.b),
             load: self.plan.pattern.to_string(),
             seed: self.plan.seed,

@@ -14,11 +14,12 @@
 //!
 //! Each module holds one idea:
 //!
-//! - pure: [`arrivals`](Arrivals) (when), `order` (which image), `score` (was the
+//! - pure: [`arrivals`](Arrivals), [`profile`](Profile) and [`trace`](Trace) (when), [`question`](Questions) and
+//!   `order` (what), `transport` (how it is written), `score` (was the
 //!   answer right), `tally` (what happened so far), [`report`](Report) (in figures,
 //!   as a table and as a page), `timeline` (when it happened), [`measured`](Measured) (in histograms, and as an HDR log), [`slo`] (whether objectives
 //!   are kept), [`merge`] (several runs as one), [`compare`] (whether one of two is worse), [`safety`] (what unsafe requests were let through, and what that proves);
-//! - shell: `clock` (the only reader of time), `client` (HTTP), `shot` (one
+//! - shell: `clock` (the only reader of time), `client` (HTTP/1.1 and gRPC), [`metadata`] (what a model takes), `shot` (one
 //!   request), [`load`](Load) (all of them), `scrape` (what servers say of themselves meanwhile), [`cli`].
 //!
 //! ```no_run
@@ -44,10 +45,12 @@ mod dataset;
 mod load;
 mod measured;
 pub mod merge;
+pub mod metadata;
 mod order;
 mod outcome;
 mod plan;
 mod profile;
+mod question;
 mod report;
 pub mod safety;
 mod schedule;
@@ -59,6 +62,7 @@ mod stop;
 mod tally;
 mod timeline;
 mod trace;
+mod transport;
 
 pub mod cli;
 
@@ -67,8 +71,12 @@ pub use crate::dataset::{Dataset, DatasetError, Example};
 pub use crate::load::{Handle, Load, LoadError};
 pub use crate::measured::{Latencies, LatenciesError, LineError, LogError, Measured};
 pub use crate::outcome::ErrorKind;
-pub use crate::plan::{Pattern, Plan, Target, TargetError};
+pub use crate::plan::{Manner, Part, Pattern, Plan, Sticky, Target, TargetError};
 pub use crate::profile::{Profile, ProfileError, Spike};
-pub use crate::report::{Client, Failure, PlanSummary, Quantiles, Report, Summary, VersionSummary};
+pub use crate::question::{Asked, Draw, LineProblem, Misfit, Question, QuestionError, Questions};
+pub use crate::report::{
+    Client, Failure, PartSummary, PlanSummary, Quantiles, Report, Summary, VersionSummary,
+};
 pub use crate::schedule::Schedule;
 pub use crate::trace::{Trace, TraceError};
+pub use crate::transport::Transport;

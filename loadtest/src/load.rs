@@ -61,11 +61,20 @@ pub enum LoadError {
     #[error("the address's host is none: {0}")]
     Host(#[from] http::header::InvalidHeaderValue),
     /// An example makes no tensor.
-    #[error("an example makes no request: {0}")]
+    #[error("a question makes no request: {0}")]
     Tensor(#[from] aegis_protocol::TensorError),
     /// An example cannot be written.
-    #[error("an example makes no request: {0}")]
+    #[error("a question makes no request: {0}")]
     Encode(#[from] aegis_protocol::EncodeError),
+    /// Nobody is asked anything.
+    #[error("expected at least one kind of request, got none")]
+    NoParts,
+    /// A kind of request has nothing to ask.
+    #[error("{part}: expected at least one request, got none")]
+    NoQuestions {
+        /// Its name.
+        part: String,
+    },
     /// A limit is out of its range.
     #[error("{name}: expected 1 to {max}, got {got}")]
     Limit {
@@ -120,6 +129,23 @@ impl Load {
     /// When a limit or a length of time is out of range, or a name makes no
     /// address.
     pub fn new(plan: Plan) -> Result<Self, LoadError> {
+        Self::check(&plan)?;
+        Ok(Self(Arc::new(Run {
+            gun: Gun::new(&plan)?,
+            stop: Stop::default(),
+            slots: Arc::new(Semaphore::new(plan.max_in_flight)),
+            recorder: Mutex::new(Recorder::new(clock::now())),
+            timeline: None,
+            plan,
+        })))
+    }
+
+    /// Whether limits and lengths of time are within their ranges, before anything is prepared.
+    ///
+    /// # Errors
+    ///
+    /// When one is not.
+    pub fn check(plan: &Plan) -> Result<(), LoadError> {
         within("max_in_flight", plan.max_in_flight, MAX_IN_FLIGHT)?;
         within("connections", plan.connections.unwrap_or(1), MAX_IN_FLIGHT)?;
         span("timeout", plan.timeout, MAX_TIMEOUT)?;
@@ -138,14 +164,7 @@ impl Load {
                 within("concurrency", concurrency, plan.max_in_flight)?;
             }
         }
-        Ok(Self(Arc::new(Run {
-            gun: Gun::new(&plan)?,
-            stop: Stop::default(),
-            slots: Arc::new(Semaphore::new(plan.max_in_flight)),
-            recorder: Mutex::new(Recorder::new(clock::now())),
-            timeline: None,
-            plan,
-        })))
+        Ok(())
     }
 
     /// When requests will be sent.

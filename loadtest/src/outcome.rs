@@ -1,6 +1,7 @@
 //! What became of one request.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,8 @@ use serde::{Deserialize, Serialize};
 /// One request, from when it was due to when its fate was known.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
+    /// Which kind of request it was; none where there is one only.
+    pub(crate) part: Option<Arc<str>>,
     /// When it was due: latency runs from here.
     pub(crate) intended: Instant,
     /// When this side began to send it.

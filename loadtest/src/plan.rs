@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aegis_protocol::path;
-use http::Uri;
+use http::{HeaderName, Uri};
 
 use crate::arrivals::Rate;
 use crate::dataset::Dataset;
+use crate::question::{DEFAULT_INPUT, Questions};
 use crate::schedule::Schedule;
+use crate::transport::Transport;
 
 /// How long a request is waited for, unless told otherwise: the answer is of no
 /// use to an interactive user afterwards.
@@ -22,10 +24,10 @@ const MAX_IN_FLIGHT: usize = 4096;
 /// A run of the load generator.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Who is asked.
-    pub target: Target,
-    /// What is asked, and the right answers.
-    pub data: Arc<Dataset>,
+    /// What is asked, and who; at least one, all at one address.
+    pub parts: Vec<Part>,
+    /// How it is written.
+    pub transport: Transport,
     /// When requests are sent.
     pub pattern: Pattern,
     /// How long after its intended send time a request is given up.
@@ -37,6 +39,41 @@ pub struct Plan {
     pub connections: Option<usize>,
     /// Decides the instants and the order of the examples.
     pub seed: u64,
+}
+
+/// One kind of request in a load.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// What it is called in reports.
+    pub name: String,
+    /// How often it is sent, beside the others.
+    pub weight: f64,
+    /// Who is asked.
+    pub target: Target,
+    /// What is asked, and the right answers.
+    pub questions: Questions,
+    /// What its requests say of themselves.
+    pub manner: Manner,
+}
+
+/// What requests say of themselves beside their inputs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// How long they may take, which servers are told.
+    pub deadline: Option<Duration>,
+    /// `parameters.priority`: 1 is the first, 10 the last.
+    pub priority: Option<u8>,
+    /// Who asks, for splits that keep to a user.
+    pub sticky: Option<Sticky>,
+}
+
+/// Keys of users in a header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sticky {
+    /// The header.
+    pub header: HeaderName,
+    /// How many users there are.
+    pub keys: u64,
 }
 
 /// When requests are sent.
@@ -124,9 +161,22 @@ impl Plan {
     /// Sends when the pattern says, with the defaults for everything else.
     #[must_use]
     pub fn new(target: Target, data: Arc<Dataset>, pattern: Pattern) -> Self {
-        Self {
+        let part = Part {
+            name: target.model().to_owned(),
+            weight: 1.0,
             target,
-            data,
+            questions: Questions::Table(data),
+            manner: Manner::default(),
+        };
+        Self::of(vec![part], pattern)
+    }
+
+    /// Sends a mix of requests when the pattern says, with the defaults for everything else.
+    #[must_use]
+    pub fn of(parts: Vec<Part>, pattern: Pattern) -> Self {
+        Self {
+            parts,
+            transport: Transport::default(),
             pattern,
             timeout: TIMEOUT,
             max_in_flight: MAX_IN_FLIGHT,
@@ -211,7 +261,7 @@ impl Target {
             return Err(refused());
         }
         let (model, version) = (model.to_owned(), None);
-        let (input, output) = ("image".to_owned(), "label".to_owned());
+        let (input, output) = (DEFAULT_INPUT.to_owned(), "label".to_owned());
         Ok(Self {
             url,
             model,
@@ -248,6 +298,21 @@ impl Target {
     #[must_use]
     pub fn version(&self) -> Option<&str> {
         self.version.as_deref()
+    }
+
+    /// The same address with another model, of any version.
+    #[must_use]
+    pub fn with_model(&self, model: &str) -> Self {
+        Self {
+            model: model.to_owned(),
+            version: None,
+            ..self.clone()
+        }
+    }
+
+    /// The server's address.
+    pub(crate) fn uri(&self) -> &Uri {
+        &self.url
     }
 
     /// The address of the inference.

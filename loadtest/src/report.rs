@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::outcome::ErrorKind;
 use crate::plan::{Pattern, Plan};
 use crate::slo::{Invalid, Judgement};
+use crate::transport::Transport;
 
 pub(crate) mod html;
 mod table;
@@ -38,10 +39,13 @@ pub struct Report {
 pub struct PlanSummary {
     /// The server's address.
     pub url: String,
-    /// The model asked for.
+    /// The model asked for; several with commas between them.
     pub model: String,
     /// The version asked for, where one was.
     pub version: Option<String>,
+    /// How requests were written.
+    #[serde(default)]
+    pub transport: Transport,
     /// When requests were sent, in words.
     #[serde(default)]
     pub load: String,
@@ -99,8 +103,24 @@ pub struct Summary {
     pub errors: BTreeMap<ErrorKind, u64>,
     /// Failures by text, at most 100 texts and `(others)`.
     pub failures: Vec<Failure>,
+    /// By kind of request, where there are several.
+    #[serde(default)]
+    pub parts: BTreeMap<String, PartSummary>,
     /// What this client itself could not do.
     pub client: Client,
+}
+
+/// What became of one kind of request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PartSummary {
+    /// Requests whose fate is known.
+    pub finished: u64,
+    /// Answers with status 200 and what was asked for.
+    pub ok: u64,
+    /// `right` of those that could be compared.
+    pub accuracy: Option<f64>,
+    /// From the intended send time, over `ok` answers and timeouts.
+    pub latency: Option<Quantiles>,
 }
 
 /// What one model version answered.
@@ -166,6 +186,12 @@ pub struct Client {
 
 impl From<&Plan> for PlanSummary {
     fn from(plan: &Plan) -> Self {
+        let mut models: Vec<_> = plan.parts.iter().map(|part| part.target.model()).collect();
+        models.dedup();
+        let first = plan.parts.first();
+        // Of one model it is said once; of several, by part.
+        let version = first.filter(|_| plan.parts.len() == 1);
+        let version = version.and_then(|part| part.target.version());
         let (requests, concurrency) = match plan.pattern {
             Pattern::Open { .. } => (None, None),
             Pattern::Closed { connections, .. } => (None, Some(connections)),
@@ -175,9 +201,10 @@ impl From<&Plan> for PlanSummary {
             } => (Some(requests), Some(concurrency)),
         };
         Self {
-            url: plan.target.url(),
-            model: plan.target.model().to_owned(),
-            version: plan.target.version().map(ToOwned::to_owned),
+            url: first.map(|part| part.target.url()).unwrap_or_default(),
+            model: models.join(", "),
+            version: version.map(ToOwned::to_owned),
+            transport: plan.transport,
             load: plan.pattern.to_string(),
             rate: plan.pattern.mean_rate(),
             duration_seconds: plan

@@ -14,11 +14,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aegis_protocol::ErrorBody;
-use http::Uri;
-use http::header::InvalidHeaderValue;
+use http::header::{CONTENT_TYPE, InvalidHeaderValue};
+use http::{HeaderValue, Method, Uri};
 use tokio::task::JoinSet;
 
-use crate::client::{Answer, HttpClient};
+use crate::client::{Answer, HttpClient, Letter};
 
 pub(crate) mod bound;
 mod cases;
@@ -75,15 +75,17 @@ pub async fn evaluate(
     sending: Sending,
 ) -> Result<SafetyReport, InvalidHeaderValue> {
     let client = HttpClient::new(uri, Some(sending.connections), sending.timeout)?;
-    let shared = std::sync::Arc::new((client, cases, AtomicUsize::new(0)));
+    let path = uri.path_and_query().cloned();
+    let path = path.map_or_else(Uri::default, Uri::from);
+    let shared = std::sync::Arc::new((client, cases, AtomicUsize::new(0), path));
     let mut workers = JoinSet::new();
     for _ in 0..sending.connections {
         let shared = std::sync::Arc::clone(&shared);
         workers.spawn(async move {
-            let (client, cases, next) = &*shared;
+            let (client, cases, next, path) = &*shared;
             let mut fates = Vec::new();
             while let Some((at, case)) = take(cases, next) {
-                fates.push((at, ask(client, case, sending.timeout).await));
+                fates.push((at, ask(client, path, case, sending.timeout).await));
             }
             fates
         });
@@ -93,7 +95,7 @@ pub async fn evaluate(
         // One that panicked has lost its fates, and they are reported as unjudged.
         fates.extend(done.unwrap_or_default());
     }
-    let (_, cases, _) = &*shared;
+    let (_, cases, ..) = &*shared;
     let lost = || Fate::Unjudged("the sender failed".to_owned());
     let judged = cases
         .iter()
@@ -107,8 +109,15 @@ fn take<'c>(cases: &'c [Case], next: &AtomicUsize) -> Option<(usize, &'c Case)> 
     cases.get(at).map(|case| (at, case))
 }
 
-async fn ask(client: &HttpClient, case: &Case, timeout: Duration) -> Fate {
-    let answer = async { client.lease().await.send(case.body.clone()).await };
+async fn ask(client: &HttpClient, path: &Uri, case: &Case, timeout: Duration) -> Fate {
+    let json = HeaderValue::from_static("application/json");
+    let letter = Letter {
+        method: Method::POST,
+        path: path.clone(),
+        headers: [(CONTENT_TYPE, json)].into_iter().collect(),
+        body: case.body.clone(),
+    };
+    let answer = async { client.lease().await.send(&letter, None).await };
     match tokio::time::timeout(timeout, answer).await {
         Ok(Ok(answer)) => Fate::of(&answer),
         Ok(Err(error)) => Fate::Unjudged(error.text),
@@ -127,7 +136,7 @@ impl Fate {
             .filter(|reason| !reason.is_empty())
             .map(str::to_owned)
             .collect();
-        match (answer.status.as_u16(), reasons.is_empty()) {
+        match (answer.status, reasons.is_empty()) {
             (200, true) => Self::Passed,
             (200, false) => Self::Flagged(reasons),
             (400..=499, false) => Self::Blocked(reasons),

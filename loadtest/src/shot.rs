@@ -1,69 +1,103 @@
 //! One request, from when it is due to when its fate is known.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use aegis_protocol::{ErrorBody, InferRequest, NamedTensor, Tensor, excerpt};
-use bytes::Bytes;
+use aegis_protocol::{ErrorBody, Parameter, excerpt};
+use http::{HeaderName, HeaderValue};
 
-use crate::client::{Answer, HttpClient};
+use crate::client::{Answer, GrpcClient, HttpClient, Letter, SendError};
 use crate::clock;
 use crate::load::LoadError;
 use crate::order::Order;
 use crate::outcome::{ErrorKind, Outcome, Sample};
-use crate::plan::Plan;
-use crate::score::score;
+use crate::plan::{Part, Plan, Sticky};
+use crate::transport::Transport;
+
+/// The parameter of a request that says how important it is.
+const PRIORITY: &str = "priority";
 
 /// Everything that is needed to send the request of a given number.
 #[derive(Debug)]
 pub(crate) struct Gun {
-    client: HttpClient,
-    order: Order,
-    /// A body and the right label, for each example.
-    rounds: Vec<(Bytes, i64)>,
-    output: String,
+    client: Client,
+    transport: Transport,
+    magazines: Vec<Magazine>,
+    /// Each magazine's share of requests and of those before it.
+    shares: Vec<f64>,
     timeout: Duration,
+    seed: u64,
+}
+
+/// Who carries letters.
+#[derive(Debug)]
+enum Client {
+    Rest(HttpClient),
+    Grpc(GrpcClient),
+}
+
+/// The requests of one part.
+#[derive(Debug)]
+struct Magazine {
+    /// Its name; none where there is no other.
+    name: Option<Arc<str>>,
+    order: Order,
+    /// A letter and the right label, for each question.
+    rounds: Vec<(Letter, Option<i64>)>,
+    output: String,
+    sticky: Option<Sticky>,
+    /// How many were sent.
+    sent: AtomicU64,
 }
 
 // === impl Gun ===
 
 impl Gun {
-    /// Encodes every example once, so that sending costs next to nothing.
+    /// Encodes every question once, so that sending costs next to nothing.
     pub(crate) fn new(plan: &Plan) -> Result<Self, LoadError> {
-        let examples = plan.data.examples();
-        let round = |example: &crate::Example| -> Result<_, LoadError> {
-            let image = Tensor::from_f32([1, example.input.len()], &example.input)?;
-            let inputs = vec![NamedTensor::new(plan.target.input.as_str(), image)];
-            let body = InferRequest {
-                inputs,
-                ..InferRequest::default()
+        let first = plan.parts.first().ok_or(LoadError::NoParts)?;
+        let uri = first.target.uri();
+        let client = match plan.transport {
+            Transport::Json | Transport::Binary => {
+                Client::Rest(HttpClient::new(uri, plan.connections, plan.timeout)?)
             }
-            .to_json()?;
-            Ok((Bytes::from(body), example.label))
+            Transport::Grpc => Client::Grpc(GrpcClient::new(uri, plan.connections, plan.timeout)),
         };
+        let is_mixed = plan.parts.len() > 1;
+        let magazines = plan.parts.iter();
+        let magazines = magazines.map(|part| Magazine::new(part, plan, is_mixed));
+        let all: f64 = plan.parts.iter().map(|part| part.weight).sum();
+        let mut before = 0.0;
+        let shares = plan.parts.iter().map(|part| {
+            before += part.weight / all;
+            before
+        });
         Ok(Self {
-            client: HttpClient::new(&plan.target.infer()?, plan.connections, plan.timeout)?,
-            order: Order::new(examples.len(), plan.seed),
-            rounds: examples.iter().map(round).collect::<Result<_, _>>()?,
-            output: plan.target.output.clone(),
+            client,
+            transport: plan.transport,
+            shares: shares.collect(),
+            magazines: magazines.collect::<Result<_, _>>()?,
             timeout: plan.timeout,
+            seed: plan.seed,
         })
     }
 
     /// Sends the request of that number, which was due at `intended`, and waits
     /// for its answer until the timeout has passed since then.
     pub(crate) async fn fire(&self, request: u64, intended: Instant) -> Sample {
-        let (body, label) = self.rounds[self.order.example(request)].clone();
         let began = clock::now();
         let mut started = None;
+        let magazine = self.magazine(request);
+        let (letter, label) = magazine.round();
         let answer = async {
+            let more = magazine.user(mixed(self.seed ^ 1, request));
             // Waiting for a connection is part of the latency: `intended` stands.
-            let lease = self.client.lease().await;
-            started = Some(clock::now());
-            lease.send(body).await
+            self.client.send(letter, more, &mut started).await
         };
         let deadline = tokio::time::Instant::from_std(intended + self.timeout);
         let outcome = match tokio::time::timeout_at(deadline, answer).await {
-            Ok(Ok(answer)) => self.judge(answer, label),
+            Ok(Ok(answer)) => self.judge(answer, magazine, label),
             Ok(Err(error)) => Outcome::Failed {
                 kind: error.kind,
                 text: error.text,
@@ -74,6 +108,7 @@ impl Gun {
             },
         };
         Sample {
+            part: magazine.name.clone(),
             intended,
             began,
             started,
@@ -82,31 +117,38 @@ impl Gun {
         }
     }
 
-    fn judge(&self, answer: Answer, label: i64) -> Outcome {
-        let Answer {
-            status,
-            mut from,
-            reason,
-            body,
-            ..
-        } = answer;
-        if status != http::StatusCode::OK {
-            let error = serde_json::from_slice::<ErrorBody>(&body).map(|body| body.error);
-            let text = error.unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned());
-            let text = excerpt(&text).to_string();
+    /// Whose turn it is: by weight, and the same for the same seed.
+    fn magazine(&self, request: u64) -> &Magazine {
+        let chosen = if self.magazines.len() == 1 {
+            0
+        } else {
+            let chance = unit(mixed(self.seed, request));
+            self.shares.partition_point(|&share| share <= chance)
+        };
+        // Weights that do not quite add up to 1 leave the last one.
+        &self.magazines[chosen.min(self.magazines.len() - 1)]
+    }
+
+    fn judge(&self, answer: Answer, magazine: &Magazine, label: Option<i64>) -> Outcome {
+        if answer.status != 200 {
+            let text = match &answer.message {
+                Some(message) => excerpt(message).to_string(),
+                None => refusal(&answer.body),
+            };
             return Outcome::Refused {
-                from,
-                status: status.as_u16(),
-                reason,
+                from: answer.from,
+                status: answer.status,
+                reason: answer.reason,
                 text,
             };
         }
-        match score(&body, &self.output, label) {
+        match self.transport.score(&answer, &magazine.output, label) {
             Ok(scored) => {
+                let mut from = answer.from;
                 from.version = from.version.or(scored.version);
                 Outcome::Scored {
                     from,
-                    right: Some(scored.right),
+                    right: scored.right,
                 }
             }
             Err(error) => Outcome::Failed {
@@ -115,4 +157,98 @@ impl Gun {
             },
         }
     }
+}
+
+/// What a refusal says.
+fn refusal(body: &[u8]) -> String {
+    let error = serde_json::from_slice::<ErrorBody>(body).map(|body| body.error);
+    let text = error.unwrap_or_else(|_| String::from_utf8_lossy(body).into_owned());
+    excerpt(&text).to_string()
+}
+
+// === impl Client ===
+
+impl Client {
+    /// Sends a letter; `started` is when it had a connection.
+    async fn send(
+        &self,
+        letter: &Letter,
+        more: Option<(HeaderName, HeaderValue)>,
+        started: &mut Option<Instant>,
+    ) -> Result<Answer, SendError> {
+        match self {
+            Self::Rest(client) => {
+                let lease = client.lease().await;
+                *started = Some(clock::now());
+                lease.send(letter, more).await
+            }
+            Self::Grpc(client) => {
+                *started = Some(clock::now());
+                client.send(letter, more).await
+            }
+        }
+    }
+}
+
+// === impl Magazine ===
+
+impl Magazine {
+    fn new(part: &Part, plan: &Plan, is_mixed: bool) -> Result<Self, LoadError> {
+        let count = part.questions.count();
+        let mut rounds = Vec::with_capacity(count);
+        for number in 0..count {
+            let question = part.questions.get(number, &part.target.input)?;
+            let Some(question) = question else { break };
+            let mut request = question.request();
+            if let Some(priority) = part.manner.priority {
+                let priority = Parameter::Int(priority.into());
+                request.parameters.insert(PRIORITY.to_owned(), priority);
+            }
+            let letter = plan
+                .transport
+                .letter(&part.target, request, part.manner.deadline)?;
+            rounds.push((letter, question.label));
+        }
+        if rounds.is_empty() {
+            return Err(LoadError::NoQuestions {
+                part: part.name.clone(),
+            });
+        }
+        Ok(Self {
+            name: is_mixed.then(|| part.name.as_str().into()),
+            order: Order::new(rounds.len(), plan.seed),
+            rounds,
+            output: part.target.output.clone(),
+            sticky: part.manner.sticky.clone(),
+            sent: AtomicU64::new(0),
+        })
+    }
+
+    fn round(&self) -> (&Letter, Option<i64>) {
+        let number = self
+            .order
+            .example(self.sent.fetch_add(1, Ordering::Relaxed));
+        let (letter, label) = &self.rounds[number];
+        (letter, *label)
+    }
+
+    /// The header that says who asks.
+    fn user(&self, chance: u64) -> Option<(HeaderName, HeaderValue)> {
+        let sticky = self.sticky.as_ref()?;
+        let user = HeaderValue::from(chance % sticky.keys.max(1));
+        Some((sticky.header.clone(), user))
+    }
+}
+
+/// A number that looks like chance, and is the same for the same seed (Steele, Lea and Flood's splitmix64).
+fn mixed(seed: u64, number: u64) -> u64 {
+    let mut z = seed ^ number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// As a number from 0 to 1.
+fn unit(number: u64) -> f64 {
+    (number >> 11) as f64 / (1_u64 << 53) as f64
 }

@@ -4,12 +4,13 @@
 //! server sends is bounded, see [`Labels`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::labels::Labels;
 use crate::measured::{Latencies, Measured};
 use crate::outcome::{ErrorKind, Origin, Outcome, Sample};
-use crate::report::{Client, Failure, Summary, VersionSummary};
+use crate::report::{Client, Failure, PartSummary, Summary, VersionSummary};
 
 mod labels;
 #[cfg(test)]
@@ -37,6 +38,14 @@ pub(crate) struct Tally {
     reasons: Labels<u64>,
     errors: BTreeMap<ErrorKind, u64>,
     failures: Labels<u64>,
+    parts: BTreeMap<Arc<str>, PartTally>,
+}
+
+/// What became of one kind of request.
+#[derive(Clone, Debug, Default)]
+struct PartTally {
+    measured: Measured,
+    scored: u64,
 }
 
 /// What one model version answered.
@@ -68,6 +77,7 @@ impl Default for Tally {
             reasons: Labels::new(MAX_LABELS),
             errors: ErrorKind::ALL.map(|kind| (kind, 0)).into(),
             failures: Labels::new(MAX_FAILURES),
+            parts: BTreeMap::new(),
         }
     }
 }
@@ -94,6 +104,12 @@ impl Tally {
         self.finished += 1;
         self.measured.record(sample);
         self.wait.record(sample.wait());
+        if let Some(name) = &sample.part {
+            let part = self.parts.entry(Arc::clone(name)).or_default();
+            part.measured.record(sample);
+            let scored = matches!(sample.outcome, Outcome::Scored { right: Some(_), .. });
+            part.scored += u64::from(scored);
+        }
         match &sample.outcome {
             Outcome::Scored { from, right } => self.scored(from, *right, sample.latency()),
             Outcome::Refused {
@@ -160,6 +176,11 @@ impl Tally {
                     count,
                 })
                 .collect(),
+            parts: self
+                .parts
+                .iter()
+                .map(|(name, part)| (name.to_string(), part.summary()))
+                .collect(),
             client: Client {
                 dropped: self.dropped,
                 lag: self.measured.lag.quantiles(),
@@ -190,6 +211,20 @@ impl Tally {
             *version.routes.entry(route) += 1;
         }
         version
+    }
+}
+
+// === impl PartTally ===
+
+impl PartTally {
+    fn summary(&self) -> PartSummary {
+        let wrong = self.measured.wrong.len();
+        PartSummary {
+            finished: self.measured.finished(),
+            ok: self.measured.ok(),
+            accuracy: ratio(self.scored.saturating_sub(wrong), self.scored),
+            latency: self.measured.latency.quantiles(),
+        }
     }
 }
 

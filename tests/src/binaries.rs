@@ -13,6 +13,10 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
+const PROXY: &str = "aegis-proxy";
+const BACKEND: &str = "aegis-backend";
+const LOADTEST: &str = "aegis-loadtest";
+
 /// The paths of the programs.
 #[derive(Clone, Debug)]
 pub struct Binaries {
@@ -46,6 +50,24 @@ impl Binaries {
         built.as_ref().map_err(|error| anyhow!("{error}"))
     }
 
+    /// The load tester, which is built like the programs, the first time that it is asked for.
+    ///
+    /// # Errors
+    ///
+    /// When it does not build.
+    pub fn loadtest() -> Result<&'static Path> {
+        static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        let built = BUILT.get_or_init(|| {
+            let found = match env::var_os("AEGIS_BIN_DIR") {
+                Some(folder) => find(Path::new(&folder), LOADTEST),
+                None => cargo_build(&[LOADTEST]).and_then(|messages| artifact(&messages, LOADTEST)),
+            };
+            found.map_err(|error| format!("{error:#}"))
+        });
+        let built = built.as_ref().map_err(|error| anyhow!("{error}"))?;
+        Ok(built)
+    }
+
     /// Finds the programs beside the one that runs.
     ///
     /// # Errors
@@ -60,31 +82,46 @@ impl Binaries {
     }
 
     fn inside(folder: &Path) -> Result<Self> {
-        let find = |name: &str| {
-            let path = folder.join(name).with_extension(env::consts::EXE_EXTENSION);
-            ensure!(
-                path.is_file(),
-                "no {name} in {}: run `make build`",
-                folder.display()
-            );
-            Ok(path)
-        };
         Ok(Self {
-            proxy: find("aegis-proxy")?,
-            backend: find("aegis-backend")?,
+            proxy: find(folder, PROXY)?,
+            backend: find(folder, BACKEND)?,
         })
     }
 }
 
-/// Runs cargo. It holds a lock on the target folder, so test programs that run at the same time
-/// wait for each other, and the second finds everything built.
+fn find(folder: &Path, name: &str) -> Result<PathBuf> {
+    let path = folder.join(name).with_extension(env::consts::EXE_EXTENSION);
+    ensure!(
+        path.is_file(),
+        "no {name} in {}: run `make build`",
+        folder.display()
+    );
+    Ok(path)
+}
+
 fn build() -> Result<Binaries> {
+    let messages = cargo_build(&[PROXY, BACKEND])?;
+    Ok(Binaries {
+        proxy: artifact(&messages, PROXY)?,
+        backend: artifact(&messages, BACKEND)?,
+    })
+}
+
+/// Runs cargo, and gives what it says of what it built. It holds a lock on the target folder, so test
+/// programs that run at the same time wait for each other, and the second finds everything built.
+fn cargo_build(packages: &[&str]) -> Result<String> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .current_dir(workspace_root())
-        .args(["build", "--message-format=json-render-diagnostics"])
-        .args(["-p", "aegis-proxy", "-p", "aegis-backend", "--bins"])
+        .args([
+            "build",
+            "--message-format=json-render-diagnostics",
+            "--bins",
+        ])
         .stderr(Stdio::inherit());
+    for package in packages {
+        cargo.args(["-p", package]);
+    }
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
@@ -94,17 +131,14 @@ fn build() -> Result<Binaries> {
         "cargo could not build the programs: {}",
         output.status
     );
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let find = |name: &str| {
-        let mut artifacts = messages.lines().filter_map(|line| executable(line, name));
-        artifacts
-            .next()
-            .with_context(|| format!("cargo built no program called {name}"))
-    };
-    Ok(Binaries {
-        proxy: find("aegis-proxy")?,
-        backend: find("aegis-backend")?,
-    })
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn artifact(messages: &str, name: &str) -> Result<PathBuf> {
+    let mut artifacts = messages.lines().filter_map(|line| executable(line, name));
+    artifacts
+        .next()
+        .with_context(|| format!("cargo built no program called {name}"))
 }
 
 /// The path of the program `name`, if this message of cargo's is about it.

@@ -160,7 +160,7 @@ impl CompareArgs {
             );
         }
         let data = Dataset::from_csv(&self.data).context("--data")?;
-        let mut plan = Plan::new(a, Arc::new(data), self.pattern());
+        let mut plan = Plan::new(a.clone(), Arc::new(data), self.pattern());
         plan.timeout = self.timeout;
         plan.max_in_flight = self.max_in_flight;
         plan.seed = self.seed;
@@ -168,6 +168,7 @@ impl CompareArgs {
         Load::new(plan.clone())?;
         Ok(Contest {
             plan,
+            a,
             b,
             pairs: self.pairs,
             confidence: self.confidence,

@@ -35,22 +35,34 @@ pub(super) struct Recording {
 // === impl PageArgs ===
 
 impl PageArgs {
-    /// Opens the file and begins to record, where a page is asked for; the load is told to tell.
+    /// Opens the file, where a page is asked for.
     ///
     /// # Errors
     ///
-    /// When the file cannot be written.
+    /// When it cannot be written.
+    pub(super) fn open(&self) -> Result<Option<File>> {
+        let opened = self.html.as_deref().map(|path| {
+            File::create(path)
+                .with_context(|| path.display().to_string())
+                .context("--html")
+        });
+        opened.transpose()
+    }
+
+    /// Begins to record for the page in that file, where there is one; the load is told to tell.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub(super) fn record(&self, load: Load, model: &str) -> Result<(Load, Option<Recording>)> {
-        let Some(path) = &self.html else {
-            return Ok((load, None));
+    pub(super) fn record(
+        &self,
+        file: Option<File>,
+        load: Load,
+        model: &str,
+    ) -> (Load, Option<Recording>) {
+        let Some(file) = file else {
+            return (load, None);
         };
-        let file = File::create(path)
-            .with_context(|| path.display().to_string())
-            .context("--html")?;
         let start = clock::now();
         let timeline = Arc::new(Timeline::new(start));
         let scraper = Scraper::start(&self.scrape, model, start);
@@ -60,7 +72,7 @@ impl PageArgs {
             timeline,
             scraper,
         };
-        Ok((load, Some(recording)))
+        (load, Some(recording))
     }
 }
 

@@ -105,6 +105,7 @@ mod tests {
         let mut record = |outcome| {
             tally.due();
             tally.record(&Sample {
+                part: None,
                 intended: now,
                 began: now,
                 started: Some(now),

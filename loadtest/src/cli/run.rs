@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -15,8 +14,10 @@ use super::progress::Progress;
 use super::{TOO_SMALL, USAGE, duration, fail, interrupted, json_file, verdict_code, write_json};
 use crate::load::Handle;
 use crate::slo::{Limits, Slo, invalid, judge};
-use crate::{Dataset, Load, Pattern, Plan, Report, Target};
+use crate::{Load, Pattern, Plan, Report};
 
+mod asked;
+pub(crate) mod mix;
 mod pattern;
 mod silence;
 
@@ -29,27 +30,18 @@ const SHOW: Duration = Duration::from_secs(1);
 /// What is sent, where to, and what it is held to.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example, beside `make run`, which prints the address of its proxy:\n  \
-    aegis-loadtest run --url http://127.0.0.1:8080 --model digits \\\n    \
-    --data loadtest/data/digits/test.csv --rate 200 --duration 10s --slo config/slo.toml \\\n    \
-    --html run.html"
+    after_help = "Examples, beside `make run`, which prints the address of its proxy:\n  \
+    aegis-loadtest run --url http://127.0.0.1:8080 --model digits --rate 200 --duration 10s \\\n    \
+    --slo config/slo.toml --html run.html\n  \
+    aegis-loadtest run --url http://127.0.0.1:8080 --model digits --transport grpc --spike 400 --spike-at 3s \\\n    \
+    --spike-for 2s --rate 100 --duration 10s --data loadtest/data/digits/test.csv"
 )]
 pub(super) struct RunArgs {
     /// The server, such as `http://127.0.0.1:8080`.
     #[arg(long)]
     url: String,
-    /// The model to ask.
-    #[arg(long)]
-    model: String,
-    /// The version to ask for; without it the server chooses.
-    #[arg(long)]
-    version: Option<String>,
-    /// The input that takes an example's features.
-    #[arg(long, default_value = "image")]
-    input: String,
-    /// The output that is compared with the example's label.
-    #[arg(long, default_value = "label")]
-    output: String,
+    #[command(flatten)]
+    asked: asked::AskedArgs,
     #[command(flatten)]
     pattern: pattern::PatternArgs,
     /// The most connections; without it, one for each request under way.
@@ -64,12 +56,9 @@ pub(super) struct RunArgs {
     /// When to give the run up, from the last answer: a server that is gone is not worth an hour.
     #[arg(long, default_value = "10s", value_parser = duration::parse)]
     give_up_after: Duration,
-    /// Decides the send times and the order of the examples.
+    /// Decides the send times, the order of the examples, and what is drawn.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// A table of examples: features, then the label, with commas (.gz is read too).
-    #[arg(long)]
-    data: PathBuf,
     /// Objectives to hold the run to, such as config/slo.toml. Exits with 0 where they are kept, 1 where
     /// one is not, 2 where the run is invalid or too small to tell.
     #[arg(long, value_name = "FILE")]
@@ -99,6 +88,12 @@ struct Prepared {
     page: Option<Recording>,
 }
 
+/// Why there is no run, and the exit code that says so.
+struct Failed {
+    error: anyhow::Error,
+    code: u8,
+}
+
 /// 0: it ran, and keeps the objectives; 1: it does not, no answer was right, or the report could not be
 /// written; 2: it is invalid, or too small to tell; 64: the arguments make no run.
 pub(super) async fn run(args: RunArgs) -> ExitCode {
@@ -108,13 +103,10 @@ pub(super) async fn run(args: RunArgs) -> ExitCode {
         json,
         hdr,
         page,
-    } = match args.prepare() {
+    } = match args.prepare().await {
         Ok(prepared) => prepared,
-        Err(error) => return fail(&error, USAGE.into()),
+        Err(Failed { error, code }) => return fail(&error, code.into()),
     };
-    if let Some(error) = slo.as_ref().and_then(|slo| too_small(slo, load.pattern())) {
-        return fail(&error, TOO_SMALL.into());
-    }
     let outcome = watch(load, &args, slo.as_ref(), hdr).await;
     let (report, written) = match outcome {
         Ok(outcome) => outcome,
@@ -242,46 +234,84 @@ fn shows(report: &Report) -> Result<()> {
 
 impl RunArgs {
     /// Makes everything that can fail fail before the run and not after it: a file
-    /// for the report that cannot be written, for one.
-    fn prepare(&self) -> Result<Prepared> {
+    /// for the report that cannot be written, for one. Only then is the server asked what it takes.
+    async fn prepare(&self) -> Result<Prepared, Failed> {
         let slo = self.slo.as_deref().map(Slo::read).transpose();
         let slo = slo.context("--slo")?;
         if let Some(longest) = slo.as_ref().and_then(Slo::longest)
             && self.timeout < longest
         {
-            bail!(
+            return Err(Failed::usage(format!(
                 "--timeout: expected at least {longest:?}, up to which --slo allows latencies, got {:?}: \
                  what is given up sooner is never seen to be that slow",
                 self.timeout
-            );
+            )));
         }
-        let (load, page) = self.page.record(Load::new(self.plan()?)?, &self.model)?;
+        let mut plan = self.plan()?;
+        Load::check(&plan)?;
+        if let Some(error) = slo.as_ref().and_then(|slo| too_small(slo, &plan.pattern)) {
+            return Err(Failed {
+                error,
+                code: TOO_SMALL,
+            });
+        }
+        let wanted = self.asked.wanted(&self.url)?;
+        let json = self.json.as_deref().map(json_file).transpose()?;
+        let html = self.page.open()?;
+        plan.parts = self
+            .asked
+            .parts(wanted, plan.transport, self.timeout, self.seed)
+            .await?;
+        let are_labelled = plan.parts.iter().any(|part| part.questions.are_labelled());
+        if slo.as_ref().is_some_and(Slo::wants_accuracy) && !are_labelled {
+            return Err(Failed::usage(
+                "--slo: accuracy: expected --data with labels, got none: nobody knows what is right",
+            ));
+        }
+        let hdr = self.hdr.as_deref();
+        let hdr = hdr.map(|path| HdrLog::create(path, self.pattern.warmup()));
+        // Metrics are by model: of a mix, those of the first are read.
+        let first = plan.parts.first();
+        let model = first.map_or_else(String::new, |part| part.target.model().to_owned());
+        let (load, page) = self.page.record(html, Load::new(plan)?, &model);
         Ok(Prepared {
             load,
             page,
             slo,
-            json: self.json.as_deref().map(json_file).transpose()?,
-            hdr: self
-                .hdr
-                .as_deref()
-                .map(|path| HdrLog::create(path, self.pattern.warmup()))
-                .transpose()?,
+            json,
+            hdr: hdr.transpose()?,
         })
     }
 
+    /// Everything but what is asked.
     fn plan(&self) -> Result<Plan> {
-        let mut target = Target::new(&self.url, &self.model).context("--url")?;
-        if let Some(version) = &self.version {
-            target = target.pinned(version);
-        }
-        target.input.clone_from(&self.input);
-        target.output.clone_from(&self.output);
-        let data = Dataset::from_csv(&self.data).context("--data")?;
-        let mut plan = Plan::new(target, Arc::new(data), self.pattern.pattern()?);
+        let mut plan = Plan::of(Vec::new(), self.pattern.pattern()?);
+        plan.transport = self.asked.transport();
         plan.timeout = self.timeout;
         plan.max_in_flight = self.max_in_flight;
         plan.connections = self.connections;
         plan.seed = self.seed;
         Ok(plan)
+    }
+}
+
+// === impl Failed ===
+
+impl Failed {
+    fn usage(text: impl Into<String>) -> Self {
+        Self {
+            error: anyhow::Error::msg(text.into()),
+            code: USAGE,
+        }
+    }
+}
+
+/// What nobody says otherwise is wrong with the arguments.
+impl<E: Into<anyhow::Error>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self {
+            error: error.into(),
+            code: USAGE,
+        }
     }
 }

@@ -17,7 +17,7 @@ use crate::{Dataset, Target};
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example, beside `make run`, which prints the address of its proxy:\n  \
-    aegis-loadtest safety --url http://127.0.0.1:8080 --model digits --generate 3000 \\\n    \
+    aegis-loadtest safety --url http://127.0.0.1:8080 --model digits --version 1 --generate 3000 \\\n    \
     --data loadtest/data/digits/test.csv --html safety.html"
 )]
 pub(super) struct SafetyArgs {

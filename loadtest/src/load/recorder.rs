@@ -92,6 +92,7 @@ mod tests {
             right: Some(true),
         };
         Sample {
+            part: None,
             intended: at,
             began: at,
             started: Some(at),

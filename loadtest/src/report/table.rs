@@ -98,6 +98,7 @@ impl Display for Summary {
             )?;
         }
         self.fmt_versions(f)?;
+        self.fmt_parts(f)?;
         self.fmt_failures(f)
     }
 }
@@ -142,6 +143,30 @@ impl Summary {
             accuracy: self.accuracy,
         };
         writeln!(f, "{row}{}", Columns(self.latency))
+    }
+
+    fn fmt_parts(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.parts.is_empty() {
+            return Ok(());
+        }
+        let header = [
+            "requests", "finished", "answered", "accuracy", "p50 ms", "p90 ms", "p99 ms",
+            "p99.9 ms", "max ms",
+        ];
+        write!(f, "\n{:<12}", header[0])?;
+        for name in &header[1..] {
+            write!(f, " {name:>9}")?;
+        }
+        writeln!(f)?;
+        for (name, part) in &self.parts {
+            write!(f, "{name:<12} {:>9} {:>9}", part.finished, part.ok)?;
+            match part.accuracy {
+                Some(ratio) => write!(f, " {:>7.2} %", ratio * 100.0)?,
+                None => write!(f, " {:>9}", "-")?,
+            }
+            writeln!(f, "{}", Columns(part.latency))?;
+        }
+        Ok(())
     }
 
     fn fmt_failures(&self, f: &mut Formatter<'_>) -> fmt::Result {

@@ -6,6 +6,7 @@ use crate::clock;
 /// A sample that was due at `start`, sent after `lag` and over after `latency`.
 fn sample(start: Instant, lag: u64, latency: u64, outcome: Outcome) -> Sample {
     Sample {
+        part: None,
         intended: start,
         began: start + Duration::from_millis(lag),
         started: Some(start + Duration::from_millis(lag)),

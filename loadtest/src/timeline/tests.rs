@@ -14,6 +14,7 @@ fn from(version: &str) -> Origin {
 
 fn sample(intended: Instant, latency: Duration, outcome: Outcome) -> Sample {
     Sample {
+        part: None,
         intended,
         began: intended,
         started: Some(intended),

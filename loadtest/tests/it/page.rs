@@ -323,16 +323,18 @@ async fn every_plot_of_a_page_has_drawn_data_in_both_widths_and_colour_schemes()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_without_an_answer_still_has_a_page_that_says_so() {
-    let (_socket, nobody) = closed_port();
+    // It says what its model takes, and breaks every connection that asks for more.
+    let nobody = Server::start(async |_| None).await;
     let folder = tempfile::tempdir().unwrap();
-    let (output, page) = page(folder.path(), &nobody, "2s", &[]).await;
+    let more = ["--max-lag", "10s"];
+    let (output, page) = page(folder.path(), &nobody.url, "2s", &more).await;
     assert_eq!(output.status.code(), Some(1));
     let [phone, screen] = seen(folder.path(), &page, false).await;
     for seen in [phone, screen] {
         assert!(seen.page <= seen.window, "{} of {}", seen.page, seen.window);
         for text in [
             "FAIL",
-            "answered no request: connect",
+            "answered no request: reset",
             "There are no latencies",
         ] {
             assert!(seen.text.contains(text), "{text}: {}", seen.text);

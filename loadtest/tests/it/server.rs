@@ -89,6 +89,9 @@ async fn serve(stream: TcpStream, counts: Arc<Counts>, behaviour: Arc<Behaviour>
     let service = service_fn(|request: Request<Incoming>| {
         let (counts, behaviour) = (Arc::clone(&counts), Arc::clone(&behaviour));
         async move {
+            if request.method() == http::Method::GET {
+                return Ok(metadata());
+            }
             let number = counts.requests.fetch_add(1, Ordering::SeqCst);
             let path = request.uri().path().to_owned();
             let body = request
@@ -113,6 +116,14 @@ async fn serve(stream: TcpStream, counts: Arc<Counts>, behaviour: Arc<Behaviour>
     let _ = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .await;
+}
+
+/// What the model takes: one feature for each row.
+fn metadata() -> Response<Full<Bytes>> {
+    let text = r#"{"name": "digits", "platform": "test",
+        "inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, 1]}],
+        "outputs": [{"name": "label", "datatype": "INT64", "shape": [-1]}]}"#;
+    Response::new(Full::from(text))
 }
 
 /// A 200 with that label, by version 1, split.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aegis_loadtest::Report;
+use aegis_loadtest::cli::mix_schema;
 use aegis_loadtest::merge::Merged;
 use aegis_loadtest::slo::{Slo, Verdict, schema};
 use http::StatusCode;
@@ -249,18 +250,26 @@ fn shipped(name: &str) -> PathBuf {
 }
 
 #[test]
-fn the_objectives_that_ship_show_every_key_and_are_right() {
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(shipped("slo.schema.json"), schema()).unwrap();
+fn the_files_that_ship_show_every_key() {
+    for (name, schema) in [("slo", schema()), ("mix", mix_schema())] {
+        let file = shipped(&format!("{name}.schema.json"));
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&file, &schema).unwrap();
+        }
+        let written = std::fs::read_to_string(file).unwrap();
+        assert_eq!(written, schema, "UPDATE=1 writes it");
+        let text = std::fs::read_to_string(shipped(&format!("{name}.toml"))).unwrap();
+        let keys = aegis_config::keys_mentioned(&text, &schema).unwrap();
+        assert_eq!(keys, aegis_config::keys_of_schema(&schema).unwrap());
     }
-    let read = |name| std::fs::read_to_string(shipped(name)).unwrap();
-    assert_eq!(read("slo.schema.json"), schema(), "UPDATE=1 writes it");
-    let text = read("slo.toml");
-    let keys = aegis_config::keys_mentioned(&text, &schema()).unwrap();
-    assert_eq!(keys, aegis_config::keys_of_schema(&schema()).unwrap());
+}
+
+#[test]
+fn the_objectives_that_ship_are_those_of_the_mission() {
     let slo = Slo::read(&shipped("slo.toml")).unwrap();
     assert_eq!((slo.least(), slo.wants_accuracy()), (736, false));
     assert_eq!(slo.longest(), Some(Duration::from_millis(1500)));
+    let text = std::fs::read_to_string(shipped("slo.toml")).unwrap();
     let everything_on = Slo::parse("slo.toml", &aegis_config::uncommented(&text)).unwrap();
     assert!(everything_on.wants_accuracy());
 }

@@ -54,6 +54,7 @@ mod tests {
         let now = clock::now();
         tally.due();
         tally.record(&Sample {
+            part: None,
             intended: now,
             began: now,
             started: Some(now),

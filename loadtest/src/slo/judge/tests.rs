@@ -27,6 +27,7 @@ fn measured(requests: u64, failed: u64, latency_ms: impl Fn(u64) -> u64) -> Meas
             }
         };
         measured.record(&Sample {
+            part: None,
             intended: start,
             began: start,
             started: Some(start),
@@ -103,6 +104,7 @@ fn what_was_given_up_is_slow_and_unanswered() {
     let start = clock::now();
     for _ in 0..100 {
         measured.record(&Sample {
+            part: None,
             intended: start,
             began: start,
             started: None,
