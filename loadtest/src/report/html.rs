@@ -86,7 +86,7 @@ impl Page<'_> {
             section {
                 h2 { "Over time" }
                 @if let Some(events) = list(&events) { (events) }
-                (plots::over_time(self.series, self.scraped, &events)?)
+                (plots::over_time(self.series, self.scraped, &events, report.slo.as_ref())?)
             }
             section { h2 { "Quantiles" } (plots::quantiles(self.series)?) }
             section { h2 { "Versions" } (tables::versions(&report.summary)) }

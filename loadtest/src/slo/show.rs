@@ -24,7 +24,8 @@ impl Display for Judgement {
 // === impl Objective ===
 
 impl Objective {
-    fn is_share(&self) -> bool {
+    /// Whether its figures are shares, and not milliseconds.
+    pub(crate) fn is_share(&self) -> bool {
         !self.name.starts_with('p')
     }
 

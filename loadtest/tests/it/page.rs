@@ -292,6 +292,7 @@ async fn every_plot_of_a_page_has_drawn_data_in_both_widths_and_colour_schemes()
             HOSTILE,
             "PASS",
             ">= 80 %",
+            "objective: p50 < 1000 ms",
             "the measurement begins",
             "version 2 <b onclick=1>&amp;</b> answers for the first time",
             "version 1 answers for the last time",

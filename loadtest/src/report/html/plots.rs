@@ -6,6 +6,7 @@ use super::axis::Axis;
 use super::chart::{Chart, Line, PlotError};
 use super::events::Event;
 use crate::scrape::{Poll, Scraped};
+use crate::slo::{Judgement, Objective};
 use crate::timeline::{Point, Series};
 
 /// Servers that get a line; the table has all.
@@ -18,6 +19,8 @@ const GREY: usize = 7;
 struct Over<'a> {
     series: &'a Series,
     events: &'a [Event],
+    /// What the run was held to, where it was.
+    slo: Option<&'a Judgement>,
 }
 
 /// The plots whose x axis is time.
@@ -25,8 +28,13 @@ pub(super) fn over_time(
     series: &Series,
     scraped: &[Scraped],
     events: &[Event],
+    slo: Option<&Judgement>,
 ) -> Result<Markup, PlotError> {
-    let over = Over { series, events };
+    let over = Over {
+        series,
+        events,
+        slo,
+    };
     let mut charts: Vec<_> = over.latency().into_iter().collect();
     charts.push(over.throughput());
     charts.extend(over.failures());
@@ -111,7 +119,7 @@ impl<'a> Over<'a> {
                 point.latency?.get(index).copied()
             })
         };
-        let lines = vec![
+        let mut lines = vec![
             line("P50", 0),
             line("P90", 1),
             line("P99", 2),
@@ -122,9 +130,28 @@ impl<'a> Over<'a> {
             width => format!("the {width} seconds"),
         };
         let about = format!("milliseconds, of the requests that were due in {every}");
-        let y = Axis::log(lines.iter().flat_map(Line::values));
         let is_empty = lines.iter().all(|line| line.pieces.is_empty());
+        lines.extend(self.bounds());
+        let y = Axis::log(lines.iter().flat_map(Line::values));
         (!is_empty).then(|| self.chart("Latency", &about, y, lines))
+    }
+
+    /// What latencies are held to, from side to side, in the colours of their quantiles.
+    fn bounds(&self) -> Vec<Line> {
+        let objectives = self.slo.iter().flat_map(|slo| &slo.objectives);
+        let latencies = objectives.filter(|objective| !objective.is_share());
+        let bound = |objective: &Objective| {
+            let colour = match objective.name.as_str() {
+                "p50" => 0,
+                "p90" => 1,
+                "p99" => 2,
+                _ => GREY,
+            };
+            let label = format!("objective: {} {}", objective.name, objective.wanted());
+            let ends = [0.0, self.series.end].map(|at| (at, Some(objective.target)));
+            Line::through(label, colour, ends.into_iter()).of_width(1)
+        };
+        latencies.map(bound).collect()
     }
 
     fn throughput(&self) -> Chart<'a> {
