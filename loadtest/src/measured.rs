@@ -23,6 +23,8 @@ pub struct Measured {
     pub failures: Latencies,
     /// Answers that were not the expected one, of those in `latency`.
     pub wrong: Latencies,
+    /// Answers of which nobody knows what is right, of those in `latency`.
+    pub unscored: Latencies,
     /// What this side could not send, as durations of nothing.
     pub dropped: Latencies,
     /// How late this side began to send.
@@ -33,12 +35,13 @@ pub struct Measured {
 
 impl Measured {
     /// Each histogram, and its tag in a log; what is read first by other programs has none.
-    pub(crate) fn parts(&self) -> [(Option<&'static str>, &Latencies); 6] {
+    pub(crate) fn parts(&self) -> [(Option<&'static str>, &Latencies); 7] {
         [
             (None, &self.latency),
             (Some("timeout"), &self.timeouts),
             (Some("failed"), &self.failures),
             (Some("wrong"), &self.wrong),
+            (Some("unscored"), &self.unscored),
             (Some("dropped"), &self.dropped),
             (Some("lag"), &self.lag),
         ]
@@ -51,6 +54,7 @@ impl Measured {
             Some("timeout") => &mut self.timeouts,
             Some("failed") => &mut self.failures,
             Some("wrong") => &mut self.wrong,
+            Some("unscored") => &mut self.unscored,
             Some("dropped") => &mut self.dropped,
             Some("lag") => &mut self.lag,
             Some(_) => return None,
@@ -66,8 +70,10 @@ impl Measured {
                 self.latency.record(latency);
                 // Whoever gave up, below, waited that long: left out, the worst latencies of all
                 // would be the ones that are not shown.
-                if *right == Some(false) {
-                    self.wrong.record(latency);
+                match right {
+                    Some(true) => {}
+                    Some(false) => self.wrong.record(latency),
+                    None => self.unscored.record(latency),
                 }
             }
             Outcome::Failed {
@@ -111,6 +117,12 @@ impl Measured {
     #[must_use]
     pub fn ok(&self) -> u64 {
         self.latency.len().saturating_sub(self.timeouts.len())
+    }
+
+    /// Those of them that could be compared with what is right.
+    #[must_use]
+    pub fn scored(&self) -> u64 {
+        self.ok().saturating_sub(self.unscored.len())
     }
 
     /// Requests that were sent and got no such answer.

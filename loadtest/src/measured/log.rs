@@ -73,7 +73,7 @@ pub enum LineError {
     #[error("expected a comment, or `[Tag=NAME,]start,length,max,histogram`")]
     Shape,
     /// Its tag is none of ours.
-    #[error("expected no tag, or timeout, failed, wrong, dropped or lag, got `{0}`")]
+    #[error("expected no tag, or timeout, failed, wrong, unscored, dropped or lag, got `{0}`")]
     Tag(String),
     /// What should be a histogram is none.
     #[error("the histogram cannot be read: {0}")]

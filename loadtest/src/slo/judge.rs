@@ -40,14 +40,9 @@ pub fn judge(slo: &Slo, measured: &Measured, limits: Limits) -> Judgement {
         objectives.push(of_share("availability", target, ok, all, confidence));
     }
     if let Some(target) = slo.accuracy {
-        let right = measured.ok().saturating_sub(measured.wrong.len());
-        objectives.push(of_share(
-            "accuracy",
-            target,
-            right,
-            measured.ok(),
-            confidence,
-        ));
+        let scored = measured.scored();
+        let right = scored.saturating_sub(measured.wrong.len());
+        objectives.push(of_share("accuracy", target, right, scored, confidence));
     }
     for &bound in &slo.latency {
         objectives.push(of_quantile(bound, measured, confidence));

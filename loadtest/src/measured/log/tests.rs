@@ -58,7 +58,7 @@ proptest! {
 
 #[test]
 fn intervals_follow_each_other_and_empty_histograms_are_left_out() {
-    let one = of(&[(0, 1_000), (5, 20)]);
+    let one = of(&[(0, 1_000), (6, 20)]);
     let text = String::from_utf8(log(&[one.clone(), one])).unwrap();
     let lines: Vec<_> = text
         .lines()

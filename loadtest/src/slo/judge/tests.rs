@@ -159,4 +159,14 @@ fn accuracy_is_of_the_answers() {
     let judgement = judge(&slo, &measured, LIMITS);
     assert_eq!(judgement.verdict, Verdict::Fail);
     assert_eq!(judgement.objectives[0].measured, Some(0.8));
+    // Answers of which nobody knows what is right are neither right nor wrong.
+    for _ in 0..200 {
+        measured.unscored.record(Duration::from_millis(5));
+    }
+    let judgement = judge(&slo, &measured, LIMITS);
+    assert_eq!(
+        judgement.objectives[0].measured,
+        Some(200.0 / 300.0),
+        "{judgement}"
+    );
 }
