@@ -375,6 +375,56 @@ mod tests {
         assert_eq!(named(&after), ["10.0.0.2:80"]);
     }
 
+    /// Knows one service, and no name.
+    struct OfService(Option<Vec<Pod>>);
+
+    impl Known for OfService {
+        fn addresses(&self, _: &HostName) -> Option<Vec<IpAddr>> {
+            None
+        }
+
+        fn pods(&self, _: &ServiceName, _: &ServicePort) -> Option<Vec<Pod>> {
+            self.0.clone()
+        }
+    }
+
+    fn pod(last: u8, zone: &str) -> Pod {
+        Pod {
+            address: SocketAddr::new(ip(last), 80),
+            zone: Name::new(zone).ok(),
+            terminating: false,
+        }
+    }
+
+    #[cfg(feature = "kubernetes")]
+    #[test]
+    fn pods_of_a_service_stand_beside_what_is_listed_and_a_new_zone_moves_nobody() {
+        let text = "[models.m.versions.1]\nweight = 1\nendpoints = [\"10.0.0.1:80\", \"10.0.0.9:1\"]\n\
+                    kubernetes = { service = \"digits\" }\n";
+        let new = parse("test.toml", text).unwrap();
+        let old = Pools::listed(&config("\"10.0.0.7:1\""));
+        let waiting = Pools::of(&new, &OfService(None), Some(&old));
+        assert_eq!(named(&waiting), ["10.0.0.1:80", "10.0.0.7:1", "10.0.0.9:1"]);
+
+        let pods = vec![pod(1, "a"), pod(2, "a")];
+        let listed = Pools::of(&new, &OfService(Some(pods)), Some(&waiting));
+        assert_eq!(named(&listed), ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.9:1"]);
+        let origin = |pools: &Pools, at: &str| {
+            let pool = pools.pool("m", "1").unwrap();
+            pool[&at.parse::<SocketAddr>().unwrap()].clone()
+        };
+        assert_eq!(origin(&listed, "10.0.0.1:80"), Origin::Listed);
+        let service = origin(&listed, "10.0.0.2:80");
+        assert!(matches!(service, Origin::Pod { zone: Some(zone), .. } if *zone == *"a"));
+
+        let moved = Pools::of(&new, &OfService(Some(vec![pod(2, "b")])), Some(&listed));
+        assert_eq!(moved.diff(&listed), [""; 0]);
+        assert_ne!(moved, listed, "the status tells the new zone");
+        let none = Pools::of(&new, &OfService(Some(Vec::new())), Some(&moved));
+        let removed = "models.m.versions.1: removed 10.0.0.2:80";
+        assert_eq!(none.diff(&moved), [removed], "scaled to 0");
+    }
+
     #[test]
     fn too_many_addresses_are_left_out_and_counted() {
         let many: Vec<IpAddr> = (0..u32::try_from(MAX_ENDPOINTS).unwrap())

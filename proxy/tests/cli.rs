@@ -189,6 +189,25 @@ fn the_zone_that_vanishes_is_one_that_the_configuration_names() {
     assert!(out.contains(line), "{out}");
 }
 
+#[cfg(feature = "kubernetes")]
+#[test]
+fn the_pods_of_a_service_are_one_endpoint_that_is_made_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("service.toml");
+    let text = std::fs::read_to_string(SHIPPED).unwrap();
+    let text = text.replace("endpoints = [\"127.0.0.1:8003\"]\n", "");
+    let text = text.replace("#service = \"\"", "service = \"digits-canary\"");
+    std::fs::write(&file, text).unwrap();
+    let (file, scenario) = (file.to_str().unwrap(), folder.path().join("calm.toml"));
+    std::fs::write(&scenario, "rate = 100\nseconds = 4\nwarmup_seconds = 1\n").unwrap();
+    let scenario = scenario.to_str().unwrap();
+    let args = ["simulate", "--config", file, "--scenario", scenario];
+    let (code, out, err) = parts(&aegis_proxy(&args));
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    assert!(out.contains("version     2 answered "), "{out}");
+    assert!(out.contains("%, on 1 endpoint"), "{out}");
+}
+
 #[test]
 fn what_is_expected_of_a_scenario_and_does_not_come_true_is_exit_code_1() {
     let folder = tempfile::tempdir().unwrap();

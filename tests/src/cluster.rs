@@ -17,14 +17,20 @@ use tokio::task::JoinHandle;
 
 mod answer;
 mod store;
+mod tls;
 
 use answer::{Api, serve};
+use tls::Tls;
+
+/// A token that every request may come with.
+const TOKEN: &str = "a-token";
 
 /// A running API server; it and its connections end when this is dropped.
 #[derive(Debug)]
 pub struct Cluster {
     address: SocketAddr,
     api: Arc<Api>,
+    tls: Option<Tls>,
     accepting: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -75,13 +81,28 @@ impl Cluster {
     ///
     /// When there is no free port.
     pub async fn start() -> Result<Self> {
+        Self::start_with(None).await
+    }
+
+    /// Starts one that speaks TLS, as those of real clusters do, with a certificate of its own.
+    ///
+    /// # Errors
+    ///
+    /// When there is no free port, or no certificate to be had.
+    pub async fn start_secure() -> Result<Self> {
+        Self::start_with(Some(Tls::new()?)).await
+    }
+
+    async fn start_with(tls: Option<Tls>) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let api = Arc::<Api>::default();
-        let accepting = tokio::spawn(serve(listener, Arc::clone(&api)));
+        let acceptor = tls.as_ref().map(Tls::acceptor);
+        let accepting = tokio::spawn(serve(listener, acceptor, Arc::clone(&api)));
         Ok(Self {
             address,
             api,
+            tls,
             accepting: Mutex::new(Some(accepting)),
         })
     }
@@ -93,14 +114,19 @@ impl Cluster {
     /// Those of the file system.
     pub fn write_kubeconfig(&self, folder: &Path, namespace: &str) -> Result<PathBuf> {
         let token = folder.join("token");
-        std::fs::write(&token, "a-token")?;
+        std::fs::write(&token, TOKEN)?;
         let path = folder.join("kubeconfig");
+        let (scheme, authority) = match &self.tls {
+            None => ("http", None),
+            Some(tls) => ("https", Some(tls.authority(folder)?)),
+        };
+        let server = format!("{scheme}://{}", self.address);
         // JSON is YAML.
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "test",
-            "clusters": [{"name": "test", "cluster": {"server": format!("http://{}", self.address)}}],
+            "clusters": [{"name": "test", "cluster": {"server": server, "certificate-authority": authority}}],
             "users": [{"name": "test", "user": {"tokenFile": token}}],
             "contexts": [{
                 "name": "test",
@@ -166,9 +192,20 @@ impl Cluster {
     /// When somebody else has taken it.
     pub async fn start_again(&self) -> Result<()> {
         let listener = TcpListener::bind(self.address).await?;
-        let accepting = tokio::spawn(serve(listener, Arc::clone(&self.api)));
+        let acceptor = self.tls.as_ref().map(Tls::acceptor);
+        let accepting = tokio::spawn(serve(listener, acceptor, Arc::clone(&self.api)));
         *self.accepting.lock() = Some(accepting);
         Ok(())
+    }
+
+    /// From now on it knows this token alone, which is written beside a kubeconfig.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn rotate_token(&self, folder: &Path, token: &str) -> Result<()> {
+        self.api.expect_token(token);
+        Ok(std::fs::write(folder.join("token"), token)?)
     }
 
     /// What it was asked so far.

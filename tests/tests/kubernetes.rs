@@ -539,6 +539,46 @@ async fn a_long_list_comes_in_pages_and_a_pod_in_many_slices_is_one_endpoint() {
 }
 
 #[tokio::test]
+async fn a_cluster_is_asked_over_tls_and_a_new_token_is_read_at_once() {
+    let mut rig = Rig::new(2).await;
+    rig.cluster = Cluster::start_secure().await.unwrap();
+    rig.set(&rig.ready([0]));
+    let proxy = rig.start().await;
+    rig.until_pool_is(&proxy, &[0]).await;
+    let folder = rig.folder.path();
+    rig.cluster.rotate_token(folder, "another").unwrap();
+    rig.cluster.cut();
+    rig.set(&rig.ready([0, 1]));
+    rig.until_pool_is(&proxy, &[0, 1]).await;
+    assert!(heard(&proxy, "refused").await >= 1, "the old one was tried");
+    let credentials = rig.cluster.asked().credentials;
+    assert_eq!(credentials.as_deref(), Some("Bearer another"));
+}
+
+#[tokio::test]
+async fn an_api_server_with_a_strange_certificate_is_not_asked() {
+    let mut rig = Rig::new(1).await;
+    rig.cluster = Cluster::start_secure().await.unwrap();
+    rig.set(&rig.ready([0]));
+    let setup = rig.setup();
+    // Whom to trust is somebody else.
+    let other = Cluster::start_secure().await.unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    other.write_kubeconfig(elsewhere.path(), NAMESPACE).unwrap();
+    let authority = |folder: &Path| folder.join("ca.crt");
+    std::fs::copy(authority(elsewhere.path()), authority(rig.folder.path())).unwrap();
+    let key = format!("versions.{STABLE}.kubernetes");
+    let setup = setup.set_model(&key, service("http"));
+    let programs = Binaries::built().unwrap();
+    let proxy = setup.start_unsettled(programs).await.unwrap();
+    until_heard(&proxy, "unreachable", 1).await;
+    let error = of_service(&proxy).await["error"].clone();
+    let error = error.as_str().unwrap();
+    assert!(error.contains("certificate"), "{error}");
+    assert_eq!(rig.cluster.asked().targets.len(), 0);
+}
+
+#[tokio::test]
 async fn a_configuration_is_checked_without_a_cluster() {
     let folder = tempfile::tempdir().unwrap();
     let check = async |text: &str| {

@@ -3,14 +3,14 @@
 //! kube-client reads lines of any length; a server that never ends one would fill the
 //! memory.
 
+use std::error::Error;
+
 use async_trait::async_trait;
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
+use hyper::body::Body;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube_client::{
-    client::Body,
-    core::{Status, WatchEvent},
-};
+use kube_client::core::{Status, WatchEvent};
 
 use super::{Event, Events, News, WatchError, object};
 
@@ -18,8 +18,8 @@ use super::{Event, Events, News, WatchError, object};
 const MAX_LINE_BYTES: usize = 8 * 1024 * 1024;
 
 /// The events of one watch.
-pub(super) struct Lines {
-    body: Body,
+pub(super) struct Lines<B> {
+    body: B,
     buffer: BytesMut,
     /// Bytes at the front of the buffer that hold no end of a line.
     looked_at: usize,
@@ -27,8 +27,8 @@ pub(super) struct Lines {
 
 // === impl Lines ===
 
-impl Lines {
-    pub(super) fn new(body: Body) -> Self {
+impl<B: Body<Data = Bytes, Error: Error + 'static> + Unpin> Lines<B> {
+    pub(super) fn new(body: B) -> Self {
         Self {
             body,
             buffer: BytesMut::new(),
@@ -65,7 +65,10 @@ impl Lines {
 }
 
 #[async_trait]
-impl Events for Lines {
+impl<B> Events for Lines<B>
+where
+    B: Body<Data = Bytes, Error: Error + Send + 'static> + Unpin + Send,
+{
     async fn next(&mut self) -> Option<Result<Event, WatchError>> {
         loop {
             match self.line().await? {
@@ -79,7 +82,7 @@ impl Events for Lines {
 
 /// Reads one line.
 fn read(line: &[u8]) -> Result<Event, WatchError> {
-    let unreadable = |error: &dyn std::error::Error| WatchError::Unreadable(text_of(error));
+    let unreadable = |error: &dyn Error| WatchError::Unreadable(text_of(error));
     let event: WatchEvent<EndpointSlice> =
         serde_json::from_slice(line).map_err(|error| unreadable(&error))?;
     let (object, is_gone) = match event {
@@ -134,7 +137,7 @@ pub(super) fn shortened(text: &str) -> String {
 }
 
 /// An error with all its causes, in one line.
-pub(super) fn text_of(error: &dyn std::error::Error) -> String {
+pub(super) fn text_of(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -150,12 +153,26 @@ pub(super) fn text_of(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::VecDeque,
+        convert::Infallible,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use hyper::body::Frame;
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     const SLICE: &str = r#"{"type":"ADDED","object":{"metadata":{"name":"s","resourceVersion":"5"},"addressType":"IPv4","endpoints":[]}}"#;
 
     async fn all(text: &str) -> Vec<Result<Event, WatchError>> {
-        let mut lines = Lines::new(Body::from(text.as_bytes().to_vec()));
+        events_of(Pieces([text.as_bytes().to_vec()].into())).await
+    }
+
+    async fn events_of(body: Pieces) -> Vec<Result<Event, WatchError>> {
+        let mut lines = Lines::new(body);
         let mut events = Vec::new();
         while let Some(event) = lines.next().await {
             let ended = event.is_err();
@@ -203,6 +220,50 @@ mod tests {
             let [Err(WatchError::Unreadable(_))] = events.as_slice() else {
                 panic!("{text}: {events:?}");
             };
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_an_event_or_an_error(line in "\\PC{0,200}") {
+            let _ = read(line.as_bytes());
+        }
+
+        #[test]
+        fn where_the_bytes_are_cut_changes_nothing(cuts in vec(1_usize..40, 1..40)) {
+            let bookmark = r#"{"type":"BOOKMARK","object":{"kind":"EndpointSlice","apiVersion":"discovery.k8s.io/v1","metadata":{"resourceVersion":"9"}}}"#;
+            let text = format!("{SLICE}\n{bookmark}\n{SLICE}\n");
+            let mut rest = text.as_bytes();
+            let mut frames = Vec::new();
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                let (frame, more) = rest.split_at(rest.len().min(*cut));
+                frames.push(frame.to_vec());
+                rest = more;
+            }
+            let body = Pieces(frames.into());
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let events = runtime.block_on(events_of(body));
+            let versions: Vec<_> = events.iter().map(|event| event.as_ref().unwrap().version.as_str()).collect();
+            prop_assert_eq!(versions, ["5", "9", "5"]);
+        }
+    }
+
+    /// A body in pieces.
+    struct Pieces(VecDeque<Vec<u8>>);
+
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let piece = self.0.pop_front();
+            Poll::Ready(piece.map(|piece| Ok(Frame::data(piece.into()))))
         }
     }
 

@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
+use tokio_rustls::TlsAcceptor;
 
 use super::store::{Next, Selector, Store};
 use super::{Asked, Mood};
@@ -37,6 +38,7 @@ pub(super) struct Api {
     store: Mutex<Store>,
     mood: Mutex<Mood>,
     asked: Mutex<Asked>,
+    token: Mutex<Option<String>>,
     connections: Mutex<Vec<AbortHandle>>,
     changed: watch::Sender<u64>,
 }
@@ -58,17 +60,25 @@ struct Watching {
     ended: bool,
 }
 
-pub(super) async fn serve(listener: TcpListener, api: Arc<Api>) {
+pub(super) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, api: Arc<Api>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             continue;
         };
         let handler = Arc::clone(&api);
         let service = service_fn(move |request| answer(Arc::clone(&handler), request));
+        let tls = tls.clone();
         let connection = tokio::spawn(async move {
-            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-            // Who asked may be gone.
-            let _ = connection.await;
+            let http = http1::Builder::new();
+            // Who asked may be gone, or may not trust us.
+            match tls {
+                None => drop(http.serve_connection(TokioIo::new(stream), service).await),
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        drop(http.serve_connection(TokioIo::new(stream), service).await);
+                    }
+                }
+            }
         });
         let mut connections = api.connections.lock();
         connections.retain(|connection| !connection.is_finished());
@@ -86,6 +96,9 @@ async fn answer(api: Arc<Api>, request: Request<Incoming>) -> Result<Response<Bo
     let query = query_of(request.uri().query().unwrap_or_default());
     let is_watch = query.get("watch").is_some_and(|is| is == "true");
     api.note(&request, &query, is_watch);
+    if !api.knows(&request) {
+        return Ok(failure(StatusCode::UNAUTHORIZED, "no such token"));
+    }
     let path: Vec<&str> = request.uri().path().split('/').collect();
     let [
         "",
@@ -208,6 +221,18 @@ impl Api {
     pub(super) fn set_mood(&self, mood: Mood) {
         *self.mood.lock() = mood;
         self.changed.send_modify(|count| *count += 1);
+    }
+
+    pub(super) fn expect_token(&self, token: &str) {
+        *self.token.lock() = Some(format!("Bearer {token}"));
+    }
+
+    fn knows(&self, request: &Request<Incoming>) -> bool {
+        let token = self.token.lock();
+        let given = request.headers().get(header::AUTHORIZATION);
+        token
+            .as_deref()
+            .is_none_or(|token| given.is_some_and(|given| given == token))
     }
 
     pub(super) fn cut(&self) {

@@ -1,5 +1,7 @@
 //! What is kept of a service, and for how long.
 
+use proptest::{collection::vec, prelude::*};
+
 use super::*;
 use crate::{
     config::Label,
@@ -161,6 +163,36 @@ fn too_many_slices_are_left_out_until_a_list_finds_room() {
     assert_eq!((status.slices, status.slices_left_out), (MAX_SLICES, 3));
     rig.take(listed(slices(MAX_SLICES)));
     assert!(!rig.book.lacks_some(&rig.service));
+}
+
+/// Few slices, so that they meet.
+fn any_change() -> impl Strategy<Value = News> {
+    let name = (0..4_u8).prop_map(|n| n.to_string());
+    prop_oneof![
+        3 => (name.clone(), 1..9_u8).prop_map(|(name, last)| News::Put(slice(&name, last, Condition::Ready))),
+        1 => name.prop_map(|name| News::Gone(name.as_str().into())),
+        1 => Just(News::Watched),
+        1 => Just(failed()),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn changes_lead_to_what_a_list_would_say(changes in vec(any_change(), 0..30)) {
+        let (told, listing) = (Rig::new(), Rig::new());
+        told.take(listed(Vec::new()));
+        let mut slices: BTreeMap<Arc<str>, Slice> = BTreeMap::new();
+        for change in changes {
+            match &change {
+                News::Put(slice) => drop(slices.insert(Arc::clone(&slice.name), slice.clone())),
+                News::Gone(name) => drop(slices.remove(name)),
+                _ => {}
+            }
+            told.take(change);
+            listing.take(listed(slices.values().cloned().collect()));
+            prop_assert_eq!(told.addresses(), listing.addresses());
+        }
+    }
 }
 
 #[test]
