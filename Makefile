@@ -74,9 +74,12 @@ bench-batching: setup ## Measure what batching brings, and what is answered unde
 	target/quick/aegis-bench batching --bin target/release --models target/bench-models \
 		--json target/bench-batching.json $(if $(CHECK),--check) $(BENCH_ARGS)
 
-mutants: ## Break the policy a thousand times, a little each time: its tests have to notice (an hour; MUTANTS_ARGS="--shard 0/8")
+mutants: ## Break policy and batcher a thousand times, a little each time: their tests have to notice (hours; MUTANTS_ARGS="--shard 0/8")
 	@scripts/setup.sh mutants
 	PATH="$(CURDIR)/.tools/bin:$$PATH" cargo mutants --package aegis-policy --output target $(MUTANTS_ARGS)
+	mkdir -p target/batcher
+	PATH="$(CURDIR)/.tools/bin:$$PATH" cargo mutants --config .cargo/mutants-backend.toml --package aegis-backend \
+		--output target/batcher $(MUTANTS_ARGS)
 
 fmt: ## Format the sources
 	cargo fmt

@@ -24,6 +24,8 @@ pub use raw::{
 pub struct Config {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Where it listens, too.
+    pub grpc_listen: Option<SocketAddr>,
     /// The folder that holds `NAME/model.toml`; relative to the configuration's own folder.
     pub model_repository: PathBuf,
     /// The models that it serves, in the order of their names.
@@ -146,20 +148,17 @@ impl Config {
 }
 
 fn validate(raw: &RawConfig, faults: &mut Faults<'_>, folder: &Path) -> Option<Config> {
-    let listen = match raw.listen.parse() {
-        Ok(listen) => Some(listen),
-        Err(_) => faults.refuse(
-            "listen",
-            format!(
-                "expected an address such as 127.0.0.1:8000, got `{}`",
-                raw.listen
-            ),
-        ),
-    };
+    let listen = address("listen", &raw.listen, faults);
+    let grpc_listen = Some(&raw.grpc_listen).filter(|text| !text.is_empty());
+    let grpc_listen = grpc_listen.map(|text| address("grpc_listen", text, faults));
     let models = models(raw, faults, folder);
     check_limits(raw, faults);
     Some(Config {
         listen: listen?,
+        grpc_listen: match grpc_listen {
+            Some(address) => Some(address?),
+            None => None,
+        },
         model_repository: folder.join(&raw.model_repository),
         models: models?,
         queue: QueueLimits {
@@ -181,6 +180,13 @@ fn validate(raw: &RawConfig, faults: &mut Faults<'_>, folder: &Path) -> Option<C
         },
         integrity: integrity(raw, faults, folder),
         log_format: raw.log_format,
+    })
+}
+
+fn address(key: &str, text: &str, faults: &mut Faults<'_>) -> Option<SocketAddr> {
+    text.parse().ok().or_else(|| {
+        let message = format!("expected an address such as 127.0.0.1:8000, got `{text}`");
+        faults.refuse(key, message)
     })
 }
 

@@ -41,10 +41,12 @@ const WATCH_EVERY: Duration = Duration::from_millis(100);
 /// It may refuse for hours, and the log should still be readable.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
 
-/// A bound listener.
+/// What listens.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
+    /// Another one beside it: what comes in is served the same.
+    second: Option<TcpListener>,
     app: Arc<App>,
     permits: Arc<Semaphore>,
 }
@@ -79,9 +81,20 @@ impl Server {
         let permits = Arc::new(Semaphore::new(app.http.connections));
         Ok(Self {
             listener,
+            second: None,
             app,
             permits,
         })
+    }
+
+    /// Binds a second address.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub async fn and(mut self, address: SocketAddr) -> io::Result<Self> {
+        self.second = Some(TcpListener::bind(address).await?);
+        Ok(self)
     }
 
     /// The address that is bound, with the port that was free.
@@ -91,6 +104,18 @@ impl Server {
     /// What the system says.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// The second address, where there is one.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn second_address(&self) -> io::Result<Option<SocketAddr>> {
+        self.second
+            .as_ref()
+            .map(TcpListener::local_addr)
+            .transpose()
     }
 
     /// Serves until a stop is received, and drains; a second stop ends it at once.
@@ -109,13 +134,19 @@ impl Server {
         }
         let Self {
             listener,
+            second,
             app,
             permits,
         } = self;
         let closed = async {
             // First, so that idle connections give their permits to those that wait for one.
             app.enter(Phase::Closing);
-            take_waiting(listener, &app, &permits).await;
+            let of_second = async {
+                if let Some(second) = second {
+                    take_waiting(second, &app, &permits).await;
+                }
+            };
+            tokio::join!(take_waiting(listener, &app, &permits), of_second);
             all_closed(&app, &permits).await;
         };
         tokio::select! {
@@ -129,7 +160,11 @@ impl Server {
         let mut complaints = Seldom::new(COMPLAIN_EVERY);
         loop {
             let permit = self.permit().await;
-            match self.listener.accept().await {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                accepted = accept(self.second.as_ref()) => accepted,
+            };
+            match accepted {
                 Ok((stream, _)) => start(stream, permit, &self.app),
                 Err(error) => {
                     if complaints.lets_through(clock::now()) {
@@ -150,6 +185,14 @@ impl Server {
             Ok(permit) => permit,
             Err(_closed) => unreachable!("nobody closes the semaphore"),
         }
+    }
+}
+
+/// Waits for a connection; for ever where nothing listens.
+async fn accept(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
     }
 }
 

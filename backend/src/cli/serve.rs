@@ -26,9 +26,10 @@ const THREADS_END: Duration = Duration::from_secs(1);
 /// Why serving did not begin.
 #[derive(Debug, thiserror::Error)]
 enum ServeError {
-    #[error("cannot listen on {address}: {source} (see `listen` in the configuration)")]
+    #[error("cannot listen on {address}: {source} (see `{key}` in the configuration)")]
     Listen {
         address: SocketAddr,
+        key: &'static str,
         source: io::Error,
     },
     #[error("cannot start: {0}")]
@@ -94,18 +95,31 @@ async fn listen(
     config: &Config,
     app: &Arc<App>,
 ) -> Result<(Server, mpsc::Receiver<()>), ServeError> {
-    let address = config.listen;
-    let server = Server::bind(address, Arc::clone(app)).await;
-    let server = server.map_err(|source| ServeError::Listen { address, source })?;
+    let failed = |address, key| {
+        move |source| ServeError::Listen {
+            address,
+            key,
+            source,
+        }
+    };
+    let server = Server::bind(config.listen, Arc::clone(app)).await;
+    let mut server = server.map_err(failed(config.listen, "listen"))?;
+    if let Some(address) = config.grpc_listen {
+        let both = server.and(address).await;
+        server = both.map_err(failed(address, "grpc_listen"))?;
+    }
     let stops = stops()?;
-    announce(server.address()?);
+    announce(server.address()?, server.second_address()?);
     Ok((server, stops))
 }
 
-/// Tells whoever started the program, in one line, which port it got.
-fn announce(address: SocketAddr) {
-    tracing::info!(%address, "listening");
-    exit::print(&format!("{{\"http\":\"{address}\"}}\n"));
+/// Tells whoever started the program, in one line, which ports it got.
+fn announce(address: SocketAddr, grpc: Option<SocketAddr>) {
+    tracing::info!(%address, grpc = grpc.map(tracing::field::display), "listening");
+    let grpc = grpc
+        .map(|grpc| format!(",\"grpc\":\"{grpc}\""))
+        .unwrap_or_default();
+    exit::print(&format!("{{\"http\":\"{address}\"{grpc}}}\n"));
 }
 
 /// A message for each SIGTERM and SIGINT.

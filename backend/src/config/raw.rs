@@ -11,6 +11,9 @@ use serde::Deserialize;
 pub struct RawConfig {
     /// Address and port of the REST API, health and metrics. Port 0 takes a free one.
     pub listen: String,
+    /// A second address and port, for clients that expect gRPC on a port of its own, as Triton's 8001. Both
+    /// serve all of it; none, when empty.
+    pub grpc_listen: String,
     /// Folder of the models, one sub-folder each: `NAME/model.toml`, `NAME/VERSION/model.pt`.
     /// Relative to this file's folder.
     pub model_repository: String,
@@ -132,6 +135,7 @@ impl Default for RawConfig {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:8000".to_owned(),
+            grpc_listen: String::new(),
             model_repository: "models".to_owned(),
             drain_delay_ms: 3_000,
             grace_ms: 25_000,

@@ -16,6 +16,7 @@ const MODEL: &str = "[models.m]\nversions = [\"1\"]\n";
 fn defaults_are_taken_and_paths_are_relative_to_the_files_folder() {
     let config = parse(MODEL).unwrap();
     assert_eq!(config.listen.to_string(), "127.0.0.1:8000");
+    assert_eq!(config.grpc_listen, None);
     assert_eq!(config.model_repository, Path::new("etc/models"));
     assert_eq!(config.http.body_bytes, 67_108_864);
     assert_eq!(config.queue.requests, 1024);
@@ -26,16 +27,17 @@ fn defaults_are_taken_and_paths_are_relative_to_the_files_folder() {
 
 #[test]
 fn every_fault_is_listed_at_once_with_its_line() {
-    let text = "listen = \"here\"\nmax_body_bytes = 0\ngrace_ms = 1000\n\
+    let text = "listen = \"here\"\ngrpc_listen = \"8001\"\nmax_body_bytes = 0\ngrace_ms = 1000\n\
                 idle_timeout_ms = 0\n[models.m]\nversions = [\"1\", \"1\", \"a/b\"]\n";
     let faults = faults(text);
     let lines: Vec<_> = faults.lines().collect();
     let expected = [
         "b.toml:1: listen: expected an address such as 127.0.0.1:8000, got `here`",
-        "b.toml:2: max_body_bytes: expected a number >= 1, got 0",
-        "b.toml:4: idle_timeout_ms: expected milliseconds from 1 to 86400000, got 0",
-        "b.toml:6: models.m.versions[1]: version `1` is listed twice",
-        "b.toml:6: models.m.versions[2]: expected a name of 1 to 100 letters",
+        "b.toml:2: grpc_listen: expected an address such as 127.0.0.1:8000, got `8001`",
+        "b.toml:3: max_body_bytes: expected a number >= 1, got 0",
+        "b.toml:5: idle_timeout_ms: expected milliseconds from 1 to 86400000, got 0",
+        "b.toml:7: models.m.versions[1]: version `1` is listed twice",
+        "b.toml:7: models.m.versions[2]: expected a name of 1 to 100 letters",
         "b.toml: drain_delay_ms: expected less than grace_ms, which is 1000, got 3000",
     ];
     assert_eq!(lines.len(), expected.len(), "{faults}");

@@ -208,6 +208,16 @@ impl Drop for Running {
 impl Running {
     /// Starts serving, and waits until it listens; the rest of its standard output comes along.
     pub(crate) fn serve(folder: &Path) -> (Self, SocketAddr, BufReader<ChildStdout>) {
+        let (running, line, stdout) = Self::start(folder);
+        (
+            running,
+            line["http"].as_str().unwrap().parse().unwrap(),
+            stdout,
+        )
+    }
+
+    /// The same, with all of the line that it wrote.
+    fn start(folder: &Path) -> (Self, serde_json::Value, BufReader<ChildStdout>) {
         let mut child = program();
         child.args(["serve", "--config", &config(folder)]);
         child.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -215,9 +225,7 @@ impl Running {
         let mut stdout = BufReader::new(running.0.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
-        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-        let address = line["http"].as_str().unwrap().parse().unwrap();
-        (running, address, stdout)
+        (running, serde_json::from_str(&line).unwrap(), stdout)
     }
 
     /// Waits until it has a thread of this name.
@@ -261,6 +269,35 @@ fn it_says_where_it_listens_in_one_line_and_a_signal_ends_it() {
         assert_eq!(rest, "", "nothing else on stdout");
         assert!(log.contains("listening"), "{log}");
     }
+}
+
+#[test]
+fn a_second_port_is_told_serves_the_same_and_closes_with_the_first() {
+    let keys = "grpc_listen = \"127.0.0.1:0\"\ndrain_delay_ms = 0";
+    let folder = with_files(keys, &[("echo", ECHO)]);
+    let (running, line, _stdout) = Running::start(folder.path());
+    let second: SocketAddr = line["grpc"].as_str().unwrap().parse().unwrap();
+    assert_ne!(line["grpc"], line["http"]);
+    let mut stream = TcpStream::connect(second).unwrap();
+    let request = b"GET /v2/health/live HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    std::io::Write::write_all(&mut stream, request).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let (status, log) = running.end("TERM");
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(TcpStream::connect(second).is_err());
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let keys = format!("grpc_listen = \"{}\"", taken.local_addr().unwrap());
+    let folder = with_files(&keys, &[("echo", ECHO)]);
+    let output = run(&["serve", "--config", &config(folder.path())]);
+    assert_eq!(output.status.code(), Some(69));
+    assert!(
+        stderr(&output).contains("see `grpc_listen`"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 /// The destructors of libtorch crash a process that exits while a thread runs a model.
