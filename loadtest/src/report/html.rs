@@ -82,7 +82,7 @@ impl Page<'_> {
                 section { h2 { "Objectives" } (tables::objectives(judgement)) }
             }
             section { h2 { "Plan" } (tables::plan(&report.plan)) }
-            section { h2 { "Figures" } (tables::figures(&report.summary)) }
+            section { h2 { "Figures" } (tables::figures(&report.summary)) (tables::parts(&report.summary.parts)) }
             section {
                 h2 { "Over time" }
                 @if let Some(events) = list(&events) { (events) }

@@ -5,9 +5,10 @@ use std::fmt::Display;
 
 use maud::{Markup, html};
 
-use crate::report::{PlanSummary, Quantiles, Summary};
+use crate::report::{PartSummary, PlanSummary, Quantiles, Summary};
 use crate::scrape::{Poll, Scraped};
 use crate::slo::Judgement;
+use crate::transport::Transport;
 
 /// The most failure texts that are shown; JSON has the rest.
 const FAILURES: usize = 20;
@@ -23,6 +24,7 @@ pub(super) fn plan(plan: &PlanSummary) -> Markup {
             div.long { dt { "load" } dd { (plan.load) } }
             @if let Some(rate) = plan.rate { (pair("on average", &format!("{rate:.1} requests/s"))) }
             @if let Some(seconds) = plan.duration_seconds { (pair("measured", &format!("{seconds} s"))) }
+            (pair("transport", transport(plan.transport)))
             (pair("timeout", &format!("{} ms", plan.timeout_ms)))
             (pair("seed", &plan.seed))
         }
@@ -56,6 +58,14 @@ pub(super) fn figures(summary: &Summary) -> Markup {
                 (pair("lag of sending, P99", &millis(lag.p99_ms)))
             }
         }
+    }
+}
+
+fn transport(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Json => "REST, JSON",
+        Transport::Binary => "REST, tensors in binary",
+        Transport::Grpc => "gRPC",
     }
 }
 
@@ -112,6 +122,24 @@ pub(super) fn versions(summary: &Summary) -> Markup {
             }
         } }
     }
+}
+
+/// What became of each kind of request; nothing where there is one kind.
+pub(super) fn parts(parts: &BTreeMap<String, PartSummary>) -> Markup {
+    html! { @if !parts.is_empty() {
+        div.table { table {
+            thead { tr {
+                th { "requests" } th { "finished" } th { "answered" } th { "accuracy" } (quantile_heads())
+            } }
+            tbody { @for (name, part) in parts { tr {
+                th { (name) }
+                td { (part.finished) }
+                td { (part.ok) }
+                td { (percent(part.accuracy)) }
+                (quantile_cells(part.latency))
+            } } }
+        } }
+    } }
 }
 
 /// What went wrong, the most frequent first.
@@ -206,4 +234,26 @@ fn counts<K: Display>(counts: &BTreeMap<K, u64>) -> String {
         .iter()
         .map(|(name, count)| format!("{name}: {count}"));
     counts.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_request_has_a_row_and_its_name_stays_text() {
+        let part = PartSummary {
+            finished: 40,
+            ok: 39,
+            accuracy: Some(0.5),
+            latency: None,
+        };
+        let kinds = BTreeMap::from([("<b>critical".to_owned(), part)]);
+        let table = parts(&kinds).into_string();
+        assert!(
+            table.contains("<th>&lt;b&gt;critical</th><td>40</td><td>39</td><td>50.00 %</td>"),
+            "{table}"
+        );
+        assert_eq!(parts(&BTreeMap::new()).into_string(), "");
+    }
 }
