@@ -376,8 +376,10 @@ mod tests {
     }
 
     /// Knows one service, and no name.
+    #[cfg(feature = "kubernetes")]
     struct OfService(Option<Vec<Pod>>);
 
+    #[cfg(feature = "kubernetes")]
     impl Known for OfService {
         fn addresses(&self, _: &HostName) -> Option<Vec<IpAddr>> {
             None
@@ -388,6 +390,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "kubernetes")]
     fn pod(last: u8, zone: &str) -> Pod {
         Pod {
             address: SocketAddr::new(ip(last), 80),
