@@ -172,8 +172,10 @@ def within(seconds: str, metric: str, which: str) -> str:
 
 def service() -> Dashboard:
     requests, duration = "aegis_proxy_requests_total", "aegis_proxy_request_duration_seconds"
-    bad = f'sum(increase({requests}{{{MODEL},code=~"5.."}}[$__range]))'
-    all_of_them = f"sum(increase({requests}{{{MODEL}}}[$__range]))"
+    # For which no endpoint was left: the proxies count them apart, and by no model.
+    refused = f'increase(aegis_proxy_rejected_total{{{NS},reason="no_endpoint"}}[$__range])'
+    bad = f'sum(increase({requests}{{{MODEL},code=~"5.."}}[$__range]) or {refused})'
+    all_of_them = f"sum(increase({requests}{{{MODEL}}}[$__range]) or {refused})"
     burn = [(f'max(namespace:aegis_errors:ratio_rate{over}{{{NS}}}) / 0.005', f"over {over}") for over in ("5m", "1h", "6h")]
     return Dashboard(
         "service",
@@ -181,8 +183,8 @@ def service() -> Dashboard:
         "Is the objective met, how fast is the error budget burnt, and who answers?",
         [
             Row("The objective: 99.5 % answered, half within 0.2 s, 99 % within 1.5 s", [
-                Panel("Answered", "Requests that were not answered with 5xx, over the chosen time.", [(f"1 - {bad} / {all_of_them}", "")], "percentunit", "stat", 6),
-                Panel("Error budget left", "What is left of the 0.5 % that may fail, over the chosen time; below 0 it is overdrawn.", [(f"1 - {bad} / {all_of_them} / 0.005", "")], "percentunit", "stat", 6, most=1),
+                Panel("Answered", "Requests that were not answered with 5xx, over the chosen time. Those for which no endpoint was left are counted of all models.", [(f"1 - {bad} / {all_of_them}", "")], "percentunit", "stat", 6),
+                Panel("Error budget left", "What is left of the 0.5 % that may fail, over the chosen time; below 0 it is overdrawn. Counted as beside.", [(f"1 - {bad} / {all_of_them} / 0.005", "")], "percentunit", "stat", 6, most=1),
                 Panel("Within 0.2 s", "Requests that were answered within 0.2 s.", [(within("0.2", duration, MODEL), "")], "percentunit", "stat", 6),
                 Panel("Within 1.5 s", "Requests that were answered within 1.5 s.", [(within("1.5", duration, MODEL), "")], "percentunit", "stat", 6),
                 Panel("Burn rate", "1 spends the budget of a month in a month. Over 14.4 in the last hour pages, over 6 in the last six is a ticket. Of all models of a namespace.", burn, "short", width=12, steps=[("orange", 6), ("red", 14.4)]),

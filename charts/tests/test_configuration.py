@@ -120,10 +120,24 @@ class Configuration(TestCase):
                     self.assertGreaterEqual(deployment["spec"]["minReadySeconds"], found)
 
     def test_by_default_a_drain_is_noticed_before_it_refuses(self):
-        # The delay outlasts one health check of the proxy, and its readiness probe and an endpoint's way to the node.
+        # A backend's delay outlasts one health check of the proxy.
         for text in rendered("canary").backend_tomls():
             self.assertGreaterEqual(toml(text)["drain_delay_ms"], 1.1 * 1000 + 500)
-        self.assertGreaterEqual(toml(rendered("canary").proxy_toml())["drain"]["delay_ms"], 3000)
+        # A proxy's outlasts its readiness probe, with some seconds for whoever is in front to hear of it; and what is
+        # under way then has as long as a request may take.
+        drain = toml(rendered("canary").proxy_toml())["drain"]
+        (proxy,) = [it for it in rendered("canary").of("Deployment") if container_of(it)["name"] == "proxy"]
+        probe = container_of(proxy)["readinessProbe"]
+        noticed = probe["periodSeconds"] * probe["failureThreshold"] * 1000
+        self.assertGreaterEqual(drain["delay_ms"], noticed + 3000)
+        self.assertGreaterEqual(drain["grace_ms"] - drain["delay_ms"], 15_000)
+
+    @for_each_case
+    def test_a_busy_pod_is_given_time_to_say_that_it_is_ready(self, result):
+        for deployment in result.of("Deployment"):
+            probe = container_of(deployment)["readinessProbe"]
+            self.assertGreaterEqual(probe["timeoutSeconds"], 5)
+            self.assertGreaterEqual(probe["failureThreshold"], 3)
 
     def test_a_version_with_a_source_is_fetched_into_a_folder_that_can_be_written(self):
         result = rendered("sources")

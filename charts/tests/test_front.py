@@ -4,6 +4,9 @@ from unittest import TestCase
 
 from support import container_of, for_each_case, rendered, toml
 
+# The services that the proxy answers: what a path of gRPC begins with.
+GRPC = ["/inference.GRPCInferenceService", "/grpc.health.v1.Health"]
+
 
 def selects(selector, labels) -> bool:
     return selector["matchLabels"].items() <= labels.items()
@@ -18,20 +21,21 @@ class Front(TestCase):
                 for path in rule["http"]["paths"]:
                     target = path["backend"]["service"]
                     self.assertIn(target["port"]["name"], [it["name"] for it in services[target["name"]]])
-        for route in result.of("HTTPRoute") + result.of("GRPCRoute"):
+        for route in result.of("HTTPRoute"):
             for rule in route["spec"]["rules"]:
                 for target in rule["backendRefs"]:
                     (port,) = [it for it in services[target["name"]] if it["port"] == target["port"]]
                     # A gateway speaks HTTP/2 to gRPC only where the port says so.
-                    spoken = "kubernetes.io/h2c" if route["kind"] == "GRPCRoute" else "http"
+                    spoken = "kubernetes.io/h2c" if route["metadata"]["name"].endswith("-grpc") else "http"
                     self.assertEqual(port["appProtocol"], spoken)
 
     def test_nginx_speaks_http_to_one_port_and_grpc_to_the_other(self):
         rest, grpc = rendered("nginx").of("Ingress")
         self.assertEqual(rest["spec"]["rules"][0]["http"]["paths"][0]["path"], "/v2")
-        path = grpc["spec"]["rules"][0]["http"]["paths"][0]
-        self.assertEqual(path["path"], "/inference.GRPCInferenceService")
-        self.assertEqual(path["backend"]["service"]["port"], {"name": "grpc"})
+        paths = grpc["spec"]["rules"][0]["http"]["paths"]
+        self.assertEqual([it["path"] for it in paths], GRPC)
+        for path in paths:
+            self.assertEqual(path["backend"]["service"]["port"], {"name": "grpc"})
         self.assertEqual(grpc["metadata"]["annotations"]["nginx.ingress.kubernetes.io/backend-protocol"], "GRPC")
         for ingress in (rest, grpc):
             self.assertEqual(ingress["spec"]["ingressClassName"], "nginx")
@@ -43,11 +47,12 @@ class Front(TestCase):
 
     def test_traefik_is_given_one_route_for_rest_and_one_for_grpc(self):
         result = rendered("traefik")
-        ((http,), (grpc,)) = (result.of(kind) for kind in ("HTTPRoute", "GRPCRoute"))
-        self.assertEqual(http["spec"]["rules"][0]["matches"], [{"path": {"type": "PathPrefix", "value": "/v2"}}])
-        matches = [{"method": {"service": "inference.GRPCInferenceService"}}]
-        self.assertEqual(grpc["spec"]["rules"][0]["matches"], matches)
-        for route in (http, grpc):
+        # Of routes of two kinds with one host name a Gateway accepts only one.
+        self.assertEqual(result.of("GRPCRoute"), [])
+        http, grpc = result.of("HTTPRoute")
+        for route, prefixes in ((http, ["/v2"]), (grpc, GRPC)):
+            paths = [{"path": {"type": "PathPrefix", "value": prefix}} for prefix in prefixes]
+            self.assertEqual(route["spec"]["rules"][0]["matches"], paths)
             self.assertEqual(route["spec"]["parentRefs"][0]["namespace"], "traefik")
             self.assertEqual(route["spec"]["hostnames"], ["models.example.com"])
 

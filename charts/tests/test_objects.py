@@ -45,13 +45,16 @@ class Objects(TestCase):
 
     def assert_route(self, route):
         """The few keys of a route that the chart writes, as the Gateway API has them."""
-        self.assertIn(route["kind"], ("HTTPRoute", "GRPCRoute"))
+        self.assertEqual(route["kind"], "HTTPRoute")
         spec = route["spec"]
         self.assertLessEqual(set(spec), {"parentRefs", "hostnames", "rules"})
         for parent in spec["parentRefs"]:
             self.assertLessEqual(set(parent), {"group", "kind", "name", "namespace", "sectionName", "port"})
         for rule in spec["rules"]:
             self.assertEqual(set(rule), {"matches", "backendRefs"})
+            for match in rule["matches"]:
+                self.assertEqual({key: set(it) for key, it in match.items()}, {"path": {"type", "value"}})
+                self.assertIn(match["path"]["type"], ("Exact", "PathPrefix", "RegularExpression"))
             for reference in rule["backendRefs"]:
                 self.assertIsInstance(reference["port"], int)
 

@@ -86,6 +86,16 @@ class Scaling(TestCase):
                 self.assertEqual(trigger["metricType"], kind)
                 self.assertEqual(trigger["metadata"]["ignoreNullValues"], "false")
 
+    def test_keda_takes_over_what_an_autoscaler_of_kubernetes_held(self):
+        hpa = rendered("keda", backend={"autoscaling": {"by": "hpa"}})
+        for scaler in rendered("keda").of("ScaledObject"):
+            before = hpa.one("HorizontalPodAutoscaler", scaler["metadata"]["name"])
+            self.assertEqual(scaler["metadata"]["annotations"]["scaledobject.keda.sh/transfer-hpa-ownership"], "true")
+            # KEDA takes the one over that it would make itself, by its name.
+            advanced = scaler["spec"]["advanced"]
+            self.assertEqual(advanced["horizontalPodAutoscalerConfig"]["name"], before["metadata"]["name"])
+            self.assertIs(advanced["restoreToOriginalReplicaCount"], False)
+
     def test_the_adapter_is_given_its_rules_as_they_are(self):
         for name, namespace in (("hpa", "monitoring"), ("full", "default")):
             (config,) = [it for it in rendered(name).of("ConfigMap") if "config.yaml" in it["data"]]

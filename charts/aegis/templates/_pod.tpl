@@ -51,7 +51,8 @@ strategy:
 
 {{/*
 Probes over HTTP. The first one gives a slow node two minutes to start the program, and then leaves the word to the
-other two: alive, which does not ask for more than an answer, and ready. Takes a dict: port, live, ready.
+other two: alive, which does not ask for more than an answer, and ready. Both are patient with a program that is busy: one
+that is overloaded and leaves its Service makes it worse for its peers. Takes a dict: port, live, ready.
 */}}
 {{- define "aegis.probes" -}}
 startupProbe:
@@ -67,8 +68,8 @@ livenessProbe:
 readinessProbe:
   httpGet: {path: {{ .ready }}, port: {{ .port }}}
   periodSeconds: 2
-  timeoutSeconds: 1
-  failureThreshold: 2
+  timeoutSeconds: 5
+  failureThreshold: 3
 {{- end -}}
 
 {{/* Where pods may run, in which order, and how they are pulled. Takes a dict: root, settings. */}}
