@@ -20,6 +20,7 @@ mod page;
 mod progress;
 pub(crate) mod run;
 mod safety;
+mod tune;
 
 pub use self::run::mix::schema as mix_schema;
 
@@ -53,6 +54,10 @@ enum Command {
     /// Send labelled cases, and prove a bound to the rate of those that are let through. Exits with 0 when
     /// it is proved, 1 when it is not, and 2 when the cases are too few to prove it.
     Safety(safety::SafetyArgs),
+    /// Find the batch size and the instances with which a backend serves most within an SLO, and say how many pods a
+    /// rate takes. Exits with 0 when there is one, 1 when no setting keeps the objectives, and 2 when the runs could
+    /// not tell.
+    Tune(Box<tune::TuneArgs>),
 }
 
 /// Runs the command line. 0: it ran; 1: what was asked for is not kept, or no report could be written; 2: it shows
@@ -75,6 +80,7 @@ pub async fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Merge(args) => merge::run(&args),
         Command::Compare(args) => compare::run(*args).await,
         Command::Safety(args) => safety::run(args).await,
+        Command::Tune(args) => tune::run(*args).await,
     }
 }
 

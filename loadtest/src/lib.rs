@@ -18,7 +18,8 @@
 //!   `order` (what), `transport` (how it is written), `score` (was the
 //!   answer right), `tally` (what happened so far), [`report`](Report) (in figures,
 //!   as a table and as a page), `timeline` (when it happened), [`measured`](Measured) (in histograms, and as an HDR log), [`slo`] (whether objectives
-//!   are kept), [`merge`] (several runs as one), [`compare`] (whether one of two is worse), [`safety`] (what unsafe requests were let through, and what that proves);
+//!   are kept), [`merge`] (several runs as one), [`compare`] (whether one of two is worse), [`safety`] (what unsafe requests were let through, and what that proves),
+//!   [`tune`] (which settings serve most, in few runs);
 //! - shell: `clock` (the only reader of time), `client` (HTTP/1.1 and gRPC), [`metadata`] (what a model takes), `shot` (one
 //!   request), [`load`](Load) (all of them), `scrape` (what servers say of themselves meanwhile), [`cli`].
 //!
@@ -63,6 +64,7 @@ mod tally;
 mod timeline;
 mod trace;
 mod transport;
+pub mod tune;
 
 pub mod cli;
 

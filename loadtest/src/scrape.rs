@@ -21,7 +21,7 @@ use self::track::Track;
 pub(crate) use self::track::{Poll, Scraped};
 use crate::clock;
 
-mod exposition;
+pub(crate) mod exposition;
 mod track;
 
 /// How often a server is asked.

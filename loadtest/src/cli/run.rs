@@ -16,7 +16,7 @@ use crate::load::Handle;
 use crate::slo::{Limits, Slo, invalid, judge};
 use crate::{Load, Pattern, Plan, Report};
 
-mod asked;
+pub(super) mod asked;
 pub(crate) mod mix;
 mod pattern;
 mod silence;
@@ -89,9 +89,9 @@ struct Prepared {
 }
 
 /// Why there is no run, and the exit code that says so.
-struct Failed {
-    error: anyhow::Error,
-    code: u8,
+pub(super) struct Failed {
+    pub(super) error: anyhow::Error,
+    pub(super) code: u8,
 }
 
 /// 0: it ran, and keeps the objectives; 1: it does not, no answer was right, or the report could not be

@@ -7,20 +7,20 @@ use std::collections::BTreeMap;
 
 /// The samples of one scrape.
 #[derive(Debug)]
-pub(super) struct Exposition(Vec<Metric>);
+pub(crate) struct Exposition(Vec<Metric>);
 
 /// One line with a value.
 #[derive(Debug)]
-pub(super) struct Metric {
+pub(crate) struct Metric {
     name: String,
     labels: BTreeMap<String, String>,
-    pub(super) value: f64,
+    pub(crate) value: f64,
 }
 
 /// Says where a text is no exposition.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: expected a sample such as `name{{label=\"value\"}} 1`, got `{got}`")]
-pub(super) struct SyntaxError {
+pub(crate) struct SyntaxError {
     line: usize,
     got: String,
 }
@@ -28,7 +28,7 @@ pub(super) struct SyntaxError {
 // === impl Exposition ===
 
 impl Exposition {
-    pub(super) fn parse(text: &str) -> Result<Self, SyntaxError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, SyntaxError> {
         let lines = text.lines().enumerate();
         let lines = lines.map(|(index, line)| (index, line.trim()));
         let samples = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
@@ -42,7 +42,7 @@ impl Exposition {
     }
 
     /// The samples of that name whose labels include these.
-    pub(super) fn of<'a>(
+    pub(crate) fn of<'a>(
         &'a self,
         name: &'a str,
         labels: &'a [(&'a str, &'a str)],
@@ -55,7 +55,7 @@ impl Exposition {
     }
 
     /// The sum of those samples; none where there are none.
-    pub(super) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let mut values = self.of(name, labels).map(|metric| metric.value).peekable();
         values.peek()?;
         Some(values.sum())
@@ -65,7 +65,7 @@ impl Exposition {
 // === impl Metric ===
 
 impl Metric {
-    pub(super) fn label(&self, name: &str) -> Option<&str> {
+    pub(crate) fn label(&self, name: &str) -> Option<&str> {
         self.labels.get(name).map(String::as_str)
     }
 }

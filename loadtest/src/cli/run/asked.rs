@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What is asked: examples from files, or inputs that are drawn from what the model says of itself.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "What is asked")]
-pub(super) struct AskedArgs {
+pub(in crate::cli) struct AskedArgs {
     /// The model to ask.
     #[arg(long, required_unless_present = "mix")]
     model: Option<String>,
@@ -107,7 +107,17 @@ pub(super) fn sticky(text: &str) -> Result<Sticky, String> {
 // === impl AskedArgs ===
 
 impl AskedArgs {
-    pub(super) fn transport(&self) -> Transport {
+    /// The one model that is asked; none of a mix.
+    pub(in crate::cli) fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    /// The version that is asked for, where one is.
+    pub(in crate::cli) fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
+    pub(in crate::cli) fn transport(&self) -> Transport {
         match self.transport {
             TransportArg::Json => Transport::Json,
             TransportArg::Binary => Transport::Binary,
@@ -116,7 +126,7 @@ impl AskedArgs {
     }
 
     /// What is to be asked, as far as nobody has to be asked about it. Files are there.
-    pub(super) fn wanted(&self, url: &str) -> Result<Vec<Wanted>> {
+    pub(in crate::cli) fn wanted(&self, url: &str) -> Result<Vec<Wanted>> {
         let wanted = match (&self.mix, &self.model) {
             (Some(path), _) => {
                 let address = Target::new(url, "").context("--url")?;
@@ -150,7 +160,7 @@ impl AskedArgs {
     }
 
     /// Asks the server what each model takes, and reads or draws what it is asked.
-    pub(super) async fn parts(
+    pub(in crate::cli) async fn parts(
         &self,
         wanted: Vec<Wanted>,
         transport: Transport,

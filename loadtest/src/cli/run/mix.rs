@@ -19,7 +19,7 @@ const MAX_MS: u64 = 3_600_000;
 
 /// A kind of request, before anybody was asked what its model takes.
 #[derive(Debug)]
-pub(super) struct Wanted {
+pub(in crate::cli) struct Wanted {
     pub(super) name: String,
     pub(super) weight: f64,
     pub(super) target: Target,
