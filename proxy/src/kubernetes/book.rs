@@ -61,7 +61,7 @@ pub struct ServiceStatus {
     pub ports: Vec<String>,
     /// How long ago the API server last told anything about it.
     pub heard: Option<Duration>,
-    /// How long it has not been able to; none while all is well.
+    /// How long no watch has stood; none while all is well.
     pub stale: Option<Duration>,
     /// Tries that failed since.
     pub failures: u32,
@@ -81,9 +81,9 @@ impl Book {
         }
     }
 
-    /// Takes what was heard of a service. Returns how many tries in a row had failed:
-    /// before good news, or with bad ones. None for a service that is not followed any
-    /// more.
+    /// Takes what was heard of a service. Returns how many tries in a row had failed: with
+    /// bad news, or before those that say that it is watched again. None for a service that
+    /// is not followed any more.
     pub fn take(&self, service: &ServiceName, news: News, now: Instant) -> Option<u32> {
         let mut known = self.0.lock();
         Some(known.get_mut(service)?.take(news, now))
@@ -141,6 +141,10 @@ impl Known {
                     .collect();
                 self.left_out = listing.left_out + all.saturating_sub(MAX_SLICES);
                 self.slices = Some(slices);
+                self.heard_at = Some(now);
+                // Who may list and not watch hears of no change: only a watch that stands
+                // ends a row of failures.
+                return 0;
             }
             News::Put(slice) => self.put(slice),
             News::Gone(name) => {

@@ -120,7 +120,7 @@ specs! {
         "Lists and watches of Kubernetes services, by how they began or ended";
     KUBERNETES_STALE: Gauge "aegis_proxy_kubernetes_stale_seconds"
         ["service"],
-        "How long the API server has not been able to tell about the service; 0 while it is";
+        "How long no watch of the service has stood; 0 while one does";
     KUBERNETES_PODS: Gauge "aegis_proxy_kubernetes_pods"
         ["service", "state"],
         "Pods of the service as Kubernetes sees them";

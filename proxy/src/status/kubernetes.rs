@@ -37,7 +37,7 @@ pub struct ServiceStatus {
     /// time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heard_seconds_ago: Option<f64>,
-    /// How long it has not been able to; none while all is well. What is known serves on.
+    /// How long no watch has stood; none while all is well. What is known serves on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stale_for_seconds: Option<f64>,
     /// Tries that failed since.

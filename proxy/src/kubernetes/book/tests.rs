@@ -130,6 +130,28 @@ fn failures_change_nothing_but_the_status() {
 }
 
 #[test]
+fn a_service_that_can_be_listed_and_not_watched_goes_on_failing() {
+    let rig = Rig::new();
+    let turns = [0, 10, 20].map(|at| {
+        let pods = vec![slice("a", 1, Condition::Ready)];
+        assert_eq!(rig.take_at(listed(pods), at), 0, "nothing is watched again");
+        rig.take_at(failed(), at + 1)
+    });
+    assert_eq!(turns, [1, 2, 3]);
+    rig.take_at(listed(vec![slice("a", 2, Condition::Ready)]), 30);
+    assert_eq!(rig.addresses().unwrap(), ["10.0.0.2:80"], "it is used");
+    let status = rig.status_at(400);
+    assert_eq!(status.heard, Some(Duration::from_secs(370)));
+    assert_eq!(status.stale, Some(Duration::from_secs(399)));
+    assert_eq!(
+        (status.failures, status.error),
+        (3, Some(WatchError::Timeout))
+    );
+    assert_eq!(rig.take_at(News::Watched, 401), 3);
+    assert_eq!(rig.status_at(401).stale, None);
+}
+
+#[test]
 fn pods_are_counted_by_what_they_do() {
     let rig = Rig::new();
     assert!(!rig.status_at(0).listed);
