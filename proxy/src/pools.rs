@@ -2,7 +2,7 @@
 //! names and its Kubernetes services have.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
 };
 
@@ -11,7 +11,7 @@ use crate::{
         Config, HostName, MAX_ENDPOINTS, Name, Place, ServiceName, ServicePort, Version, is_itself,
     },
     dns,
-    kubernetes::{self, Pod},
+    kubernetes::{self, Condition, Pod},
 };
 
 /// The endpoints of one version, with where they come from.
@@ -30,11 +30,11 @@ pub enum Origin {
         service: Place,
         /// Where Kubernetes says that it runs.
         zone: Option<Name>,
-        /// It is going away, and there is no other.
-        terminating: bool,
+        /// The best that Kubernetes says of any pod of the service.
+        condition: Condition,
     },
-    /// It is there no more, and stays until this name is answered, or this service is
-    /// listed, for the first time.
+    /// It is there no more, and stays until this name is answered for the first time, or
+    /// this service has given its first pod that serves.
     KeptFor(Place),
 }
 
@@ -51,7 +51,10 @@ pub trait Known {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pools {
     /// By model, then by version.
-    pools: BTreeMap<Name, BTreeMap<Name, Pool>>,
+    by_model: BTreeMap<Name, BTreeMap<Name, Pool>>,
+    /// The services, with their ports, that have given a pod that serves since the file
+    /// names them: where they have none now, it is because there is none.
+    proven: BTreeSet<Place>,
     /// Addresses over the limit.
     left_out: usize,
 }
@@ -68,6 +71,7 @@ pub struct Books {
 /// Builds [`Pools`] within the limit.
 struct Builder<'a> {
     config: &'a Config,
+    proven: BTreeSet<Place>,
     room: usize,
     left_out: usize,
 }
@@ -83,12 +87,18 @@ impl Pools {
     pub fn of(config: &Config, known: &impl Known, former: Option<&Self>) -> Self {
         let is_listed = |place: &&Place| matches!(place, Place::Address(_));
         let listed = config.places().filter(is_listed).count();
+        let mut proven = former.map(|former| former.proven.clone());
+        if let Some(proven) = &mut proven {
+            let places: BTreeSet<&Place> = config.places().collect();
+            proven.retain(|place| places.contains(place));
+        }
         let mut builder = Builder {
             config,
+            proven: proven.unwrap_or_default(),
             room: MAX_ENDPOINTS.saturating_sub(listed),
             left_out: 0,
         };
-        let mut pools = BTreeMap::new();
+        let mut by_model = BTreeMap::new();
         for (name, model) in &config.models {
             let mut versions = BTreeMap::new();
             for (version_name, version) in &model.versions {
@@ -96,10 +106,11 @@ impl Pools {
                 let pool = builder.pool(version, known, former);
                 versions.insert(version_name.clone(), pool);
             }
-            pools.insert(name.clone(), versions);
+            by_model.insert(name.clone(), versions);
         }
         Self {
-            pools,
+            by_model,
+            proven: builder.proven,
             left_out: builder.left_out,
         }
     }
@@ -113,7 +124,7 @@ impl Pools {
     /// The pool of a version.
     #[must_use]
     pub fn pool(&self, model: &str, version: &str) -> Option<&Pool> {
-        self.pools.get(model)?.get(version)
+        self.by_model.get(model)?.get(version)
     }
 
     /// The addresses of a version, in order.
@@ -132,7 +143,7 @@ impl Pools {
     /// Whether a model's pools are the same in both.
     #[must_use]
     pub fn same_for(&self, model: &str, other: &Self) -> bool {
-        self.pools.get(model) == other.pools.get(model)
+        self.by_model.get(model) == other.by_model.get(model)
     }
 
     /// Addresses that are not used because there are too many in all.
@@ -164,7 +175,7 @@ impl Pools {
     }
 
     fn versions(&self) -> impl Iterator<Item = (&Name, &Name, &Pool)> {
-        self.pools.iter().flat_map(|(model, versions)| {
+        self.by_model.iter().flat_map(|(model, versions)| {
             versions
                 .iter()
                 .map(move |(version, pool)| (model, version, pool))
@@ -226,25 +237,51 @@ impl Builder<'_> {
                 pool.insert(*address, Origin::Listed);
             }
         }
+        // Of these nothing is known, or nothing that could take the place of what runs.
         let mut unanswered = None;
+        let mut unproven = Vec::new();
         for place in version.places() {
             match found(place, known) {
-                None => unanswered = unanswered.or(Some(place)),
-                Some(found) => {
-                    for (address, origin) in found {
-                        self.add(&mut pool, address, origin);
-                    }
+                Some(found) if self.is_proven(place, &found) => {
+                    self.add_all(&mut pool, found);
+                }
+                found => {
+                    unanswered = unanswered.or(Some(place));
+                    unproven.extend(found.unwrap_or_default());
                 }
             }
         }
-        if let (Some(name), Some(former)) = (unanswered, former) {
-            for (address, origin) in former {
-                if !is_current(origin, *address, version) {
-                    self.add(&mut pool, *address, Origin::KeptFor(name.clone()));
-                }
-            }
+        if let Some(place) = unanswered {
+            let former = former.into_iter().flatten();
+            let gone = former.filter(|(at, origin)| !is_current(origin, **at, version));
+            let kept: Vec<_> = gone
+                .map(|(at, _)| (*at, Origin::KeptFor(place.clone())))
+                .collect();
+            self.add_all(&mut pool, if kept.is_empty() { unproven } else { kept });
         }
         pool
+    }
+
+    /// Whether what was found of a place counts, whatever it is: a service must have given
+    /// a pod that serves, now or before, or a wrong name would be one that was scaled to 0.
+    fn is_proven(&mut self, place: &Place, found: &[(SocketAddr, Origin)]) -> bool {
+        if place.service().is_none() || self.proven.contains(place) {
+            return true;
+        }
+        let serves = found.iter().any(|(_, origin)| match origin {
+            Origin::Pod { condition, .. } => *condition < Condition::Unready,
+            _ => false,
+        });
+        if serves {
+            self.proven.insert(place.clone());
+        }
+        serves
+    }
+
+    fn add_all(&mut self, pool: &mut Pool, all: Vec<(SocketAddr, Origin)>) {
+        for (address, origin) in all {
+            self.add(pool, address, origin);
+        }
     }
 
     fn add(&mut self, pool: &mut Pool, address: SocketAddr, origin: Origin) {
@@ -275,7 +312,7 @@ fn found(place: &Place, known: &impl Known) -> Option<Vec<(SocketAddr, Origin)>>
                 let origin = Origin::Pod {
                     service: place.clone(),
                     zone: pod.zone,
-                    terminating: pod.terminating,
+                    condition: pod.condition,
                 };
                 (pod.address, origin)
             };
@@ -395,8 +432,58 @@ mod tests {
         Pod {
             address: SocketAddr::new(ip(last), 80),
             zone: Name::new(zone).ok(),
-            terminating: false,
+            condition: Condition::Ready,
         }
+    }
+
+    #[cfg(feature = "kubernetes")]
+    fn of_service(places: &str) -> Config {
+        let text = format!("[models.m.versions.1]\nweight = 1\n{places}\n");
+        parse("test.toml", &text).unwrap()
+    }
+
+    #[cfg(feature = "kubernetes")]
+    #[test]
+    fn a_service_replaces_nothing_before_it_has_given_a_pod_that_serves() {
+        let unready = Pod {
+            condition: Condition::Unready,
+            ..pod(3, "a")
+        };
+        let old = Pools::listed(&config("\"10.0.0.7:1\""));
+        let new = of_service("kubernetes = { service = \"digitz\", port = 80 }");
+        let mut pools = old;
+        for nothing in [None, Some(Vec::new()), Some(vec![unready.clone()])] {
+            pools = Pools::of(&new, &OfService(nothing), Some(&pools));
+            assert_eq!(named(&pools), ["10.0.0.7:1"]);
+            let origin = &pools.pool("m", "1").unwrap()[&"10.0.0.7:1".parse().unwrap()];
+            assert!(matches!(origin, Origin::KeptFor(place) if place.to_string() == "digitz:80"));
+        }
+        let first = OfService(Some(vec![pod(2, "a")]));
+        pools = Pools::of(&new, &first, Some(&pools));
+        assert_eq!(named(&pools), ["10.0.0.2:80"]);
+        // It is the one that was meant: what it says counts from now on.
+        pools = Pools::of(&new, &OfService(Some(vec![unready])), Some(&pools));
+        assert_eq!(named(&pools), ["10.0.0.3:80"]);
+        let none = OfService(Some(Vec::new()));
+        assert_eq!(named(&Pools::of(&new, &none, Some(&pools))), [""; 0]);
+        // Another port is another place.
+        let port = of_service("kubernetes = { service = \"digitz\", port = 81 }");
+        let pools = Pools::of(&port, &none, Some(&pools));
+        assert_eq!(named(&pools), ["10.0.0.3:80"]);
+    }
+
+    #[cfg(feature = "kubernetes")]
+    #[test]
+    fn a_service_with_nothing_to_replace_is_asked_though_none_of_its_pods_is_ready() {
+        let unready = Pod {
+            condition: Condition::Unready,
+            ..pod(3, "a")
+        };
+        let new = of_service("kubernetes = { service = \"digits\", port = 80 }");
+        let known = OfService(Some(vec![unready]));
+        let pools = Pools::of(&new, &known, None);
+        assert_eq!(named(&pools), ["10.0.0.3:80"]);
+        assert_eq!(Pools::of(&new, &known, Some(&pools)), pools, "and stays so");
     }
 
     #[cfg(feature = "kubernetes")]

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::{Place, Version},
     dns::HostStatus,
+    kubernetes::Condition,
     pools::{Origin, Pool},
     reload::Report,
     shadow::ShadowStatus,
@@ -138,6 +139,10 @@ pub struct VersionStatus {
 
 /// One endpoint of a version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a key of its own in JSON"
+)]
 pub struct EndpointStatus {
     /// Where it is.
     pub address: SocketAddr,
@@ -151,8 +156,11 @@ pub struct EndpointStatus {
     /// Whether it is a pod that is going away, and is used because there is no other.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub terminating: bool,
+    /// Whether it is a pod that Kubernetes calls unready, and is used because all are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unready: bool,
     /// The file has it no more, and it stays until this name is first answered, or this
-    /// service first listed.
+    /// service has given its first pod that serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_for: Option<String>,
     /// Its zone, as in the file or in Kubernetes; none where there is none.
@@ -344,11 +352,12 @@ impl VersionStatus {
                 Some(Origin::Pod {
                     service,
                     zone,
-                    terminating,
+                    condition,
                 }) => {
                     endpoint.service = Some(service.to_string());
                     endpoint.zone = zone.as_ref().map(ToString::to_string);
-                    endpoint.terminating = *terminating;
+                    endpoint.terminating = *condition == Condition::Leaving;
+                    endpoint.unready = *condition == Condition::Unready;
                 }
                 Some(Origin::KeptFor(place)) => endpoint.kept_for = Some(place.to_string()),
                 None => {}
@@ -386,6 +395,7 @@ impl From<&PolicyEndpoint> for EndpointStatus {
             name: None,
             service: None,
             terminating: false,
+            unready: false,
             kept_for: None,
             zone: None,
             health: endpoint.health.into(),

@@ -3,14 +3,17 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+#[path = "kubernetes/credentials.rs"]
+mod credentials;
+#[path = "kubernetes/reload.rs"]
+mod reload;
+
 use std::net::SocketAddr;
-use std::path::Path;
 
 use aegis_e2e::{
-    Binaries, Cluster, Hammer, Mood, Play, PodState, Process, Proxy, ProxySetup, STABLE, Upstream,
-    until,
+    Binaries, Cluster, Hammer, Mood, Play, PodState, Proxy, ProxySetup, STABLE, Upstream, until,
 };
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use http::StatusCode;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -20,6 +23,8 @@ const MODEL: &str = "m";
 const NAMESPACE: &str = "models";
 const SERVICE: (&str, &str) = (NAMESPACE, "digits");
 const KEY: &str = "models/digits";
+/// Long enough that a machine that is busy makes no try fail: tests count them.
+const API_TIMEOUT_MS: i64 = 3_000;
 
 /// An API server, pods, and a proxy that is to bring them together.
 struct Rig {
@@ -65,7 +70,7 @@ impl Rig {
         let kubeconfig = kubeconfig.unwrap().display().to_string();
         ProxySetup::new(MODEL)
             .set("kubernetes.kubeconfig", kubeconfig)
-            .set("kubernetes.api_timeout_ms", 300)
+            .set("kubernetes.api_timeout_ms", API_TIMEOUT_MS)
             .set("kubernetes.renew_after_ms", 1_000)
             .set("kubernetes.retry_base_ms", 20)
             .set("kubernetes.retry_max_ms", 100)
@@ -74,8 +79,13 @@ impl Rig {
     }
 
     async fn start(&self) -> Proxy {
+        self.start_as(self.setup()).await
+    }
+
+    /// A proxy whose version is the service.
+    async fn start_as(&self, setup: ProxySetup) -> Proxy {
         let key = format!("versions.{STABLE}.kubernetes");
-        let setup = self.setup().set_model(&key, service("http"));
+        let setup = setup.set_model(&key, service("http"));
         setup
             .start_unsettled(Binaries::built().unwrap())
             .await
@@ -233,7 +243,9 @@ async fn pods_come_and_go_and_no_request_fails() {
 async fn the_api_server_fails_in_every_way_and_comes_back_and_no_request_fails() {
     let rig = Rig::new(3).await;
     rig.set(&rig.ready([0, 1]));
-    let proxy = rig.start().await;
+    // Silence is to be found out soon, and nothing here counts tries.
+    let hasty = rig.setup().set("kubernetes.api_timeout_ms", 300);
+    let proxy = rig.start_as(hasty).await;
     rig.until_pool_is(&proxy, &[0, 1]).await;
     let load = hammer(&proxy);
     let (some, other) = (rig.ready([0, 1]), rig.ready([1, 2]));
@@ -309,7 +321,11 @@ async fn a_watch_goes_on_from_the_last_bookmark() {
     rig.set(&rig.ready([0]));
     let proxy = rig.start().await;
     rig.until_pool_is(&proxy, &[0]).await;
-    let first = rig.cluster.asked().from[0].clone();
+    let first = until("the first watch", async || {
+        let from = rig.cluster.asked().from;
+        from.first().cloned().context("none yet")
+    });
+    let first = first.await.unwrap();
     // Things happen that are no concern of this service's, and are forgotten afterwards.
     let others = ("models", "others");
     rig.cluster.set_slice(others, "others", ("http", 1), &[]);
@@ -341,14 +357,11 @@ async fn a_watch_goes_on_from_the_last_bookmark() {
 async fn what_has_expired_is_listed_anew_and_what_stayed_keeps_its_breaker() {
     let rig = Rig::new(4).await;
     rig.set(&rig.ready([0, 1, 2]));
-    let key = format!("versions.{STABLE}.kubernetes");
     let setup = rig
         .setup()
-        .set_model(&key, service("http"))
         .set_model("breaker.open_base_ms", 600_000)
         .set_model("breaker.open_max_ms", 600_000);
-    let programs = Binaries::built().unwrap();
-    let proxy = setup.start_unsettled(programs).await.unwrap();
+    let proxy = rig.start_as(setup).await;
     rig.until_pool_is(&proxy, &[0, 1, 2]).await;
     rig.pods[0].play(Play::HangUp);
     let load = hammer(&proxy);
@@ -430,6 +443,32 @@ async fn pods_that_terminate_serve_on_until_another_is_ready() {
     load.stop().await.all_ok().unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pods_that_are_all_unready_serve_on_as_the_proxy_finds_them() {
+    let rig = Rig::new(2).await;
+    rig.set(&rig.ready([0, 1]));
+    let proxy = rig.start().await;
+    rig.until_pool_is(&proxy, &[0, 1]).await;
+    let load = hammer(&proxy);
+    load.ask(50).await.unwrap();
+    let mut pods = rig.ready([0, 1]);
+    for pod in &mut pods {
+        pod.conditions = Some((false, false, false));
+    }
+    rig.set(&pods);
+    until("both to be known as unready", async || {
+        let endpoints = endpoints(&proxy).await?;
+        let all = endpoints.iter().all(|at| at["unready"] == true);
+        ensure!(all && endpoints.len() == 2, "{endpoints:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(of_service(&proxy).await["unready"], 2);
+    load.ask(200).await.unwrap();
+    load.stop().await.all_ok().unwrap();
+}
+
 #[tokio::test]
 async fn a_proxy_starts_without_an_api_server_and_is_ready_when_there_is_one() {
     let rig = Rig::new(1).await;
@@ -473,53 +512,6 @@ async fn a_proxy_starts_without_an_api_server_and_is_ready_when_there_is_one() {
     assert_eq!(credentials.as_deref(), Some("Bearer a-token"));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reload_goes_over_to_a_service_and_back_without_a_gap() {
-    let rig = Rig::new(2).await;
-    let listed = rig.pods[0].address();
-    let setup = rig.setup().pool(STABLE, 1, &[listed]);
-    let mut proxy = setup.start(Binaries::built().unwrap()).await.unwrap();
-    let load = hammer(&proxy);
-    load.ask(50).await.unwrap();
-    assert_eq!(rig.cluster.asked().lists, 0, "nobody is asked for nothing");
-
-    // To a service that nobody tells of yet.
-    rig.cluster.set_mood(Mood::Silent);
-    let key = format!("versions.{STABLE}");
-    proxy
-        .file
-        .remove(&format!("models.{MODEL}.{key}.endpoints"));
-    let own = InlineTable::from_iter([("service", SERVICE.1)]);
-    proxy.set_model(&format!("{key}.kubernetes"), own);
-    proxy.apply().await.unwrap();
-    load.ask(50).await.unwrap();
-    let kept = &endpoints(&proxy).await.unwrap()[0];
-    assert_eq!(kept["kept_for"], "digits:*", "{kept}");
-    let requests = kept["requests"].as_u64().unwrap();
-
-    // The namespace is the one that the credentials belong to, the port the only one.
-    rig.set(&rig.ready([0, 1]));
-    rig.cluster.set_mood(Mood::Well);
-    let endpoints = rig.until_pool_is(&proxy, &[0, 1]).await;
-    let stayed = endpoints
-        .iter()
-        .find(|at| at["address"] == listed.to_string());
-    assert!(stayed.unwrap()["requests"].as_u64().unwrap() >= requests);
-    let target = rig.cluster.asked().targets[0].clone();
-    assert!(target.contains("/namespaces/models/"), "{target}");
-
-    proxy
-        .file
-        .remove(&format!("models.{MODEL}.{key}.kubernetes"));
-    let addresses: toml_edit::Array = [listed.to_string()].into_iter().collect();
-    proxy.set_model(&format!("{key}.endpoints"), addresses);
-    proxy.apply().await.unwrap();
-    rig.until_pool_is(&proxy, &[0]).await;
-    load.ask(50).await.unwrap();
-    load.stop().await.all_ok().unwrap();
-    assert!(of_service(&proxy).await.is_null());
-}
-
 #[tokio::test]
 async fn a_long_list_comes_in_pages_and_a_pod_in_many_slices_is_one_endpoint() {
     let rig = Rig::new(1).await;
@@ -536,64 +528,4 @@ async fn a_long_list_comes_in_pages_and_a_pod_in_many_slices_is_one_endpoint() {
         (&service["slices"], &service["ready"]),
         (&250.into(), &1.into())
     );
-}
-
-#[tokio::test]
-async fn a_cluster_is_asked_over_tls_and_a_new_token_is_read_at_once() {
-    let mut rig = Rig::new(2).await;
-    rig.cluster = Cluster::start_secure().await.unwrap();
-    rig.set(&rig.ready([0]));
-    let proxy = rig.start().await;
-    rig.until_pool_is(&proxy, &[0]).await;
-    let folder = rig.folder.path();
-    rig.cluster.rotate_token(folder, "another").unwrap();
-    rig.cluster.cut();
-    rig.set(&rig.ready([0, 1]));
-    rig.until_pool_is(&proxy, &[0, 1]).await;
-    assert!(heard(&proxy, "refused").await >= 1, "the old one was tried");
-    let credentials = rig.cluster.asked().credentials;
-    assert_eq!(credentials.as_deref(), Some("Bearer another"));
-}
-
-#[tokio::test]
-async fn an_api_server_with_a_strange_certificate_is_not_asked() {
-    let mut rig = Rig::new(1).await;
-    rig.cluster = Cluster::start_secure().await.unwrap();
-    rig.set(&rig.ready([0]));
-    let setup = rig.setup();
-    // Whom to trust is somebody else.
-    let other = Cluster::start_secure().await.unwrap();
-    let elsewhere = tempfile::tempdir().unwrap();
-    other.write_kubeconfig(elsewhere.path(), NAMESPACE).unwrap();
-    let authority = |folder: &Path| folder.join("ca.crt");
-    std::fs::copy(authority(elsewhere.path()), authority(rig.folder.path())).unwrap();
-    let key = format!("versions.{STABLE}.kubernetes");
-    let setup = setup.set_model(&key, service("http"));
-    let programs = Binaries::built().unwrap();
-    let proxy = setup.start_unsettled(programs).await.unwrap();
-    until_heard(&proxy, "unreachable", 1).await;
-    let error = of_service(&proxy).await["error"].clone();
-    let error = error.as_str().unwrap();
-    assert!(error.contains("certificate"), "{error}");
-    assert_eq!(rig.cluster.asked().targets.len(), 0);
-}
-
-#[tokio::test]
-async fn a_configuration_is_checked_without_a_cluster() {
-    let folder = tempfile::tempdir().unwrap();
-    let check = async |text: &str| {
-        let file = folder.path().join("proxy.toml");
-        std::fs::write(&file, text).unwrap();
-        let arguments = [Path::new("check"), &file];
-        let proxy = &Binaries::built().unwrap().proxy;
-        Process::run(proxy, arguments).await.unwrap()
-    };
-    let good = "[kubernetes]\nkubeconfig = \"/no/such/file\"\n[models.m.versions.1]\nweight = 1\n\
-                kubernetes = { service = \"digits\", namespace = \"models\", port = 8000 }\n";
-    let finished = check(good).await;
-    assert_eq!(finished.code, Some(0), "{finished:?}");
-    let finished = check(&good.replace("8000", "-1")).await;
-    assert_eq!(finished.code, Some(78), "{finished:?}");
-    let fault = "proxy.toml:5: models.m.versions.1.kubernetes.port:";
-    assert!(finished.stderr.contains(fault), "{finished:?}");
 }

@@ -68,8 +68,8 @@ pub struct Pod {
     pub address: SocketAddr,
     /// Where it runs.
     pub zone: Option<Name>,
-    /// It is going away, and there is no other.
-    pub terminating: bool,
+    /// The best that Kubernetes says of any pod of the service.
+    pub condition: Condition,
 }
 
 // === impl Condition ===
@@ -113,7 +113,10 @@ impl Slice {
     }
 }
 
-/// The pods of a service that requests may go to, at one of its ports, in order.
+/// The pods of a service that requests may go to, at one of its ports, in order: those that
+/// are ready; or else those that are leaving; or else all that are not ready, since a probe
+/// that fails everywhere says more of the probe than of the pods, and the proxy has checks
+/// of its own.
 #[must_use]
 pub fn pods<'a>(slices: impl Iterator<Item = &'a Slice>, port: &ServicePort) -> Vec<Pod> {
     let mut members: BTreeMap<SocketAddr, &Member> = BTreeMap::new();
@@ -129,13 +132,9 @@ pub fn pods<'a>(slices: impl Iterator<Item = &'a Slice>, port: &ServicePort) -> 
             }
         }
     }
-    let has = |condition| members.values().any(|at| at.condition == condition);
-    let wanted = if has(Condition::Ready) {
-        Condition::Ready
-    } else {
-        Condition::Leaving
-    };
-    members.retain(|_, member| member.condition == wanted);
+    members.retain(|_, member| member.condition != Condition::Gone);
+    let best = members.values().map(|member| member.condition).min();
+    members.retain(|_, member| Some(member.condition) == best);
     let has_four: HashSet<Arc<str>> = members
         .iter()
         .filter(|(at, _)| at.is_ipv4())
@@ -151,7 +150,7 @@ pub fn pods<'a>(slices: impl Iterator<Item = &'a Slice>, port: &ServicePort) -> 
         .map(|(address, member)| Pod {
             address,
             zone: member.zone.clone(),
-            terminating: wanted == Condition::Leaving,
+            condition: member.condition,
         })
         .collect()
 }
@@ -172,7 +171,7 @@ pub fn problem<'a>(
     }
     if slices.clone().any(|slice| slice.number_of(port).is_some()) {
         let all = if members == 1 { "pod" } else { "pods" };
-        return Some(format!("none of its {members} {all} is ready"));
+        return Some(format!("none of its {members} {all} answers any more"));
     }
     let has = ports(slices);
     let has = if has.is_empty() {

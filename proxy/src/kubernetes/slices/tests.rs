@@ -113,7 +113,8 @@ fn an_address_in_two_slices_is_one_endpoint_by_the_better_word() {
 }
 
 #[test]
-fn a_pod_that_terminates_is_used_only_when_it_is_the_last_that_serves() {
+fn a_pod_that_terminates_is_used_only_when_it_is_the_last_that_serves_and_one_that_is_unready_after_it()
+ {
     let all = [
         member("10.0.0.1", Condition::Ready),
         member("10.0.0.2", Condition::Leaving),
@@ -127,8 +128,13 @@ fn a_pod_that_terminates_is_used_only_when_it_is_the_last_that_serves() {
     let found = pods(slices.iter(), &ServicePort::Only);
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].address.to_string(), "10.0.0.2:80");
-    assert!(found[0].terminating);
+    assert_eq!(found[0].condition, Condition::Leaving);
     let slices = [slice(&http, &all[2..])];
+    let found = pods(slices.iter(), &ServicePort::Only);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].address.to_string(), "10.0.0.3:80");
+    assert_eq!(found[0].condition, Condition::Unready);
+    let slices = [slice(&http, &all[3..])];
     assert_eq!(addresses(&slices, &ServicePort::Only), [""; 0]);
 }
 
@@ -168,15 +174,15 @@ fn a_pod_of_both_families_is_one_endpoint() {
 fn whoever_has_to_mend_an_empty_pool_is_told_what_is_wrong() {
     let http = [port("http", 8000), port("", 9090)];
     let ready = [member("10.0.0.1", Condition::Ready)];
-    let unready = [member("10.0.0.1", Condition::Unready)];
+    let gone = [member("10.0.0.1", Condition::Gone)];
     for (slices, port, expected) in [
         (vec![slice(&http, &ready)], named("http"), None),
         (vec![], named("http"), Some("no such service")),
         (vec![slice(&http, &[])], named("http"), Some("no pods")),
         (
-            vec![slice(&http, &unready)],
+            vec![slice(&http, &gone)],
             named("http"),
-            Some("none of its 1 pod is ready"),
+            Some("none of its 1 pod answers any more"),
         ),
         (
             vec![slice(&http, &ready)],
@@ -264,17 +270,21 @@ proptest! {
         // Each address once, and each because some slice says the best of it.
         let distinct: BTreeSet<_> = found.iter().map(|pod| pod.address).collect();
         prop_assert_eq!(distinct.len(), found.len());
-        let leaving = found.iter().any(|pod| pod.terminating);
-        let wanted = if leaving { Condition::Leaving } else { Condition::Ready };
+        let there = slices.iter().filter_map(|slice| Some((slice.number_of(&port)?, slice)));
+        let there = there.flat_map(|(number, slice)| {
+            slice.members.iter().map(move |member| SocketAddr::new(member.ip, number))
+        });
+        let said = there.filter_map(|at| says(&at));
+        let wanted = said.filter(|condition| *condition != Condition::Gone).min();
         for pod in &found {
-            prop_assert_eq!(pod.terminating, leaving);
-            prop_assert_eq!(says(&pod.address), Some(wanted));
+            prop_assert_eq!(Some(pod.condition), wanted);
+            prop_assert_eq!(says(&pod.address), wanted);
         }
-        // What serves is never left out, but as the other family of a pod that is there.
+        // The best is never left out, but as the other family of a pod that is there.
         let best = slices.iter().filter_map(|slice| Some((slice.number_of(&port)?, slice)));
         let best: Vec<_> = best
             .flat_map(|(number, slice)| slice.members.iter().map(move |m| (SocketAddr::new(m.ip, number), m)))
-            .filter(|(at, _)| says(at) == Some(wanted))
+            .filter(|(at, _)| wanted.is_some() && says(at) == wanted)
             .collect();
         for (at, _) in &best {
             prop_assert!(distinct.contains(at) || (at.is_ipv6() && found.iter().any(|pod| pod.address.is_ipv4())));
