@@ -3,7 +3,7 @@
 //! | path | answer |
 //! |---|---|
 //! | `GET /livez` | 200 while the process runs |
-//! | `GET /readyz` | 200 when every model can be answered and no drain is on; else 503 with the reasons |
+//! | `GET /readyz` | 200 when every model can be answered, and after the first time while any can; 503 else, and while a drain is on. Both name what cannot be answered |
 //! | `GET /metrics` | Prometheus' text format |
 //! | `GET /status` | all that is known, as JSON ([`Status`]) |
 //! | `POST /reload` | reads the configuration file now: 200, or 422 with every fault |
@@ -71,9 +71,9 @@ pub struct Admin {
 /// The answer to `GET /readyz`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {
-    /// Whether requests can be answered.
+    /// Whether requests are to be sent here.
     pub ready: bool,
-    /// Why not.
+    /// Why not; or what cannot be answered all the same.
     pub reasons: Vec<String>,
 }
 
@@ -114,10 +114,10 @@ async fn live() -> Response {
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
-    let reasons = admin.source.running().not_ready_because();
+    let running = admin.source.running();
     let readiness = Readiness {
-        ready: reasons.is_empty(),
-        reasons,
+        ready: running.ready,
+        reasons: running.shortcomings(),
     };
     let status = if readiness.ready {
         StatusCode::OK

@@ -43,7 +43,7 @@ fn ready(shared: &Shared) -> Result<Answer, Refusal> {
         return Err(Refusal::new(Reason::Draining, "the proxy is shutting down"));
     }
     if !shared.is_ready() {
-        let message = "a model has no endpoint that is ready, nor has its fallback";
+        let message = "no endpoint is ready: of any model, or at the start of one of them, nor has its fallback one";
         return Err(Refusal::new(Reason::NotReady, message));
     }
     Ok(Answer::json(StatusCode::OK, &ServerReady { ready: true }))

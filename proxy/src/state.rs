@@ -11,7 +11,7 @@
 //! nothing but its pools ([`Shared::repool`]).
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::SocketAddr,
     sync::{
         Arc,
@@ -61,6 +61,8 @@ pub struct Shared {
     access_log: Option<Arc<AccessLog>>,
     tracer: Option<Arc<Tracer>>,
     draining: AtomicBool,
+    /// Every model could be answered once.
+    has_been_ready: AtomicBool,
 }
 
 // === impl Snapshot ===
@@ -166,6 +168,7 @@ impl Shared {
             access_log: None,
             tracer: None,
             draining: AtomicBool::new(false),
+            has_been_ready: AtomicBool::new(false),
         };
         shared.reconcile_metrics();
         Ok(shared)
@@ -190,6 +193,8 @@ impl Shared {
     pub fn take(&self, config: Config) -> Result<u64, ConfigError> {
         let _one_at_a_time = self.taking.lock();
         let old = self.snapshot.load();
+        // A model that is new must not undo that it was ready, though nobody had asked.
+        self.answers_enough(old.models().map(|model| model.can_serve()));
         let generation = old.generation + 1;
         let snapshot = Snapshot::build(generation, config, &self.books, Some(&old), &self.metrics)?;
         for model in snapshot.models() {
@@ -294,10 +299,23 @@ impl Shared {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Whether every model can be answered, by a version or its fallback.
+    /// Whether requests are to be sent here, which is so while no drain is on, and:
+    ///
+    /// - until it was so for the first time: when every model can be answered, by a version
+    ///   or its fallback;
+    /// - from then on: when any can. All proxies run one configuration; if one model without
+    ///   endpoints made them unready, it would take the others with it.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !self.is_draining() && self.snapshot().models().all(|model| model.can_serve())
+        let snapshot = self.snapshot();
+        !self.is_draining() && self.answers_enough(snapshot.models().map(|model| model.can_serve()))
+    }
+
+    /// Takes which models can be answered.
+    fn answers_enough(&self, models: impl Iterator<Item = bool>) -> bool {
+        let (all, any) = models.fold((true, false), |(all, any), can| (all && can, any || can));
+        let before = self.has_been_ready.fetch_or(all, Ordering::AcqRel);
+        all || (before && any)
     }
 }
 
@@ -325,18 +343,17 @@ impl StatusSource for Shared {
         let names = names.iter().map(|(name, host)| (name.clone(), host.into()));
         let services = self.books.kubernetes.status(now);
         let services = services.iter().map(|(name, is)| (name.clone(), is.into()));
+        let draining = self.is_draining();
+        let models = snapshot.models().map(|model| {
+            let status = snapshot.status(model, &self.books);
+            (model.name().to_string(), status)
+        });
+        let models: BTreeMap<_, _> = models.collect();
         Running {
             generation: snapshot.generation,
-            draining: self.is_draining(),
-            models: snapshot
-                .models()
-                .map(|model| {
-                    (
-                        model.name().to_string(),
-                        snapshot.status(model, &self.books),
-                    )
-                })
-                .collect(),
+            draining,
+            ready: !draining && self.answers_enough(models.values().map(|model| model.ready)),
+            models,
             dns: DnsStatus {
                 names: names.collect(),
                 addresses_left_out: self.books.dns.left_out() + snapshot.pools.left_out(),

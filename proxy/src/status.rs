@@ -53,6 +53,9 @@ pub struct Running {
     pub generation: u64,
     /// Whether the proxy is going away.
     pub draining: bool,
+    /// Whether requests are to be sent here: until the first time only when every model can
+    /// be answered, from then on when any can; never with a drain.
+    pub ready: bool,
     /// Every model, by name.
     pub models: BTreeMap<String, ModelStatus>,
     /// The names of endpoints.
@@ -275,9 +278,9 @@ pub enum BreakerWord {
 // === impl Running ===
 
 impl Running {
-    /// Why the proxy is not ready, one line a reason; empty when it is.
+    /// What keeps requests from being answered, one line a reason; empty when all can be.
     #[must_use]
-    pub fn not_ready_because(&self) -> Vec<String> {
+    pub fn shortcomings(&self) -> Vec<String> {
         let draining = self.draining.then(|| "draining".to_owned());
         let models = self.models.iter().filter(|(_, model)| !model.ready);
         let mut reasons: Vec<String> = draining

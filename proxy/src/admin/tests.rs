@@ -180,6 +180,7 @@ fn running() -> Running {
     Running {
         generation: 1,
         draining: false,
+        ready: true,
         models: [("digits".to_owned(), model)].into(),
         dns: DnsStatus::default(),
         kubernetes: KubernetesStatus::default(),
@@ -201,6 +202,7 @@ async fn not_ready_says_why() {
     {
         let mut running = rig.source.0.lock();
         running.draining = true;
+        running.ready = false;
         let model = running.models.get_mut("digits").unwrap();
         model.ready = false;
         model.versions.get_mut("1").unwrap().endpoints[0].health = HealthWord::NotReady;
@@ -215,6 +217,28 @@ async fn not_ready_says_why() {
         ]
     );
     let _: serde_json::Value = rig.json("GET", "/livez", 200).await;
+}
+
+#[tokio::test]
+async fn what_is_ready_names_what_cannot_be_answered_all_the_same() {
+    let rig = Rig::new().await;
+    let model = running().models["digits"].clone();
+    let ill = ModelStatus {
+        ready: false,
+        ..model
+    };
+    let mut running = running();
+    running.models.insert("another".to_owned(), ill);
+    *rig.source.0.lock() = running;
+    let readiness: Readiness = rig.json("GET", "/readyz", 200).await;
+    assert!(readiness.ready);
+    let [reason] = &readiness.reasons[..] else {
+        panic!("{readiness:?}");
+    };
+    assert!(
+        reason.starts_with("model another cannot be answered ("),
+        "{reason}"
+    );
 }
 
 #[tokio::test]

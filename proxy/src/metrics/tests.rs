@@ -254,6 +254,7 @@ fn with_service(name: &str, service: &ServiceStatus) -> Running {
     Running {
         generation: 1,
         draining: false,
+        ready: true,
         models: BTreeMap::new(),
         dns: DnsStatus::default(),
         kubernetes: KubernetesStatus {
