@@ -5,7 +5,8 @@
 //! account is not mounted yet) every try fails and the next one builds it again. It reads
 //! the pod's token and the cluster's certificates anew within a minute of a rotation. Where
 //! the API server does not know who asks (401), the client is built anew as well, so that
-//! whatever was replaced is read.
+//! whatever was replaced is read. A program that makes the credentials may take longer than
+//! one try has: the next ones wait for it, and start no other.
 
 use std::{path::Path, time::Duration};
 
@@ -23,7 +24,7 @@ use kube_client::{
     },
 };
 use serde::de::DeserializeOwned;
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{sync::Mutex, task::JoinHandle, time::timeout};
 
 use super::{
     Cluster, Events, Listing, WatchError, object,
@@ -47,7 +48,15 @@ const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
 /// The API server of the configuration, or else of the cluster that the proxy is in.
 pub struct ApiServer {
     settings: Kubernetes,
-    client: Mutex<Option<Client>>,
+    slot: Mutex<Slot>,
+}
+
+/// The client, once it is built.
+#[derive(Default)]
+struct Slot {
+    client: Option<Client>,
+    /// What is building it, whoever waits for that.
+    building: Option<JoinHandle<Result<Client, WatchError>>>,
 }
 
 // === impl ApiServer ===
@@ -58,33 +67,22 @@ impl ApiServer {
     pub fn new(settings: &Kubernetes) -> Self {
         Self {
             settings: settings.clone(),
-            client: Mutex::new(None),
+            slot: Mutex::default(),
         }
     }
 
     async fn client(&self) -> Result<Client, WatchError> {
-        let mut built = self.client.lock().await;
-        if let Some(client) = &*built {
+        let mut slot = self.slot.lock().await;
+        if let Some(client) = &slot.client {
             return Ok(client.clone());
         }
-        let client = self.build().await?;
-        Ok(built.insert(client).clone())
-    }
-
-    async fn build(&self) -> Result<Client, WatchError> {
-        // Whatever else is linked in, this is the one; a second call changes nothing.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut config = read_config(self.settings.kubeconfig.as_deref()).await?;
-        config.connect_timeout = Some(self.settings.api_timeout);
-        // Failures are counted and waited out here.
-        config.default_retry = false;
-        // A kubeconfig may name a program that makes tokens, which is run right here.
-        let built = tokio::task::spawn_blocking(|| Client::try_from(config)).await;
-        match built {
-            Ok(Ok(client)) => Ok(client),
-            Ok(Err(error)) => Err(no_cluster(&error)),
-            Err(error) => Err(no_cluster(&error)),
-        }
+        let settings = &self.settings;
+        let start = || tokio::spawn(build(settings.clone()));
+        // Whoever gives up here leaves it running, for the next one to find.
+        let built = slot.building.get_or_insert_with(start).await;
+        slot.building = None;
+        let client = built.unwrap_or_else(|error| Err(no_cluster(&error)))?;
+        Ok(slot.client.insert(client).clone())
     }
 
     /// Sends a request, and takes the head of an answer that is no error.
@@ -96,7 +94,7 @@ impl ApiServer {
             return Ok(answer);
         }
         if answer.status() == StatusCode::UNAUTHORIZED {
-            *self.client.lock().await = None;
+            self.slot.lock().await.client = None;
         }
         Err(refusal(answer).await)
     }
@@ -193,6 +191,22 @@ impl Cluster for ApiServer {
 
 fn selector(service: &ServiceName) -> String {
     format!("{SERVICE_LABEL}={}", service.name)
+}
+
+async fn build(settings: Kubernetes) -> Result<Client, WatchError> {
+    // Whatever else is linked in, this is the one; a second call changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut config = read_config(settings.kubeconfig.as_deref()).await?;
+    config.connect_timeout = Some(settings.api_timeout);
+    // Failures are counted and waited out here.
+    config.default_retry = false;
+    // A kubeconfig may name a program that makes tokens, which is run right here.
+    let built = tokio::task::spawn_blocking(|| Client::try_from(config)).await;
+    match built {
+        Ok(Ok(client)) => Ok(client),
+        Ok(Err(error)) => Err(no_cluster(&error)),
+        Err(error) => Err(no_cluster(&error)),
+    }
 }
 
 /// Where the API server is, and with what credentials it is asked.
