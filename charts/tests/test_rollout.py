@@ -11,7 +11,7 @@ from unittest import TestCase
 
 from support import ROOT, program, rendered
 from test_configuration import with_bundled_models
-from test_programs import ask, on_free_ports, place, running, service, started, wait_for, wait_until
+from test_programs import ask, on_free_ports, place, probes, running, service, started, wait_for, wait_until
 
 
 def metric(address: str, name: str, **labels: str) -> float:
@@ -74,6 +74,32 @@ class Rollout(TestCase):
                     load.send_signal(signal.SIGINT)
                     said, _ = load.communicate(timeout=60)
                 self.assert_none_failed(json.loads(report.read_text()), said)
+
+    def test_a_model_whose_pods_are_not_there_yet_takes_no_proxy_out_of_its_service(self):
+        alone = rendered("minimal")
+        second = rendered("minimal", models={"faces": {"versions": {"1": {"weight": 1}}}})
+        _, ready = probes(alone, "proxy")
+        text = with_bundled_models(alone.backend_tomls()[0])
+        with tempfile.TemporaryDirectory() as folder, running("aegis-backend", on_free_ports(text)) as backend:
+            wait_for(200, backend["http"], "/v2/health/ready")
+            at = {service("digits-1"): place(backend["http"])}
+            config = Mounted(Path(folder))
+            config.put("proxy.toml", on_free_ports(alone.proxy_toml(), at))
+            with started([program("aegis-proxy"), "serve", "--config", f"{folder}/proxy.toml"]) as proxy:
+                admin = proxy["admin"]
+                wait_for(200, admin, ready)
+                # Of the Service of the second one this proxy, which is in no cluster, is told no pod.
+                config.put("proxy.toml", on_free_ports(second.proxy_toml(), at))
+                wait_until(lambda: metric(admin, "aegis_proxy_config_generation") == 2, "generation 2")
+                status, said = ask(admin, ready)
+                self.assertEqual(status, 200, said)
+                self.assertIn("faces", said)
+                self.assertEqual(ask(proxy["data"], "/v2/models/digits/versions/1")[0], 200)
+                self.assertEqual(ask(proxy["data"], "/v2/models/faces/versions/1")[0], 503)
+                # It is removed, as the README says.
+                config.put("proxy.toml", on_free_ports(alone.proxy_toml(), at))
+                wait_until(lambda: ask(proxy["data"], "/v2/models/faces/versions/1")[0] == 404, "404 of the removed model")
+                self.assertEqual(ask(admin, ready)[0], 200)
 
     def send(self, address: str, report: Path) -> "subprocess.Popen[str]":
         """Sends until it is interrupted."""
