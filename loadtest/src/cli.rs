@@ -117,12 +117,20 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 fn json_file(path: &Path) -> Result<File> {
-    File::create(path)
+    // What is there stays until there is something to write.
+    File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
         .with_context(|| path.display().to_string())
         .context("--json")
 }
 
 fn write_json(mut file: File, report: &impl Serialize) -> Result<()> {
-    serde_json::to_writer_pretty(&mut file, report).context("--json")?;
-    writeln!(file).context("--json")
+    let mut text = serde_json::to_vec_pretty(report).context("--json")?;
+    text.push(b'\n');
+    // Of what was there before, more may have been.
+    let cut = file.set_len(0);
+    cut.and_then(|()| file.write_all(&text)).context("--json")
 }

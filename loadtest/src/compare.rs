@@ -106,6 +106,10 @@ pub struct Figures {
     pub p99_ms: f64,
     /// Requests that failed, of those that were due. What was not sent since too many were under way failed.
     pub error_rate: f64,
+    /// How many that were.
+    pub failed: u64,
+    /// How many were due.
+    pub due: u64,
     /// Answers a second.
     pub rate: f64,
 }
@@ -126,8 +130,15 @@ pub enum CompareError {
     #[error(transparent)]
     Load(#[from] LoadError),
     /// Too few or too many pairs.
-    #[error("pairs: expected {MIN_PAIRS} to {MAX_PAIRS}, got {0}")]
-    Pairs(usize),
+    #[error("pairs: expected {least} to {MAX_PAIRS} for a confidence of {confidence}, got {got}")]
+    Pairs {
+        /// The fewest that could show anything.
+        least: usize,
+        /// With this confidence.
+        confidence: f64,
+        /// How many are asked for.
+        got: usize,
+    },
     /// One side is not there.
     #[error("{url} answered no request: {why}")]
     Silent {
@@ -158,8 +169,13 @@ pub async fn compare(
     mut watch: impl FnMut(Progress),
 ) -> Result<Comparison, CompareError> {
     let count = contest.pairs;
-    if !(MIN_PAIRS..=MAX_PAIRS).contains(&count) {
-        return Err(CompareError::Pairs(count));
+    let least = least_pairs(contest.confidence);
+    if !(least..=MAX_PAIRS).contains(&count) {
+        return Err(CompareError::Pairs {
+            least,
+            confidence: contest.confidence,
+            got: count,
+        });
     }
     let mut stop = std::pin::pin!(stop);
     let mut pairs = Vec::new();
@@ -208,6 +224,18 @@ pub async fn compare(
     Ok(contest.conclude(pairs, left_out, partial))
 }
 
+/// The fewest pairs whose differences, all of the same sign, are that sure: n signs are alike by chance in
+/// 2 of 2ⁿ cases.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "between 0 and some fifty, or beyond every number of pairs"
+)]
+pub(crate) fn least_pairs(confidence: f64) -> usize {
+    let pairs = (2.0 / (1.0 - confidence)).log2().ceil();
+    MIN_PAIRS.max(pairs as usize)
+}
+
 /// Whether A is first, for each pair: as often as not, in an order that is drawn.
 fn turns(pairs: usize, seed: u64) -> Vec<bool> {
     let mut turns: Vec<_> = (0..pairs).map(|pair| pair % 2 == 0).collect();
@@ -251,6 +279,8 @@ impl Contest {
             p50_ms,
             p99_ms,
             error_rate: (measured.failed() + dropped) as f64 / due as f64,
+            failed: measured.failed() + dropped,
+            due,
             rate: measured.ok() as f64 / elapsed.max(Duration::from_millis(1)).as_secs_f64(),
         }))
     }
@@ -277,7 +307,7 @@ impl Contest {
 
     fn conclude(&self, pairs: Vec<Pair>, left_out: usize, partial: Option<String>) -> Comparison {
         let figures = judge::differences(&pairs, self.confidence, self.margins, self.plan.seed);
-        let verdict = Verdict::of(&figures, pairs.len(), partial.is_some());
+        let verdict = Verdict::of(&figures, pairs.len(), self.confidence, partial.is_some());
         Comparison {
             a: Side::of(&self.a),
             b: Side::of(&self.b),

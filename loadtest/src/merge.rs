@@ -37,6 +37,8 @@ pub struct Merged {
     pub client: Client,
     /// Why the load was not the one that was asked for.
     pub invalid: Vec<Invalid>,
+    /// Logs of runs that broke off.
+    pub partial: Vec<PathBuf>,
     /// Whether it kept the objectives, where some were given.
     pub slo: Option<Judgement>,
 }
@@ -45,6 +47,9 @@ pub struct Merged {
 #[derive(Clone, Debug, Default)]
 pub struct Logs {
     files: Vec<PathBuf>,
+    /// The same, by the one name that each has.
+    names: Vec<PathBuf>,
+    partial: Vec<PathBuf>,
     measured: Measured,
     rate: f64,
     span: Duration,
@@ -106,9 +111,11 @@ impl Logs {
 
     fn add(&mut self, path: &Path) -> Result<(), MergeError> {
         let path = path.to_owned();
-        if self.files.contains(&path) {
+        let name = path.canonicalize().unwrap_or_else(|_| path.clone());
+        if self.names.contains(&name) {
             return Err(MergeError::Twice { path });
         }
+        self.names.push(name);
         let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
         let (got, file) = match opened {
             Ok(opened) => opened,
@@ -126,6 +133,9 @@ impl Logs {
             self.rate += log.measured.ok() as f64 / log.span.as_secs_f64();
         }
         self.span = self.span.max(log.span);
+        if !log.is_complete {
+            self.partial.push(path.clone());
+        }
         self.files.push(path);
         Ok(())
     }
@@ -134,6 +144,12 @@ impl Logs {
     #[must_use]
     pub fn measured(&self) -> &Measured {
         &self.measured
+    }
+
+    /// Whether every run came to its end.
+    #[must_use]
+    pub fn are_complete(&self) -> bool {
+        self.partial.is_empty()
     }
 
     /// The longest of the runs.
@@ -160,6 +176,7 @@ impl Logs {
                 wait: None,
             },
             invalid: invalid(measured, limits),
+            partial: self.partial.clone(),
             slo: slo.map(|slo| judge(slo, measured, limits)),
         }
     }
@@ -197,6 +214,9 @@ impl Display for Merged {
         }
         for reason in &self.invalid {
             writeln!(f, "\ninvalid: {reason}")?;
+        }
+        for path in &self.partial {
+            writeln!(f, "\npartial: the run of {} broke off", path.display())?;
         }
         match &self.slo {
             Some(judgement) => writeln!(f, "\n{judgement}"),

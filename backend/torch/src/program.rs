@@ -193,7 +193,13 @@ fn find<R: Read + Seek>(
     let (module, last) = name.rsplit_once('.').unwrap_or((ROOT, name));
     let record = format!("{folder}/code/{}.py", module.replace('.', "/"));
     let mut bytes = Vec::new();
-    let file = zip.by_name(&record)?;
+    let file = zip.by_name(&record).map_err(|error| match error {
+        ZipError::FileNotFound => ProgramError::Source {
+            record: record.clone(),
+            fault: format!("expected the source of `{name}` there, found no such record"),
+        },
+        other => other.into(),
+    })?;
     let read = file.take(MAX_SOURCE_BYTES + 1).read_to_end(&mut bytes);
     let read = read.map_err(|source| unpacking(&record, source))?;
     if read as u64 > MAX_SOURCE_BYTES {

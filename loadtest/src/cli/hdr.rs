@@ -44,6 +44,11 @@ impl HdrLog {
         elapsed >= self.next
     }
 
+    /// Says that the run came to its end.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        self.writer.finish().context("--hdr")
+    }
+
     /// Writes what came since the last interval.
     pub(super) fn write(&mut self, measured: Measured, elapsed: Duration) -> Result<()> {
         let interval = measured.since(&self.written);

@@ -36,7 +36,8 @@ pub(super) struct MergeArgs {
     json: Option<PathBuf>,
 }
 
-/// 0: they were merged, and keep the objectives; 1: they do not; 2: the runs are invalid or too small;
+/// 0: they were merged, and keep the objectives; 1: they do not, or nothing was answered; 2: the runs are
+/// invalid or too small, or one broke off;
 /// 64: the logs cannot be merged.
 pub(super) fn run(args: &MergeArgs) -> ExitCode {
     let merged = match merged(args) {
@@ -44,7 +45,14 @@ pub(super) fn run(args: &MergeArgs) -> ExitCode {
         Err(error) => return fail(&error, USAGE.into()),
     };
     match deliver(args, &merged) {
-        Ok(()) => verdict_code(&merged.invalid, merged.slo.as_ref(), false),
+        Ok(()) if merged.ok == 0 && merged.invalid.is_empty() => {
+            let error = anyhow::anyhow!("none of {} requests was answered", merged.requests);
+            fail(&error, ExitCode::FAILURE)
+        }
+        Ok(()) => {
+            let is_partial = !merged.partial.is_empty();
+            verdict_code(&merged.invalid, merged.slo.as_ref(), is_partial)
+        }
         Err(error) => fail(&error, ExitCode::FAILURE),
     }
 }
@@ -56,6 +64,9 @@ fn merged(args: &MergeArgs) -> Result<Merged> {
     if let Some(path) = &args.hdr {
         let mut log = HdrLog::create(path, Duration::ZERO)?;
         log.write(logs.measured().clone(), logs.span())?;
+        if logs.are_complete() {
+            log.finish()?;
+        }
     }
     let limits = Limits { lag: args.max_lag };
     Ok(logs.merged(slo.as_ref(), limits))

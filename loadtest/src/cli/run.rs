@@ -113,15 +113,18 @@ pub(super) async fn run(args: RunArgs) -> ExitCode {
         Err(error) => return fail(&error, ExitCode::FAILURE),
     };
     let shows = shows(&report);
+    // The page last: the figures are there then, whatever becomes of it.
+    let delivered = deliver(&report, json).and(written);
     let drawn = page.map_or(Ok(()), |page| page.write(&report, &shows));
-    let delivered = deliver(&report, json).and(written).and(drawn);
-    let code = match delivered.and(shows) {
-        Ok(()) => verdict_code(
+    let code = match (delivered.and(drawn), shows) {
+        // Nothing was shown, and nothing of the server's doing.
+        (Ok(()), Err(error)) if !report.invalid.is_empty() => fail(&error, TOO_SMALL.into()),
+        (Err(error), _) | (Ok(()), Err(error)) => fail(&error, ExitCode::FAILURE),
+        (Ok(()), Ok(())) => verdict_code(
             &report.invalid,
             report.slo.as_ref(),
             report.partial.is_some(),
         ),
-        Err(error) => fail(&error, ExitCode::FAILURE),
     };
     for reason in &report.invalid {
         let _ = writeln!(io::stderr(), "aegis-loadtest: invalid run: {reason}");
@@ -169,9 +172,16 @@ async fn watch(
             break Some(reason);
         }
     };
-    handle.end().await;
+    tokio::select! {
+        () = handle.end() => {}
+        // Who asks twice does not want to wait for what is under way.
+        () = interrupted() => {}
+    }
     if written.is_ok() {
         written = log(&handle, &mut hdr, true);
+    }
+    if let (Ok(()), None, Some(hdr)) = (&written, &partial, &mut hdr) {
+        written = hdr.finish();
     }
     let (measured, _) = handle.measured();
     let mut report = handle.stop().await;

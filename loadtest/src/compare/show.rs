@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{Comparison, Difference, MIN_PAIRS, Side, Standing, Verdict};
+use super::{Comparison, Difference, Side, Standing, Verdict, least_pairs};
 
 // === impl Comparison ===
 
@@ -36,8 +36,9 @@ impl Display for Comparison {
         match self.verdict {
             Verdict::NoWorse => writeln!(f, "\nB is no worse than A"),
             Verdict::Worse => writeln!(f, "\nB is worse than A"),
-            Verdict::Undecided if pairs < MIN_PAIRS => {
-                writeln!(f, "\nnot shown: that takes at least {MIN_PAIRS} pairs")
+            Verdict::Undecided if pairs < least_pairs(self.confidence) => {
+                let least = least_pairs(self.confidence);
+                writeln!(f, "\nnot shown: that takes at least {least} pairs")
             }
             Verdict::Undecided => writeln!(
                 f,

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use flate2::read::ZlibDecoder;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::interval_log::{
     IntervalLogHistogram, IntervalLogIterator, IntervalLogWriterBuilder, IntervalLogWriterError,
@@ -20,6 +21,12 @@ use super::{LatenciesError, Measured};
 
 /// Says who wrote a log and in which unit.
 const MARK: &str = "aegis-loadtest: microseconds from the intended send time";
+
+/// Ends a log of a run that came to its end.
+const COMPLETE: &str = "aegis-loadtest: complete";
+
+/// The longest histogram that is unpacked: some times as long as all that ours can hold.
+const MAX_HISTOGRAM: u64 = 64 << 20;
 
 /// The longest line that is read: far longer than any histogram of ours.
 const MAX_LINE: u64 = 16 << 20;
@@ -39,6 +46,8 @@ pub(crate) struct Log {
     pub(crate) measured: Measured,
     /// From its start to the end of the last.
     pub(crate) span: Duration,
+    /// Whether its run came to its end.
+    pub(crate) is_complete: bool,
 }
 
 /// Says why a log cannot be read.
@@ -123,6 +132,14 @@ impl<W: Write> LogWriter<W> {
     }
 }
 
+impl<W: Write> LogWriter<W> {
+    /// Says that the run came to its end: without this, it broke off.
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
+        writeln!(self.file, "#{COMPLETE}")?;
+        self.file.flush()
+    }
+}
+
 fn written(error: IntervalLogWriterError<V2DeflateSerializeError>) -> io::Error {
     match error {
         IntervalLogWriterError::IoError(error) => error,
@@ -146,9 +163,9 @@ pub(crate) fn read(log: impl Read) -> Result<Log, LogError> {
                 (_, true) => Ok(sum),
             };
         }
-        is_ours |= text
-            .strip_prefix(b"#")
-            .is_some_and(|comment| comment.trim_ascii() == MARK.as_bytes());
+        let comment = text.strip_prefix(b"#").map(<[u8]>::trim_ascii);
+        is_ours |= comment == Some(MARK.as_bytes());
+        sum.is_complete |= comment == Some(COMPLETE.as_bytes());
         let at = |problem| LogError::Line { line, problem };
         if text.len() as u64 >= MAX_LINE {
             return Err(at(LineError::Long));
@@ -186,6 +203,18 @@ fn histogram(
     let bytes = STANDARD
         .decode(text)
         .map_err(|error| LineError::Histogram(error.to_string()))?;
+    // The library makes room for as much as the histogram claims.
+    let mut head = [0; 8];
+    let packed = bytes.get(8..).unwrap_or_default();
+    let claimed = match ZlibDecoder::new(packed).read_exact(&mut head) {
+        Ok(()) => u64::from(u32::from_be_bytes([head[4], head[5], head[6], head[7]])),
+        // It has a word for what is none.
+        Err(_) => 0,
+    };
+    if claimed > MAX_HISTOGRAM {
+        let problem = format!("it claims {claimed} bytes, of at most {MAX_HISTOGRAM}");
+        return Err(LineError::Histogram(problem));
+    }
     deserializer
         .deserialize(&mut bytes.as_slice())
         .map_err(|error| LineError::Histogram(error.to_string()))

@@ -9,8 +9,12 @@ use rand::{RngExt, SeedableRng};
 use super::fit::{Misfit, expected};
 use super::{Question, QuestionError, Questions, numbers};
 
-/// How many different questions are drawn.
+/// How many different questions are drawn at most.
 const QUESTIONS: usize = 64;
+
+/// The most elements of all questions together; one question may have more alone. All of them are written
+/// before the first is sent.
+const MAX_IN_ALL: usize = 4 << 20;
 
 /// The most elements of one tensor.
 const MAX_ELEMENTS: usize = 16 << 20;
@@ -44,15 +48,22 @@ impl Draw {
     pub fn questions(&self, metadata: &ModelMetadata) -> Result<Questions, QuestionError> {
         let mut random = StdRng::seed_from_u64(self.seed);
         let mut questions = Vec::with_capacity(QUESTIONS);
+        let mut elements = 0;
         for _ in 0..QUESTIONS {
             let inputs = metadata.inputs.iter();
             let inputs = inputs.map(|input| self.input(input, &mut random));
-            let inputs = inputs.collect::<Result<_, _>>();
+            let inputs = inputs.collect::<Result<Vec<_>, _>>();
             let inputs = inputs.map_err(|misfit| QuestionError::Undrawable {
                 model: metadata.name.clone(),
                 misfit,
             })?;
+            let sizes = inputs.iter().map(|input| input.tensor.element_count());
+            let size = sizes.sum::<usize>();
+            elements += size;
             questions.push(Question::new(inputs, None));
+            if elements + size > MAX_IN_ALL {
+                break;
+            }
         }
         Ok(Questions::Made(Arc::new(questions)))
     }

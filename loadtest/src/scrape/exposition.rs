@@ -47,7 +47,9 @@ impl Exposition {
         name: &'a str,
         labels: &'a [(&'a str, &'a str)],
     ) -> impl Iterator<Item = &'a Metric> {
-        let metrics = self.0.iter().filter(move |metric| metric.name == name);
+        // NaN and infinities are values of the format, and no place on a plot.
+        let is_it = move |metric: &&Metric| metric.name == name && metric.value.is_finite();
+        let metrics = self.0.iter().filter(is_it);
         metrics.filter(move |metric| {
             let mut labels = labels.iter();
             labels.all(|(label, value)| metric.label(label) == Some(value))
@@ -128,7 +130,8 @@ mod tests {
         let exposition = Exposition::parse(text).unwrap();
         assert_eq!(exposition.sum("a", &[]), Some(26.0));
         assert_eq!(exposition.sum("a", &[("m", "x,} \"y\"")]), Some(25.0));
-        assert_eq!(exposition.sum("b", &[]), Some(f64::INFINITY));
+        // It is read, and has no place on a plot.
+        assert_eq!(exposition.sum("b", &[]), None);
         assert_eq!(exposition.sum("c", &[]), None);
     }
 

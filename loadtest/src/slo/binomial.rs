@@ -47,7 +47,7 @@ fn falling(k: u64, n: u64, p: f64) -> f64 {
     for x in (1..=k).rev() {
         term *= x as f64 / (n - x + 1) as f64 * odds;
         sum += term;
-        if term < sum * f64::EPSILON {
+        if term <= sum * f64::EPSILON {
             break;
         }
     }

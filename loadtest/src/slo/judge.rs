@@ -89,8 +89,10 @@ fn of_quantile(bound: Bound, measured: &Measured, confidence: f64) -> Objective 
     let (low, high) = binomial::ranks(quantile, all, confidence);
     let at = |rank: Option<u64>| rank.and_then(|rank| latency.at_rank_ms(rank));
     let (low, high) = (at(low), at(high));
+    // A request that was given up sooner than that would have taken longer, and nobody knows how long.
+    let is_known = measured.timeouts.below(below_ms) == 0;
     let state = match (low, high) {
-        (_, Some(high)) if high < below_ms => State::Met,
+        (_, Some(high)) if high < below_ms && is_known => State::Met,
         (Some(low), _) if low >= below_ms => State::Missed,
         _ => State::Undecided,
     };

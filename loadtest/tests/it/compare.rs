@@ -22,7 +22,15 @@ fn command(folder: &Path, targets: &[&str], more: &[&str]) -> Command {
         .arg("compare")
         .args(targets)
         .args([
-            "--model", "digits", "--pairs", "6", "--rate", "150", "--quiet",
+            "--model",
+            "digits",
+            "--pairs",
+            "6",
+            "--rate",
+            "150",
+            "--quiet",
+            "--error-margin",
+            "0.02",
         ])
         .args([
             "--duration",
@@ -227,7 +235,7 @@ async fn what_makes_no_comparison_is_told_from_one_that_fails() {
             &[url, url][..],
             &["--pairs", "5"][..],
             64,
-            "pairs: expected 6 to 1000, got 5",
+            "pairs: expected 6 to 1000 for a confidence of 0.95, got 5",
         ),
         (
             &[url, url][..],

@@ -221,6 +221,25 @@ async fn logs_of_two_runs_are_judged_as_one() {
     let again: Merged = serde_json::from_slice(&std::fs::read(&one).unwrap()).unwrap();
     assert_eq!(again.latency, merged.latency);
     assert_eq!(again.client.lag, merged.client.lag);
+    // By another name it is the same log, and one without its end is of a run that broke off.
+    let also = folder.path().join(".").join("a");
+    let twice = output(command(&["merge", &a, also.to_str().unwrap()])).await;
+    assert_eq!(twice.status.code(), Some(64), "{}", text(&twice.stdout));
+    let whole = std::fs::read_to_string(&a).unwrap();
+    let (cut, _) = whole.trim_end().rsplit_once('\n').unwrap();
+    std::fs::write(&a, format!("{cut}\n")).unwrap();
+    let args = [
+        "merge",
+        "--max-lag",
+        "10s",
+        "--slo",
+        slo.to_str().unwrap(),
+        &a,
+    ];
+    let partial = output(command(&args)).await;
+    assert_eq!(partial.status.code(), Some(2));
+    let said = text(&partial.stdout);
+    assert!(said.contains("broke off"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

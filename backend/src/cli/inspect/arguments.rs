@@ -58,6 +58,8 @@ pub(super) enum ArgumentsError {
         method: String,
         known: String,
     },
+    #[error("--input {name}: is there twice")]
+    Twice { name: String },
     #[error("--input {name}: expected {expected}, got `{got}`")]
     NotThat {
         name: String,
@@ -136,6 +138,16 @@ pub(super) fn arguments(method: &Method, given: &[Given]) -> Result<Arguments, A
             name: stray.name.clone(),
             method: method.name.clone(),
             known: known.join(", "),
+        });
+    }
+    let twice = |at: &usize| {
+        given[..*at]
+            .iter()
+            .any(|before| before.name == given[*at].name)
+    };
+    if let Some(at) = (0..given.len()).find(twice) {
+        return Err(ArgumentsError::Twice {
+            name: given[at].name.clone(),
         });
     }
     let mut arguments = Arguments {

@@ -1,6 +1,6 @@
 //! What a model does, found out by running it.
 
-use aegis_protocol::{Datatype, Tensor, TensorError};
+use aegis_protocol::{Datatype, Shape, Tensor, TensorError};
 use aegis_torch::Returned;
 use half::{bf16, f16};
 
@@ -17,6 +17,8 @@ pub(super) const FREE: usize = 16;
 const OTHER: usize = 17;
 /// The rows of most runs.
 const ROWS: usize = 3;
+/// The most elements of an input: so many are enough to find out what a model does.
+const MAX_ELEMENTS: usize = 16 << 20;
 /// How far a row's numbers may lie from those that it gets alone, of 1 + their size: kernels for other
 /// sizes round in another way.
 const TOLERANCE: f32 = 1e-3;
@@ -215,9 +217,12 @@ fn tensor(axes: &Axes, rows: usize, free: usize) -> Result<Tensor, TensorError> 
         axes.shape.iter().enumerate().map(|(axis, size)| {
             usize::try_from(*size).unwrap_or(if axis == 0 { rows } else { free })
         });
-    let shape: Vec<usize> = sizes.collect();
+    let shape = Shape::from(sizes.collect::<Vec<usize>>());
+    let count = shape.element_count().filter(|count| *count <= MAX_ELEMENTS);
+    let Some(count) = count else {
+        return Err(TensorError::TooManyElements { shape });
+    };
     // From 0 to 1, in no order that a model could know.
-    let count = shape.iter().product::<usize>();
     let part = |at: usize| f64::from(u32::try_from(at * 7919 % 1009).unwrap_or(0)) / 1009.0;
     let parts = (0..count).map(part);
     let halves = parts.clone().map(|part| part > 0.5);

@@ -119,6 +119,8 @@ fn what_makes_no_input_is_named() {
         let error = arguments(&plain, &given(&[flag])).unwrap_err().to_string();
         assert!(error.contains(told), "{flag}: {error}");
     }
+    let twice = arguments(&plain, &given(&["k=1", "k=2"])).unwrap_err();
+    assert_eq!(twice.to_string(), "--input k: is there twice");
     for flag in ["x", "=FP32[1]", "x="] {
         assert!(flag.parse::<Given>().unwrap_err().contains("NAME=DATATYPE"));
     }
@@ -177,6 +179,20 @@ fn a_module_that_counts_has_state() {
     let found = found.unwrap();
     assert!(found.stateful);
     assert!(found.alone.unwrap().contains("keeps state"));
+}
+
+#[test]
+fn an_input_that_no_memory_holds_is_refused() {
+    for size in [9_000_000_000_000_000_000, 64_000_000_000] {
+        let sent = [Sent {
+            name: "x".to_owned(),
+            what: axes(Datatype::Fp32, &[-1, size]),
+            optional: false,
+        }];
+        let run = |_: &[Tensor]| Err("it is run".to_owned());
+        let error = probe(&sent, &run).unwrap_err();
+        assert!(error.contains(&size.to_string()), "{error}");
+    }
 }
 
 #[test]

@@ -41,7 +41,7 @@ pub(in crate::cli) struct AskedArgs {
     #[arg(long, default_value = "label")]
     output: String,
     /// Numbers to draw inputs from, both included.
-    #[arg(long, default_value = "0..1", value_name = "FROM..TO", value_parser = range)]
+    #[arg(long, default_value = "0..1", value_name = "FROM..TO", value_parser = range, allow_hyphen_values = true)]
     draw: (f64, f64),
     /// Rows of a request that is drawn.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536))]
@@ -84,7 +84,8 @@ fn range(text: &str) -> Result<(f64, f64), String> {
             .filter(|number: &f64| number.is_finite())
     };
     match (number(from), number(to)) {
-        (Some(from), Some(to)) if from <= to => Ok((from, to)),
+        // What lies between is a number, too.
+        (Some(from), Some(to)) if from <= to && (to - from).is_finite() => Ok((from, to)),
         _ => Err(refused()),
     }
 }

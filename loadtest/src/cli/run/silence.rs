@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use crate::outcome::ErrorKind;
 use crate::report::Summary;
 
-/// Since when there was no answer, and how much had failed by then.
+/// From when to when requests failed without an answer between them.
 #[derive(Debug)]
 pub(super) struct Silence {
     patience: Duration,
-    since: f64,
+    /// The first and the last failure since there was an answer, in seconds.
+    failing: Option<(f64, f64)>,
     answers: u64,
     failed: u64,
 }
@@ -19,24 +21,29 @@ impl Silence {
     pub(super) fn new(patience: Duration) -> Self {
         Self {
             patience,
-            since: 0.0,
+            failing: None,
             answers: 0,
             failed: 0,
         }
     }
 
     /// Looks at how the run goes, and says why it should be given up, once it should. An answer of any
-    /// status shows that somebody is there; no failure shows that requests are only slow.
+    /// status, and one that is no good, shows that somebody is there; no failure shows that requests are
+    /// only slow, or that none was sent.
     pub(super) fn notice(&mut self, summary: &Summary) -> Option<String> {
-        let answers = summary.statuses.values().sum();
-        let failed = summary.errors.values().sum();
-        if answers != self.answers || failed == self.failed {
-            self.since = summary.elapsed_seconds;
-            self.answers = answers;
-            self.failed = failed;
-            return None;
+        let bad = summary.errors(ErrorKind::BadAnswer);
+        let answers = summary.statuses.values().sum::<u64>() + bad;
+        let failed = summary.errors.values().sum::<u64>() - bad;
+        let now = summary.elapsed_seconds;
+        if answers != self.answers {
+            self.failing = None;
+        } else if failed != self.failed {
+            let (first, _) = self.failing.unwrap_or((now, now));
+            self.failing = Some((first, now));
         }
-        let silent = summary.elapsed_seconds - self.since;
+        (self.answers, self.failed) = (answers, failed);
+        let (first, last) = self.failing?;
+        let silent = last - first;
         (silent >= self.patience.as_secs_f64())
             .then(|| format!("nobody has answered for {silent:.1} s"))
     }
@@ -45,7 +52,6 @@ impl Silence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ErrorKind;
     use crate::outcome::{Outcome, Sample};
     use crate::tally::Tally;
     use crate::{clock, outcome::Origin};
@@ -90,7 +96,18 @@ mod tests {
         assert_eq!(at(&tally, 71), None);
         record(&mut tally, failure());
         assert_eq!(at(&tally, 80), None);
-        let reason = at(&tally, 81).unwrap();
+        // Nothing was sent since.
+        assert_eq!(at(&tally, 95), None);
+        let unusable = Outcome::Failed {
+            kind: ErrorKind::BadAnswer,
+            text: String::new(),
+        };
+        record(&mut tally, unusable);
+        assert_eq!(at(&tally, 96), None);
+        record(&mut tally, failure());
+        assert_eq!(at(&tally, 100), None);
+        record(&mut tally, failure());
+        let reason = at(&tally, 110).unwrap();
         assert_eq!(reason, "nobody has answered for 10.0 s");
     }
 }

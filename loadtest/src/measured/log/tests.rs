@@ -74,6 +74,33 @@ fn intervals_follow_each_other_and_empty_histograms_are_left_out() {
 }
 
 #[test]
+fn a_log_says_whether_its_run_came_to_its_end() {
+    let mut file = Vec::new();
+    let mut writer = LogWriter::new(&mut file, SystemTime::UNIX_EPOCH).unwrap();
+    let end = Duration::from_secs(1);
+    writer.interval(&of(&[(0, 5)]), end).unwrap();
+    writer.finish().unwrap();
+    assert!(read(file.as_slice()).unwrap().is_complete);
+    assert!(!read(log(&[of(&[(0, 5)])]).as_slice()).unwrap().is_complete);
+}
+
+#[test]
+fn a_histogram_that_claims_gigabytes_is_refused_before_there_is_room_for_them() {
+    let mut head = Vec::new();
+    let mut packer = flate2::write::ZlibEncoder::new(&mut head, flate2::Compression::fast());
+    packer
+        .write_all(&[0x1c, 0x84, 0x93, 0x13, 0xff, 0xff, 0xff, 0xff])
+        .unwrap();
+    packer.finish().unwrap();
+    let mut bytes = vec![0x1c, 0x84, 0x93, 0x14, 0, 0, 0];
+    bytes.push(u8::try_from(head.len()).unwrap());
+    bytes.extend(head);
+    let text = format!("#{MARK}\n0.0,1.0,2.0,{}\n", STANDARD.encode(bytes));
+    let error = read(text.as_bytes()).unwrap_err().to_string();
+    assert!(error.contains("it claims 4294967295 bytes"), "{error}");
+}
+
+#[test]
 fn what_is_no_log_of_ours_says_why() {
     let error = |text: &str| read(text.as_bytes()).unwrap_err().to_string();
     assert_eq!(error(""), "expected an HDR log, got an empty file");

@@ -139,6 +139,9 @@ fn log(range: &Range<f64>, about: u32) -> Vec<f64> {
 /// A number in as few characters as tell it from its neighbours.
 fn number(value: f64) -> String {
     let size = value.abs();
+    if !size.is_finite() {
+        return "∞".to_owned();
+    }
     if size >= 1e6 {
         return format!("{}M", number(value / 1e6));
     }
@@ -187,6 +190,12 @@ mod tests {
             .into_iter()
             .map(|tick| axis.label(tick))
             .collect()
+    }
+
+    #[test]
+    fn what_is_no_number_has_a_sign() {
+        let signs = [f64::INFINITY, f64::NEG_INFINITY, f64::NAN].map(number);
+        assert_eq!(signs, ["∞", "∞", "∞"]);
     }
 
     #[test]

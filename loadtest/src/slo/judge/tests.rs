@@ -170,3 +170,12 @@ fn accuracy_is_of_the_answers() {
         "{judgement}"
     );
 }
+
+#[test]
+fn a_request_that_was_given_up_sooner_than_it_may_take_shows_no_latency() {
+    let slo = slo("latency = [{ quantile = 0.5, below_ms = 1000.0 }]");
+    let mut measured = measured(1_000, 0, |_| 200);
+    assert_eq!(judge(&slo, &measured, LIMITS).verdict, Verdict::Pass);
+    measured.timeouts = measured.latency.clone();
+    assert_eq!(judge(&slo, &measured, LIMITS).verdict, Verdict::TooSmall);
+}
