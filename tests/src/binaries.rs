@@ -60,7 +60,7 @@ impl Binaries {
         let built = BUILT.get_or_init(|| {
             let found = match env::var_os("AEGIS_BIN_DIR") {
                 Some(folder) => find(Path::new(&folder), LOADTEST),
-                None => cargo_build(&[LOADTEST]).and_then(|messages| artifact(&messages, LOADTEST)),
+                None => cargo_build().and_then(|messages| artifact(&messages, LOADTEST)),
             };
             found.map_err(|error| format!("{error:#}"))
         });
@@ -100,7 +100,7 @@ fn find(folder: &Path, name: &str) -> Result<PathBuf> {
 }
 
 fn build() -> Result<Binaries> {
-    let messages = cargo_build(&[PROXY, BACKEND])?;
+    let messages = cargo_build()?;
     Ok(Binaries {
         proxy: artifact(&messages, PROXY)?,
         backend: artifact(&messages, BACKEND)?,
@@ -109,7 +109,10 @@ fn build() -> Result<Binaries> {
 
 /// Runs cargo, and gives what it says of what it built. It holds a lock on the target folder, so test
 /// programs that run at the same time wait for each other, and the second finds everything built.
-fn cargo_build(packages: &[&str]) -> Result<String> {
+///
+/// All programs are built together, as `make test` does: of other sets cargo joins other features, and builds
+/// what they depend on once more.
+fn cargo_build() -> Result<String> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .current_dir(workspace_root())
@@ -119,7 +122,7 @@ fn cargo_build(packages: &[&str]) -> Result<String> {
             "--bins",
         ])
         .stderr(Stdio::inherit());
-    for package in packages {
+    for package in [PROXY, BACKEND, LOADTEST] {
         cargo.args(["-p", package]);
     }
     if !cfg!(debug_assertions) {
