@@ -90,7 +90,9 @@ class Rules(TestCase):
                 # Both evaluate it: ten that wait are too many for one of them.
                 (alerts()["AegisQueueDeep"]["expr"], [('{namespace="one", model="digits", model_version="1"}', 10)]),
             ]  # fmt: skip
-            series = [(kind.format(namespace), "10x10") for kind in (waiting, taken) for namespace in ("one", "two")]
+            # They begin to wait when both have their bounds: promtool evaluates groups in any order, and of an alert
+            # that is there twice it takes only equal samples.
+            series = [(kind.format(namespace), "0 0 0 10x10") for kind in (waiting, taken) for namespace in ("one", "two")]
             self.evaluate(folder, ["one.json", "two.json"], series, "5m", looks)
 
     def rules_of(self, namespace: str, values):
