@@ -13,7 +13,8 @@ use std::{
 
 use async_trait::async_trait;
 use rand::RngExt;
-use tokio::{sync::Semaphore, task::JoinHandle};
+use tokio::sync::Semaphore;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Answer, LookupError};
 use crate::config::{Dns, HostName};
@@ -45,7 +46,7 @@ pub struct Lookups {
     sink: Arc<dyn LookupSink>,
     pace: Pace,
     slots: Arc<Semaphore>,
-    tasks: HashMap<HostName, Task>,
+    tasks: HashMap<HostName, AbortOnDropHandle<()>>,
 }
 
 /// When a name is asked for again.
@@ -54,9 +55,6 @@ struct Pace {
     min: Duration,
     max: Duration,
 }
-
-/// Ends with its handle.
-struct Task(JoinHandle<()>);
 
 /// Asks for one name.
 struct Asker {
@@ -98,18 +96,10 @@ impl Lookups {
                     pace: self.pace,
                     slots: Arc::clone(&self.slots),
                 };
-                let task = Task(tokio::spawn(asker.run()));
+                let task = AbortOnDropHandle::new(tokio::spawn(asker.run()));
                 self.tasks.insert((*host).clone(), task);
             }
         }
-    }
-}
-
-// === impl Task ===
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

@@ -16,9 +16,9 @@ use async_trait::async_trait;
 use rand::RngExt;
 use tokio::{
     sync::Semaphore,
-    task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Slice;
 use crate::config::{Kubernetes, ServiceName};
@@ -150,7 +150,7 @@ pub struct Watches {
     sink: Arc<dyn WatchSink>,
     pace: Pace,
     slots: Arc<Semaphore>,
-    tasks: HashMap<ServiceName, Task>,
+    tasks: HashMap<ServiceName, AbortOnDropHandle<()>>,
 }
 
 /// How long things take.
@@ -162,9 +162,6 @@ struct Pace {
     base: Duration,
     max: Duration,
 }
-
-/// Ends with its handle.
-struct Task(JoinHandle<()>);
 
 /// Watches one service.
 struct Watcher {
@@ -257,18 +254,10 @@ impl Watches {
                     version: None,
                     failures: 0,
                 };
-                let task = Task(tokio::spawn(watcher.run()));
+                let task = AbortOnDropHandle::new(tokio::spawn(watcher.run()));
                 self.tasks.insert((*service).clone(), task);
             }
         }
-    }
-}
-
-// === impl Task ===
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 
