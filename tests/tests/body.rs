@@ -5,9 +5,9 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use aegis_e2e::{Answer, Client, Play, Scene, SceneSetup, raw_exchange, until};
+use aegis_e2e::{Answer, Client, Play, Scene, SceneSetup, raw_exchange};
 use aegis_protocol::headers;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
@@ -174,14 +174,7 @@ async fn who_announces_much_and_sends_little_keeps_nobody_from_being_sent_again(
         stream.write_all(head.as_bytes()).await.unwrap();
         tricklers.push(stream);
     }
-    until("their requests", async || {
-        let metrics = scene.proxy.metrics().await?;
-        let in_flight = metrics.value("aegis_proxy_in_flight", &[]);
-        ensure!(in_flight == Some(4.0), "{in_flight:?} in flight");
-        Ok(())
-    })
-    .await
-    .unwrap();
+    scene.proxy.metrics_when(4).await.unwrap();
     for endpoint in &scene.stable {
         endpoint.play_first_attempts(Play::HangUp);
     }

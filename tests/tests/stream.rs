@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use aegis_e2e::{Play, Scene, until};
+use aegis_e2e::{Play, Scene};
 use aegis_protocol::{headers, path};
-use anyhow::ensure;
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::{BodyExt, Full};
@@ -67,14 +66,8 @@ async fn a_websocket_passes_both_ways_to_the_version_that_was_chosen() {
     let seen = scene.stable[0].take_seen();
     assert_eq!(seen[0].path, path::generate("m", Some("1"), true));
     drop(socket);
-    until("the connection to be given up", async || {
-        let metrics = scene.proxy.metrics().await?;
-        let in_flight = metrics.value("aegis_proxy_in_flight", &[]);
-        ensure!(in_flight == Some(0.0), "{in_flight:?} in flight");
-        Ok(())
-    })
-    .await
-    .unwrap();
+    // The connection is given up.
+    scene.proxy.metrics_when(0).await.unwrap();
 }
 
 #[tokio::test]

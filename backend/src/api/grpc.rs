@@ -59,20 +59,16 @@ pub(super) async fn handle(
 ) -> Answer {
     let path = parts.uri.path();
     let is_refused = app.phase() == Phase::Closing && !is_first;
-    if REFLECTION.contains(&path) && !is_refused {
-        return stream::answer(app, parts, body, Talk::Reflection);
-    }
-    if path == watch::PATH && !is_refused {
-        return match read(app, parts, &mut body).await {
-            Ok(call) => {
-                watch::watch(app, &call).unwrap_or_else(|refused| refused_early(app, &refused))
-            }
-            Err(refused) => refused_early(app, &refused),
-        };
-    }
     let method = Method::parse(path);
     let outcome = match method {
         _ if is_refused => Err(Refused::Draining),
+        // What the proxy has no word for.
+        None if REFLECTION.contains(&path) => {
+            return stream::answer(app, parts, body, Talk::Reflection);
+        }
+        None if path == watch::PATH => read(app, parts, &mut body)
+            .await
+            .and_then(|call| watch::watch(app, &call)),
         None => {
             let text = format!("no such method: `{}`", excerpt(path));
             Ok(refusal(Code::Unimplemented, &text))
