@@ -167,7 +167,7 @@ main() {
 
 # Those that start programs wait most of the time: they run beside the others, and are told after them.
 run_tests() {
-    local all starting=(test_images test_programs test_prometheus test_rollout) others=() log beside failed=0 module
+    local all starting=(test_images test_load test_programs test_prometheus test_rollout) others=() log beside failed=0 module
     all=$(cd charts/tests && echo test_*.py)
     for module in ${all//.py/}; do
         [[ " ${starting[*]} " == *" $module "* ]] || others+=("$module")
