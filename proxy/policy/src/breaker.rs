@@ -96,8 +96,8 @@ pub struct Breaker {
     config: Arc<BreakerConfig>,
     /// Trips not yet forgiven: the exponent of the back-off.
     trips: u32,
-    /// Why the breaker last opened; kept while it is not closed.
-    tripped_by: Option<TripReason>,
+    /// Why the breaker last opened; kept while it is not closed. Apart: most are closed.
+    tripped_by: Option<Box<TripReason>>,
 }
 
 #[derive(Clone, Debug)]
@@ -203,7 +203,7 @@ impl Breaker {
     /// Why it last opened; none while closed.
     #[must_use]
     pub fn tripped_by(&self) -> Option<TripReason> {
-        self.tripped_by
+        self.tripped_by.as_deref().copied()
     }
 
     /// Failures since the last answer, counted while closed.
@@ -421,7 +421,7 @@ impl Breaker {
         let since = self.tripped_since().unwrap_or(now);
         self.epoch += 1;
         self.state = State::Open { since, until };
-        self.tripped_by = Some(reason);
+        self.tripped_by = Some(Box::new(reason));
         Step {
             to: BreakerState::Open,
             reason,

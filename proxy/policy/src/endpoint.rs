@@ -394,6 +394,58 @@ mod tests {
     }
 
     #[test]
+    fn latencies_that_differ_by_less_than_a_quarter_are_alike_and_the_load_decides() {
+        let now = crate::tests::origin();
+        let balance = BalanceConfig::default();
+        let endpoint = |ms, in_flight| {
+            let breaker = Arc::new(BreakerConfig::default());
+            let mut endpoint = Endpoint::new(([127, 0, 0, 1], 1).into(), 0, &breaker);
+            let takes = Duration::from_millis(ms);
+            endpoint.expected.observe(takes, balance.decay, now);
+            endpoint.in_flight = in_flight;
+            endpoint
+        };
+        let beats = |one: &Endpoint, other: &Endpoint| one.beats(other, 10.0, &balance, now);
+        let (nearly, quarter, faster) =
+            (endpoint(1_249, 3), endpoint(1_250, 3), endpoint(1_000, 4));
+        assert!(beats(&nearly, &faster) && !beats(&faster, &nearly));
+        // Now both would take as long as the other with its line: neither is better.
+        assert!(!beats(&quarter, &faster) && !beats(&faster, &quarter));
+    }
+
+    #[test]
+    fn a_failure_is_of_late_for_ten_seconds_and_not_at_their_end() {
+        let now = crate::tests::origin();
+        let breaker = Arc::new(BreakerConfig::default());
+        let mut endpoint = Endpoint::new(([127, 0, 0, 1], 1).into(), 0, &breaker);
+        assert!(!endpoint.failed_lately(now));
+        endpoint.count_failure(now);
+        assert!(endpoint.failed_lately(now + FAILED_LATELY.mul_f64(0.999)));
+        assert!(!endpoint.failed_lately(now + FAILED_LATELY));
+    }
+
+    #[test]
+    fn of_the_requests_that_it_reports_those_of_others_count_on_top_of_ours() {
+        let now = crate::tests::origin();
+        let breaker = Arc::new(BreakerConfig::default());
+        let mut endpoint = Endpoint::new(([127, 0, 0, 1], 1).into(), 0, &breaker);
+        endpoint.in_flight = 4;
+        for (reported, others) in [(10.0, 6.0), (4.0, 0.0), (1.0, 0.0)] {
+            let report = LoadReport {
+                in_flight: reported,
+                expected_wait: None,
+            };
+            endpoint.take_report(report, now);
+            assert!((endpoint.others(now) - others).abs() < 1e-6, "{reported}");
+            // Believed for a second, half of it in the next, and then no more.
+            let later = |ms| endpoint.others(now + Duration::from_millis(ms));
+            assert!((later(1_000) - others).abs() < 1e-6, "{reported}");
+            assert!((later(1_500) - others / 2.0).abs() < 1e-6, "{reported}");
+            assert!(later(2_000).abs() < 1e-6, "{reported}");
+        }
+    }
+
+    #[test]
     fn a_choice_reads_two_lines_and_what_follows_stands_in_the_order_of_its_use() {
         assert_eq!(align_of::<Endpoint>(), LINE);
         assert_eq!(offset_of!(Endpoint, serving_at), LINE);

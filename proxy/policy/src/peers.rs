@@ -198,6 +198,15 @@ mod tests {
     }
 
     #[test]
+    fn the_middle_of_all_is_the_lower_of_two() {
+        assert_eq!(middle(&[], None), None);
+        assert_eq!(middle(&[1.0], None), Some(1.0));
+        assert_eq!(middle(&[1.0, 2.0], None), Some(1.0));
+        assert_eq!(middle(&[1.0, 2.0, 3.0], None), Some(2.0));
+        assert_eq!(middle(&[1.0, 2.0, 3.0, 4.0, 5.0], None), Some(3.0));
+    }
+
+    #[test]
     fn in_a_large_pool_each_has_its_turn_to_be_compared() {
         let breaker = std::sync::Arc::new(BreakerConfig::default());
         let mut endpoints = Endpoints::with_key();

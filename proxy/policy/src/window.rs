@@ -349,6 +349,25 @@ mod tests {
         assert_eq!(window.counts(now).good, 20);
     }
 
+    #[test]
+    fn the_last_of_its_kind_is_taken_back_from_wherever_it_stands() {
+        let seconds = Duration::from_secs;
+        for shift in 0..20 {
+            let mut window = Window::new(SPAN);
+            // The ring begins anywhere.
+            for second in 0..=shift {
+                window.push(Mark::Slow, origin() + seconds(second));
+            }
+            let start = origin() + seconds(shift + 11);
+            for (at, mark) in [(0, Mark::Failed), (3, Mark::Failed), (5, Mark::Good)] {
+                (0..30).for_each(|_| window.push(mark, start + seconds(at)));
+            }
+            window.retract(Mark::Failed, start + seconds(5));
+            let failed = |at| window.counts(start + seconds(at)).failed;
+            assert_eq!((failed(9), failed(12), failed(13)), (59, 29, 0), "{shift}");
+        }
+    }
+
     proptest! {
         /// Against a list of everything: no sample of the last nine tenths is
         /// missing, none older than the window is counted.

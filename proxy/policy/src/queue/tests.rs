@@ -83,6 +83,20 @@ fn the_expected_wait_is_the_place_in_line_times_the_time_between_two_slots() {
 }
 
 #[test]
+fn how_fast_it_moved_is_forgotten_with_the_lanes_that_are_empty() {
+    let (mut queue, now) = served_every(100 * MS, 20);
+    let key = lane("1", true);
+    let gone = queue.enter(lane("2", true), now, (), now);
+    queue.leave(gone, true, now);
+    assert_eq!(queue.lanes.len(), 2);
+    assert!(queue.expected_wait(&key, now, now).unwrap() > 50 * MS);
+    queue.forget_paces();
+    assert_eq!(queue.lanes.len(), 1);
+    assert_eq!(queue.len(), 2, "who waits goes on waiting");
+    assert_eq!(queue.expected_wait(&key, now, now), Some(Duration::ZERO));
+}
+
+#[test]
 fn slots_that_come_in_bursts_are_averaged() {
     let mut queue = Queue::default();
     let mut now = origin();

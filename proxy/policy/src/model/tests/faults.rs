@@ -516,3 +516,26 @@ fn an_endpoint_that_is_away_is_never_asked_while_others_are_well() {
     assert_eq!(attempt.address, at(1));
     world.record(attempt.permit, OK);
 }
+
+#[test]
+fn a_permit_that_comes_back_unjudged_taught_how_long_it_was_out_and_one_that_was_judged_nothing_more()
+ {
+    let mut world = World::ready(config(vec![version("1", 1.0, &[1])], &[]));
+    for (out, judged, slow) in [
+        (MS, false, 0),
+        (2_000 * MS, false, 1),
+        (2_000 * MS, true, 2),
+    ] {
+        let attempt = world.start(None);
+        world.policy.sent(&attempt.permit, world.now);
+        world.now += out;
+        let (now, rng) = (world.now, &mut world.rng);
+        if judged {
+            let late = Outcome::Success { waited: out };
+            world.policy.judge(&attempt.permit, late.into(), now, rng);
+        }
+        world.policy.release(attempt.permit, false, now, rng);
+        let endpoint = world.endpoint("1", 1);
+        assert_eq!((endpoint.slow, endpoint.in_flight), (slow, 0), "{out:?}");
+    }
+}
