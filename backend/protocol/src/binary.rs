@@ -49,6 +49,7 @@ pub struct OutputForms {
 }
 
 /// What lies behind the JSON of a body that is being read.
+#[derive(Clone)]
 pub(crate) struct Parts {
     /// What is left of it; none where nothing says that there is any.
     left: Option<Bytes>,

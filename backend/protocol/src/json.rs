@@ -1,6 +1,7 @@
 //! The JSON codec of inference requests and answers.
 //!
-//! Two passes, because `data` may stand before the `datatype` that it needs:
+//! Lists of numbers, which are nearly all of a large body, are cut out of it first and read in one pass
+//! (`cut`). For the rest, and wherever anything is wrong, two passes, because `data` may stand before the `datatype` that it needs:
 //! serde reads the members and leaves each `data` as a borrowed, already
 //! validated slice of the body (`wire`), then a walker reads that slice straight
 //! into the raw encoding (`data`). No element is ever a value of its own: a
@@ -11,6 +12,7 @@
 //! the shortest form that reads back to the same bits.
 
 mod bounded;
+mod cut;
 mod data;
 mod decode;
 mod encode;

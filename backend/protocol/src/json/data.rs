@@ -1,4 +1,5 @@
-//! Reads the text of a `data` member straight into the raw encoding.
+//! Reads the text of a `data` member straight into the raw encoding, and finds the words for what is
+//! wrong with it. Lists of numbers with which nothing is wrong do not come here (`cut`).
 //!
 //! The text is known to be well-formed JSON, so the walker only tells lists
 //! from scalars. It takes two forms: flat, one list of all elements; or nested
@@ -15,14 +16,12 @@ use std::fmt::{Display, Write};
 
 use half::{bf16, f16};
 
-use self::run::{Run, no_run};
 use self::scalar::{Refusal, Scalar};
 use super::error::DecodeError;
 use crate::datatype::Datatype;
 use crate::shape::Shape;
 use crate::text::excerpt;
 
-mod run;
 mod scalar;
 
 /// Reads `text`, the value of the member `field`.
@@ -42,26 +41,20 @@ pub(super) fn decode(
         leaf: None,
     };
     match datatype {
-        Datatype::Bool => walk.run(scalar::boolean, no_run),
-        Datatype::Uint8 => walk.run(scalar::integer::<u8>, no_run),
-        Datatype::Uint16 => walk.run(scalar::integer::<u16>, no_run),
-        Datatype::Uint32 => walk.run(scalar::integer::<u32>, no_run),
-        Datatype::Uint64 => walk.run(scalar::integer::<u64>, no_run),
-        Datatype::Int8 => walk.run(scalar::integer::<i8>, no_run),
-        Datatype::Int16 => walk.run(scalar::integer::<i16>, no_run),
-        Datatype::Int32 => walk.run(scalar::integer::<i32>, no_run),
-        Datatype::Int64 => walk.run(scalar::integer::<i64>, no_run),
-        Datatype::Fp16 => walk.run(
-            |scalar, raw| scalar::narrowed(scalar, raw, f16::from_f64),
-            no_run,
-        ),
-        Datatype::Bf16 => walk.run(
-            |scalar, raw| scalar::narrowed(scalar, raw, bf16::from_f64),
-            no_run,
-        ),
-        Datatype::Fp32 => walk.run(scalar::float::<f32>, run::floats::<f32>),
-        Datatype::Fp64 => walk.run(scalar::float::<f64>, run::floats::<f64>),
-        Datatype::Bytes => walk.run(scalar::string, no_run),
+        Datatype::Bool => walk.run(scalar::boolean),
+        Datatype::Uint8 => walk.run(scalar::integer::<u8>),
+        Datatype::Uint16 => walk.run(scalar::integer::<u16>),
+        Datatype::Uint32 => walk.run(scalar::integer::<u32>),
+        Datatype::Uint64 => walk.run(scalar::integer::<u64>),
+        Datatype::Int8 => walk.run(scalar::integer::<i8>),
+        Datatype::Int16 => walk.run(scalar::integer::<i16>),
+        Datatype::Int32 => walk.run(scalar::integer::<i32>),
+        Datatype::Int64 => walk.run(scalar::integer::<i64>),
+        Datatype::Fp16 => walk.run(|scalar, raw| scalar::narrowed(scalar, raw, f16::from_f64)),
+        Datatype::Bf16 => walk.run(|scalar, raw| scalar::narrowed(scalar, raw, bf16::from_f64)),
+        Datatype::Fp32 => walk.run(scalar::float::<f32>),
+        Datatype::Fp64 => walk.run(scalar::float::<f64>),
+        Datatype::Bytes => walk.run(scalar::string),
     }
 }
 
@@ -86,7 +79,6 @@ impl<'a> Walk<'a> {
     fn run(
         mut self,
         put: impl Fn(Scalar<'_>, &mut Vec<u8>) -> Result<(), Refusal>,
-        run: impl Fn(&[u8], &mut Vec<u8>, usize) -> Run,
     ) -> Result<Vec<u8>, DecodeError> {
         let expected = self.expected_elements()?;
         let mut raw = Vec::with_capacity(self.reservation(expected));
@@ -109,12 +101,6 @@ impl<'a> Walk<'a> {
                         put(scalar, &mut raw).map_err(|refusal| self.refused(scalar, refusal))?;
                     }
                     elements += 1;
-                    // What stands here is an element, and so are its neighbours to the end of the list.
-                    let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
-                    let more = run(rest, &mut raw, expected.saturating_sub(elements));
-                    self.at += more.bytes;
-                    elements += more.elements;
-                    self.children(more.elements);
                 }
             }
         }
@@ -192,12 +178,8 @@ impl<'a> Walk<'a> {
     }
 
     fn child(&mut self) {
-        self.children(1);
-    }
-
-    fn children(&mut self, more: usize) {
         if let Some(children) = self.open.last_mut() {
-            *children += more;
+            *children += 1;
         }
     }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::bounded::Bounded;
+use super::cut::Cut;
 use super::error::DecodeError;
 use super::wire::{Object, Outputs, RawRequest, RawResponse, RawTensor, Size, Tensors};
 use super::{data, fault};
@@ -28,7 +29,7 @@ impl InferRequest {
     /// When the body is no JSON object, or a member is missing or not what the
     /// protocol says; the error names the first such member.
     pub fn from_json(body: &[u8]) -> Result<Self, DecodeError> {
-        Self::read(body, Parts::none())
+        Self::read(body, &Parts::none())
     }
 
     /// Reads a request's body, in which tensors may lie behind the JSON: `head` is the JSON's length,
@@ -39,16 +40,24 @@ impl InferRequest {
     /// As [`InferRequest::from_json`]; and when the parts are not what the JSON says.
     pub fn from_body(body: &Bytes, head: Option<usize>) -> Result<Self, DecodeError> {
         let (json, parts) = Parts::cut(body, head)?;
-        Self::read(json, parts)
+        Self::read(json, &parts)
     }
 
-    fn read(json: &[u8], parts: Parts) -> Result<Self, DecodeError> {
-        let raw: RawRequest<'_> = members(json)?;
+    fn read(json: &[u8], parts: &Parts) -> Result<Self, DecodeError> {
+        read(json, |text, cut| Self::read_text(text, parts.clone(), cut))
+    }
+
+    pub(super) fn read_text(
+        text: &[u8],
+        parts: Parts,
+        cut: Option<&Cut<'_>>,
+    ) -> Result<Self, DecodeError> {
+        let raw: RawRequest<'_> = members(text)?;
         let inputs = required("inputs", raw.inputs, "a list of tensors")?;
         Ok(Self {
             id: raw.id,
             parameters: raw.parameters.unwrap_or_default().0,
-            inputs: tensors("inputs", inputs, parts)?,
+            inputs: tensors("inputs", inputs, parts, cut)?,
             outputs: requested(raw.outputs)?,
         })
     }
@@ -64,7 +73,7 @@ impl InferResponse {
     /// When the body is no JSON object, or a member is missing or not what the
     /// protocol says; the error names the first such member.
     pub fn from_json(body: &[u8]) -> Result<Self, DecodeError> {
-        Self::read(body, Parts::none())
+        Self::read(body, &Parts::none())
     }
 
     /// Reads an answer's body, as [`InferRequest::from_body`] reads a request's.
@@ -74,11 +83,15 @@ impl InferResponse {
     /// As [`InferResponse::from_json`]; and when the parts are not what the JSON says.
     pub fn from_body(body: &Bytes, head: Option<usize>) -> Result<Self, DecodeError> {
         let (json, parts) = Parts::cut(body, head)?;
-        Self::read(json, parts)
+        Self::read(json, &parts)
     }
 
-    fn read(json: &[u8], parts: Parts) -> Result<Self, DecodeError> {
-        let raw: RawResponse<'_> = members(json)?;
+    fn read(json: &[u8], parts: &Parts) -> Result<Self, DecodeError> {
+        read(json, |text, cut| Self::read_text(text, parts.clone(), cut))
+    }
+
+    fn read_text(text: &[u8], parts: Parts, cut: Option<&Cut<'_>>) -> Result<Self, DecodeError> {
+        let raw: RawResponse<'_> = members(text)?;
         let model_name = required("model_name", raw.model_name, "the model's name")?;
         let outputs = required("outputs", raw.outputs, "a list of tensors")?;
         Ok(Self {
@@ -86,9 +99,23 @@ impl InferResponse {
             model_version: raw.model_version,
             id: raw.id,
             parameters: raw.parameters.unwrap_or_default().0,
-            outputs: tensors("outputs", outputs, parts)?,
+            outputs: tensors("outputs", outputs, parts, cut)?,
         })
     }
+}
+
+/// Reads a body without its lists of numbers, which are read by themselves; where anything is wrong, as it is.
+fn read<T>(
+    json: &[u8],
+    text: impl Fn(&[u8], Option<&Cut<'_>>) -> Result<T, DecodeError>,
+) -> Result<T, DecodeError> {
+    if let Some(cut) = Cut::of(json)
+        && let Ok(read) = text(cut.text(), Some(&cut))
+        && cut.is_used_up()
+    {
+        return Ok(read);
+    }
+    text(json, None)
 }
 
 /// Reads the one object that a body must be.
@@ -110,17 +137,23 @@ fn tensors(
     list: &str,
     Bounded(raw): Tensors<'_>,
     mut parts: Parts,
+    cut: Option<&Cut<'_>>,
 ) -> Result<Vec<NamedTensor>, DecodeError> {
     let mut tensors = Vec::with_capacity(raw.len());
     for (index, Object(raw)) in raw.into_iter().enumerate() {
-        tensors.push(tensor(&format!("{list}[{index}]"), raw, &mut parts)?);
+        tensors.push(tensor(&format!("{list}[{index}]"), raw, &mut parts, cut)?);
     }
     parts.end()?;
     unique(list, tensors.iter().map(|named| named.name.as_str()))?;
     Ok(tensors)
 }
 
-fn tensor(field: &str, raw: RawTensor<'_>, parts: &mut Parts) -> Result<NamedTensor, DecodeError> {
+fn tensor(
+    field: &str,
+    raw: RawTensor<'_>,
+    parts: &mut Parts,
+    cut: Option<&Cut<'_>>,
+) -> Result<NamedTensor, DecodeError> {
     let member = |name: &str| format!("{field}.{name}");
     let name = required(&member("name"), raw.name, "the tensor's name")?;
     let datatype = required(&member("datatype"), raw.datatype, "the name of a datatype")?;
@@ -137,8 +170,11 @@ fn tensor(field: &str, raw: RawTensor<'_>, parts: &mut Parts) -> Result<NamedTen
         }
         (None, Some(size)) => parts.take(field, size)?,
         (data, None) => {
-            let data = required(&member("data"), data, "a list of elements")?;
-            data::decode(&member("data"), data.get(), datatype, &shape)?.into()
+            let data = required(&member("data"), data, "a list of elements")?.get();
+            match cut.and_then(|cut| cut.elements(data, datatype, &shape)) {
+                Some(elements) => elements.into(),
+                None => data::decode(&member("data"), data, datatype, &shape)?.into(),
+            }
         }
     };
     let tensor = Tensor::new(datatype, shape, data).map_err(|fault| DecodeError::Tensor {
