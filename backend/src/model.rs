@@ -20,7 +20,7 @@ pub trait Model {
     /// Runs the inputs, in the order of the signature, and returns the outputs, in its order.
     ///
     /// Every tensor of a batching model is `[batch, ...]`, and row `i` of every output belongs to
-    /// row `i` of every input.
+    /// row `i` of every input. An input that the request left out has no elements.
     ///
     /// # Errors
     ///

@@ -237,7 +237,10 @@ impl Safety {
             findings.add(finding)?;
         }
         let place = |at: usize| Place::Input(signature.inputs[at].name.clone());
-        self.look(&self.inputs, &inputs.tensors, inputs.rows, place, findings)
+        // Of what a request has left out, there is nothing to say.
+        let there = |rule: &&Rule| inputs.tensors[rule.tensor].element_count() > 0;
+        let rules = self.inputs.iter().filter(there);
+        self.look(rules, &inputs.tensors, inputs.rows, place, findings)
     }
 
     /// Looks at what the model answered for a request of so many rows.
@@ -252,12 +255,18 @@ impl Safety {
         rows: usize,
     ) -> Result<Findings, Blocked> {
         let place = |at: usize| Place::Output(signature.outputs[at].name.clone());
-        self.look(&self.outputs, outputs, rows, place, Findings::default())
+        self.look(
+            self.outputs.iter(),
+            outputs,
+            rows,
+            place,
+            Findings::default(),
+        )
     }
 
-    fn look(
+    fn look<'r>(
         &self,
-        rules: &[Rule],
+        rules: impl Iterator<Item = &'r Rule>,
         tensors: &[Tensor],
         rows: usize,
         place: impl Fn(usize) -> Place,

@@ -37,6 +37,12 @@ pub struct TensorSpec {
     pub example: Vec<usize>,
     /// How it enters the model.
     pub kind: Kind,
+    /// Whether a request may leave a tensor out, which the model gets as `None` then. Of what is plain,
+    /// [`Plain::optional`] says that.
+    pub optional: bool,
+    /// The list that it is an element of, where an argument takes several tensors. Elements of one stand one
+    /// after the other.
+    pub list: Option<String>,
 }
 
 /// The inputs and outputs of a model, in the order of its arguments and results.
@@ -57,7 +63,8 @@ pub struct Inputs {
     pub tensors: Vec<Tensor>,
     /// Their size on the batch axis; 1 where the model does not batch.
     pub rows: usize,
-    /// Which of them are [plain](Kind::Plain): no rows, but arguments of the call.
+    /// Which of them are no rows, but arguments of the call: the [plain](Kind::Plain) ones, and tensors
+    /// that were left out, in whose place there is one without elements.
     pub plain: Vec<usize>,
 }
 
@@ -86,18 +93,24 @@ impl Signature {
         let mut tensors = Vec::with_capacity(slots.len());
         for (spec, slot) in self.inputs.iter().zip(slots) {
             let name = || spec.name.clone();
+            // One without elements stands for what was left out.
+            if let Some(tensor) = slot.as_ref().filter(|_| spec.optional) {
+                spec.check_not_empty(tensor)?;
+            }
             let tensor = slot.or_else(|| spec.left_out());
             tensors.push(tensor.ok_or_else(|| SignatureError::Missing { name: name() })?);
         }
         let rows = self.check(&self.inputs, &tensors, Rows::Some)?;
         for (spec, tensor) in self.inputs.iter().zip(&tensors) {
-            spec.check_not_empty(tensor)?;
+            if !spec.optional {
+                spec.check_not_empty(tensor)?;
+            }
             spec.check_elements(tensor)?;
         }
         Ok(Inputs {
+            plain: self.plain(&tensors),
             tensors,
             rows,
-            plain: self.plain(),
         })
     }
 
@@ -114,23 +127,39 @@ impl Signature {
     /// Inputs of zeros, for a warm-up run of so many rows; plain arguments have their declared value.
     #[must_use]
     pub fn zeros(&self, rows: usize) -> Inputs {
-        let tensors = self
-            .inputs
-            .iter()
-            .filter_map(|spec| spec.zeros(self.batched, rows));
-        let tensors = tensors.collect();
+        self.made(rows, |spec| spec.zeros(self.batched, rows))
+    }
+
+    /// The same without the tensors that may be left out; none where none may.
+    #[must_use]
+    pub fn least_zeros(&self, rows: usize) -> Option<Inputs> {
+        self.inputs.iter().any(|spec| spec.optional).then(|| {
+            let make = |spec: &TensorSpec| {
+                if spec.optional {
+                    spec.left_out()
+                } else {
+                    spec.zeros(self.batched, rows)
+                }
+            };
+            self.made(rows, make)
+        })
+    }
+
+    fn made(&self, rows: usize, make: impl Fn(&TensorSpec) -> Option<Tensor>) -> Inputs {
+        let tensors: Vec<Tensor> = self.inputs.iter().filter_map(make).collect();
         Inputs {
+            plain: self.plain(&tensors),
             tensors,
             rows: if self.batched { rows } else { 1 },
-            plain: self.plain(),
         }
     }
 
-    /// Which inputs are plain. Allocates nothing where none is.
-    fn plain(&self) -> Vec<usize> {
-        let inputs = self.inputs.iter().enumerate();
+    /// Which inputs are no rows. Allocates nothing where none is.
+    fn plain(&self, tensors: &[Tensor]) -> Vec<usize> {
+        let inputs = self.inputs.iter().zip(tensors).enumerate();
         inputs
-            .filter_map(|(at, spec)| spec.is_plain().then_some(at))
+            .filter(|(_, (spec, tensor))| spec.is_plain() || spec.is_left_out(tensor))
+            .map(|(at, _)| at)
             .collect()
     }
 
@@ -146,6 +175,9 @@ impl Signature {
             return Err(SignatureError::Count { expected, got });
         }
         for (spec, tensor) in specs.iter().zip(tensors) {
+            if spec.is_left_out(tensor) {
+                continue;
+            }
             spec.check(tensor)?;
             if self.batched && !spec.is_plain() {
                 rows = rows.agree(spec, tensor.rows().unwrap_or(0))?;
@@ -161,6 +193,20 @@ impl Signature {
 // === impl TensorSpec ===
 
 impl TensorSpec {
+    /// A tensor that has to be there, and is no element of a list.
+    #[must_use]
+    pub fn new(name: &str, datatype: Datatype, axes: Vec<Axis>) -> Self {
+        Self {
+            name: name.to_owned(),
+            datatype,
+            axes,
+            example: Vec::new(),
+            kind: Kind::Tensor,
+            optional: false,
+            list: None,
+        }
+    }
+
     /// The declaration as metadata shows it.
     #[must_use]
     pub fn metadata(&self) -> TensorMetadata {

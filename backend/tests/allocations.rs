@@ -20,7 +20,7 @@ use aegis_backend::clock;
 use aegis_backend::engine::{Engine, InferError, Plan};
 use aegis_backend::metrics::Metrics;
 use aegis_backend::model::{Factory, Model, ModelError};
-use aegis_backend::signature::{Axis, Inputs, Kind, Signature, TensorSpec};
+use aegis_backend::signature::{Axis, Inputs, Signature, TensorSpec};
 use aegis_protocol::{Datatype, Tensor};
 use tokio::runtime::Runtime;
 
@@ -128,13 +128,8 @@ fn push(asked: &mut Asked<'_>) {
 
 /// One instance of the model `x [-1, 2]` to `y [-1, 2]`, whose runs the gate holds back.
 fn engine(gate: &Arc<Gate>) -> Engine {
-    let spec = |name: &str| TensorSpec {
-        name: name.to_owned(),
-        datatype: Datatype::Fp32,
-        axes: vec![Axis::Free, Axis::Fixed(2)],
-        example: Vec::new(),
-        kind: Kind::Tensor,
-    };
+    let axes = vec![Axis::Free, Axis::Fixed(2)];
+    let spec = |name: &str| TensorSpec::new(name, Datatype::Fp32, axes.clone());
     let signature = Signature {
         batched: true,
         inputs: vec![spec("x")],

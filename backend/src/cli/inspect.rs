@@ -15,7 +15,7 @@ use aegis_torch::{Argument, Device, LoadError, Module};
 use super::{Exit, exit};
 use crate::chain::Chain;
 use crate::repository::ModelSpec;
-use arguments::{ArgumentsError, Given, What, arguments};
+use arguments::{ArgumentsError, Given, Sent, What, arguments};
 use draft::Draft;
 use probe::probe;
 
@@ -36,8 +36,8 @@ pub(super) struct InspectArgs {
     #[arg(long, default_value = aegis_torch::FORWARD)]
     method: String,
     /// What an argument is: NAME=DATATYPE[SHAPE] for a tensor, with -1 for a free axis, as
-    /// `image=FP32[-1,64]`; NAME=VALUE for an int, float, bool or str. Once for each; what is left out is
-    /// taken from the file, or guessed.
+    /// `image=FP32[-1,64]`; NAME=VALUE for an int, float, bool or str. Once for each, and once for each tensor
+    /// of a list; what is left out is taken from the file, or guessed.
     #[arg(long = "input", value_name = "NAME=WHAT")]
     inputs: Vec<Given>,
 }
@@ -107,12 +107,7 @@ fn drafted(args: &InspectArgs) -> Result<(Draft, Option<String>), InspectError> 
         source,
     };
     let module = Module::load(&path, Device::Cpu).map_err(load)?;
-    let kinds: Vec<_> = (arguments.sent.iter())
-        .map(|argument| match argument.what {
-            What::Plain(_) => Argument::Plain,
-            What::Tensor(_) | What::Unknown => Argument::Tensor,
-        })
-        .collect();
+    let kinds = kinds(&arguments.sent);
     let run = |inputs: &[aegis_protocol::Tensor]| {
         let returned = module.describe(&method.name, &kinds, inputs);
         returned.map_err(|error| error.to_string())
@@ -131,6 +126,7 @@ fn drafted(args: &InspectArgs) -> Result<(Draft, Option<String>), InspectError> 
     }
     let missing = match probe(&arguments.sent, &run) {
         Ok(behaviour) => {
+            probe::leave_out(&mut arguments.sent, &run, &mut draft.notes);
             draft.known(arguments, method, behaviour);
             None
         }
@@ -140,6 +136,21 @@ fn drafted(args: &InspectArgs) -> Result<(Draft, Option<String>), InspectError> 
         }
     };
     Ok((draft, missing))
+}
+
+/// How they enter the method.
+fn kinds(sent: &[Sent]) -> Vec<Argument> {
+    let mut before = None;
+    let kinds = sent.iter().map(|sent| {
+        let is_first = std::mem::replace(&mut before, sent.list.as_ref()) != sent.list.as_ref();
+        match sent.what {
+            What::Plain(_) => Argument::Plain,
+            _ if sent.list.is_some() => Argument::Element { is_first },
+            _ if sent.optional => Argument::Optional,
+            What::Tensor(_) | What::Unknown => Argument::Tensor,
+        }
+    });
+    kinds.collect()
 }
 
 fn read(path: &Path) -> Result<Program, InspectError> {

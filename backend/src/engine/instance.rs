@@ -122,8 +122,14 @@ fn warmed(shared: &Shared, mut model: Box<dyn Model>) -> Result<Box<dyn Model>, 
     } else {
         1
     };
-    for rows in (1..=sizes).rev() {
-        let zeros = signature.zeros(rows);
+    for zeros in (1..=sizes).rev().flat_map(|rows| {
+        // A module specializes for what is left out, too.
+        [Some(signature.zeros(rows)), signature.least_zeros(rows)]
+    }) {
+        let Some(zeros) = zeros else {
+            continue;
+        };
+        let rows = zeros.rows;
         let mut settling = Settling::default();
         loop {
             if shared.is_abandoned() {

@@ -9,7 +9,7 @@ use tokio::sync::mpsc as unbounded;
 use super::*;
 use crate::metrics::Metrics;
 use crate::model::Model;
-use crate::signature::{Axis, Kind, TensorSpec};
+use crate::signature::{Axis, TensorSpec};
 
 mod faults;
 mod plain;
@@ -93,13 +93,8 @@ impl Gate {
 
 /// One `FP32` input and output `[-1, -1]`.
 fn signature() -> Arc<Signature> {
-    let spec = |name: &str| TensorSpec {
-        name: name.to_owned(),
-        datatype: Datatype::Fp32,
-        axes: vec![Axis::Free, Axis::Free],
-        example: Vec::new(),
-        kind: Kind::Tensor,
-    };
+    let axes = vec![Axis::Free, Axis::Free];
+    let spec = |name: &str| TensorSpec::new(name, Datatype::Fp32, axes.clone());
     Arc::new(Signature {
         batched: true,
         inputs: vec![spec("x")],

@@ -34,11 +34,14 @@ pub fn factory(file: PathBuf, how: TorchScript, signature: &Signature) -> Factor
 }
 
 fn call(how: &TorchScript, signature: &Signature) -> Call {
+    let mut before = None;
     let arguments = signature.inputs.iter().map(|spec| {
-        if spec.is_plain() {
-            Argument::Plain
-        } else {
-            Argument::Tensor
+        let is_first = std::mem::replace(&mut before, spec.list.as_ref()) != spec.list.as_ref();
+        match &spec.list {
+            Some(_) => Argument::Element { is_first },
+            None if spec.is_plain() => Argument::Plain,
+            None if spec.optional => Argument::Optional,
+            None => Argument::Tensor,
         }
     });
     let results = signature.outputs.iter().map(|spec| Expected {

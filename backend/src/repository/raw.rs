@@ -83,8 +83,13 @@ pub struct RawInput {
     /// Only with a plain `kind`: what it is at warm-up, and where it is `optional` and left out. Left
     /// out here, 0, 0.0, false or an empty text.
     pub value: Option<RawValue>,
-    /// Only with a plain `kind`: whether a request may leave it out.
+    /// Whether a request may leave it out. The model then gets its `value`, where it is plain, and `None` in
+    /// the place of a tensor (an `Optional[Tensor]`); one of the tensors may not be left out where requests
+    /// run together.
     pub optional: bool,
+    /// The argument of the model that it is an element of, where that is a list of tensors (a
+    /// `List[Tensor]`). Such inputs stand one after the other, each with a name of its own.
+    pub list: Option<String>,
 }
 
 /// What a model gets of an input.

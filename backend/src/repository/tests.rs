@@ -373,3 +373,39 @@ fn every_fault_of_a_check_is_named_by_its_place() {
         assert!(faults.contains(fault), "{keys}: {faults}");
     }
 }
+
+#[test]
+fn tensors_may_be_optional_and_elements_of_a_list() {
+    let input = |name: &str, keys: &str| {
+        format!("[[inputs]]\nname = \"{name}\"\ndatatype = \"FP32\"\nshape = [-1, 2]\n{keys}\n")
+    };
+    let mask = input("mask", "optional = true");
+    let (a, b) = (input("a", "list = \"xs\""), input("b", "list = \"xs\""));
+    let spec = parse(&format!("{TENSORS}{mask}{a}{b}")).unwrap();
+    let inputs = &spec.signature.inputs;
+    let optional: Vec<_> = inputs.iter().map(|spec| spec.optional).collect();
+    assert_eq!(optional, [false, true, false, false]);
+    let lists: Vec<_> = inputs.iter().map(|spec| spec.list.as_deref()).collect();
+    assert_eq!(lists, [None, None, Some("xs"), Some("xs")]);
+
+    let told = |inputs: &str| faults(&format!("{TENSORS}{inputs}"));
+    let apart = told(&format!("{a}{mask}{b}"));
+    assert!(apart.contains("inputs[3].list: the inputs of `xs` must stand one after the other"));
+    let both = told(&input("a", "list = \"xs\"\noptional = true"));
+    assert!(both.contains("inputs[1].optional: an element of a list cannot be left out"));
+    let nameless = told(&input("a", "list = \"\""));
+    assert!(nameless.contains("inputs[1].list: expected the name of an argument"));
+    let plain = told("[[inputs]]\nname = \"k\"\nkind = \"int\"\nlist = \"xs\"\n");
+    assert!(plain.contains("inputs[1].list: only with kind = \"tensor\""));
+    let text = input("t", "list = \"xs\"")
+        .replace("FP32", "BYTES")
+        .replace("[-1, 2]", "[-1]");
+    assert!(told(&text).contains("inputs[1].list: expected numbers"));
+    // Rows are counted by something.
+    let alone = TENSORS.replace("warm_up = [224]", "warm_up = [224]\noptional = true");
+    assert!(faults(&alone).contains(
+        "inputs: a model that batches needs an input of kind `tensor` that is not optional"
+    ));
+    let scripted = format!("platform = \"scripted\"\n{alone}");
+    assert!(faults(&scripted).contains("inputs[0].optional: only with platform"));
+}

@@ -9,7 +9,7 @@ use aegis_protocol::{Datatype, MAX_RANK};
 use super::raw::{RawAnswer, RawInput, RawKind, RawModelFile, RawOutput, RawPlatform, RawScripted};
 use super::{ModelSpec, Platform, TorchScript};
 use crate::model::scripted::{Answer, Every, Script};
-use crate::signature::{Axis, Kind, Signature, TensorSpec};
+use crate::signature::{Axis, Signature, TensorSpec};
 
 mod inputs;
 mod safety;
@@ -132,11 +132,8 @@ fn tensor(
         check_example(raw, axes, batched, &path.key("warm_up"), faults);
     }
     Some(TensorSpec {
-        name: raw.name.clone(),
-        datatype: datatype?,
-        axes: axes?,
         example: raw.warm_up.clone(),
-        kind: Kind::Tensor,
+        ..TensorSpec::new(&raw.name, datatype?, axes?)
     })
 }
 

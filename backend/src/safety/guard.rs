@@ -92,7 +92,9 @@ impl Guard {
         let output = output.ok_or_else(|| GuardError::NoOutput {
             output: self.output.clone(),
         })?;
-        let given = self.inputs.iter();
+        // What our request has left out is left out there.
+        let there = |(_, at): &&(String, usize)| ours.tensors[*at].element_count() > 0;
+        let given = self.inputs.iter().filter(there);
         let given =
             given.map(|(name, at)| NamedTensor::new(name.as_str(), ours.tensors[*at].clone()));
         Ok((theirs.arrange(given.collect())?, output))
@@ -179,7 +181,7 @@ impl Guard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signature::{Axis, Kind, TensorSpec};
+    use crate::signature::{Axis, TensorSpec};
 
     fn guard() -> Guard {
         Guard {
@@ -194,13 +196,7 @@ mod tests {
     }
 
     fn spec(name: &str, datatype: Datatype, axes: Vec<Axis>) -> TensorSpec {
-        TensorSpec {
-            name: name.to_owned(),
-            kind: Kind::Tensor,
-            datatype,
-            axes,
-            example: Vec::new(),
-        }
+        TensorSpec::new(name, datatype, axes)
     }
 
     fn signature() -> Signature {

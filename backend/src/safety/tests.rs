@@ -1,14 +1,7 @@
 use super::*;
-use crate::signature::Kind;
 
 fn spec(name: &str, datatype: Datatype, axes: &[Axis]) -> TensorSpec {
-    TensorSpec {
-        name: name.to_owned(),
-        kind: Kind::Tensor,
-        datatype,
-        axes: axes.to_vec(),
-        example: Vec::new(),
-    }
+    TensorSpec::new(name, datatype, axes.to_vec())
 }
 
 fn signature() -> Signature {
@@ -241,4 +234,19 @@ fn a_plain_argument_is_of_every_row() {
     };
     let findings = safety.check_inputs(&signature(), &asked).unwrap();
     assert_eq!(findings.reasons_by_row().unwrap(), "range=0,1,2");
+}
+
+#[test]
+fn nothing_is_found_in_what_a_request_leaves_out() {
+    let safety = safety(vec![
+        rule(Check::NanInfInput, Action::Block, Test::Finite),
+        rule(Check::Range, Action::Block, bounds(1.0, 2.0)),
+    ]);
+    let left_out = Inputs {
+        tensors: vec![Tensor::from_f32([0], &[]).unwrap()],
+        plain: vec![0],
+        rows: 3,
+    };
+    let findings = safety.check_inputs(&signature(), &left_out).unwrap();
+    assert_eq!(findings.iter().count(), 0);
 }

@@ -1,6 +1,7 @@
 //! How a declared tensor enters the model, where that is not simply as a tensor.
 
 use aegis_protocol::{Datatype, Tensor};
+use bytes::Bytes;
 
 use super::{SignatureError, TensorSpec};
 
@@ -40,8 +41,16 @@ impl TensorSpec {
     pub(super) fn left_out(&self) -> Option<Tensor> {
         match &self.kind {
             Kind::Plain(plain) if plain.optional => Some(plain.value.clone()),
+            Kind::Tensor | Kind::Limited if self.optional => {
+                Tensor::new(self.datatype, [0], Bytes::new()).ok()
+            }
             _ => None,
         }
+    }
+
+    /// Whether this stands for a tensor that was left out: no tensor of a request is empty.
+    pub(super) fn is_left_out(&self, tensor: &Tensor) -> bool {
+        self.optional && tensor.element_count() == 0
     }
 
     /// Refuses elements that the executor cannot take. Looks at none of them in an ordinary tensor.
@@ -63,8 +72,7 @@ impl TensorSpec {
             }
             Datatype::Bytes => {
                 let mut texts = tensor.strings().into_iter().flatten();
-                let is_none =
-                    |bytes: bytes::Bytes| bytes.contains(&0) || str::from_utf8(&bytes).is_err();
+                let is_none = |bytes: Bytes| bytes.contains(&0) || str::from_utf8(&bytes).is_err();
                 match texts.position(is_none) {
                     Some(element) => Err(SignatureError::NotText {
                         name: name(),

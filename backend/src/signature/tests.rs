@@ -4,13 +4,7 @@ use super::*;
 
 fn spec(name: &str, datatype: Datatype, shape: &[i64]) -> TensorSpec {
     let axis = |size: &i64| usize::try_from(*size).map_or(Axis::Free, Axis::Fixed);
-    TensorSpec {
-        name: name.to_owned(),
-        datatype,
-        axes: shape.iter().map(axis).collect(),
-        example: Vec::new(),
-        kind: Kind::Tensor,
-    }
+    TensorSpec::new(name, datatype, shape.iter().map(axis).collect())
 }
 
 /// Two inputs, one of which has a free inner axis, and one output.
@@ -239,4 +233,29 @@ fn what_the_executor_cannot_take_is_refused_by_its_element() {
     assert!(refusal(&counts, tensor).starts_with("`x`: expected UINT64 up to 9223372036854775807"));
     let most = Tensor::from_elements([1], &[u64::MAX >> 1]).unwrap();
     assert!(counts.arrange(vec![NamedTensor::new("x", most)]).is_ok());
+}
+
+#[test]
+fn a_tensor_that_is_optional_may_be_left_out_and_has_no_elements_then() {
+    let mut signature = signature();
+    signature.inputs[1].optional = true;
+    let whole = signature.arrange(vec![b(3), a(3)]).unwrap();
+    assert_eq!((whole.rows, &*whole.plain), (3, &[][..]));
+    let short = signature.arrange(vec![a(3)]).unwrap();
+    assert_eq!((short.rows, &*short.plain), (3, &[1][..]));
+    assert_eq!(short.tensors[1].element_count(), 0);
+    // That it may be missing does not let it be anything else.
+    let refused = |input| {
+        let error = signature.arrange(vec![a(3), input]).unwrap_err();
+        error.to_string()
+    };
+    assert!(refused(b(2)).starts_with("`b`"), "{}", refused(b(2)));
+    let name = &signature.inputs[1].name;
+    let empty = Tensor::new(signature.inputs[1].datatype, [0, 2], Vec::new()).unwrap();
+    let error = refused(NamedTensor::new(name, empty));
+    assert!(error.contains("`b`"), "{error}");
+    assert_eq!(signature.least_zeros(2).unwrap().plain, [1]);
+    assert_eq!(signature.zeros(2).plain, [0_usize; 0]);
+    signature.inputs[1].optional = false;
+    assert_eq!(signature.least_zeros(2), None);
 }

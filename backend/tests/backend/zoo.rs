@@ -97,6 +97,93 @@ async fn numbers_booleans_and_texts_are_arguments_and_may_be_left_out() {
     assert_eq!((status, error.contains("`how`")), (400, true), "{error}");
 }
 
+/// Multiplies with a mask, or turns the sign where there is none.
+const MASKED: &str = "  def forward(self, x: Tensor, mask: Optional[Tensor]=None) -> Tensor:
+    if torch.__isnot__(mask, None):
+      mask0 = unchecked_cast(Tensor, mask)
+      y = torch.mul(x, mask0)
+    else:
+      y = torch.neg(x)
+    return y
+";
+
+#[tokio::test]
+async fn an_optional_tensor_may_be_missing_and_each_request_gets_what_it_asked_for() {
+    let folder = repository(MASKED, "");
+    let more = ["--input", "x=FP32[-1,2]", "--input", "mask=FP32[-1,2]"];
+    let draft = take_draft(folder.path(), &more);
+    let told = "name = \"mask\"\ndatatype = \"FP32\"\nshape = [-1, 2]\noptional = true\n";
+    assert!(draft.contains(told), "{draft}");
+    assert!(draft.contains("max_batch_size = 8\n"), "{draft}");
+    let backend = serve(folder.path()).await;
+    let x = |by: f64| x(&json!([by, 2.0 * by]));
+    let mask = input("mask", "FP32", &[1, 2], &json!([0.0, 1.0]));
+    // At the same time, so that some wait together for the instance.
+    let asked = (1..=16).map(|at| {
+        let (backend, by, mask) = (&backend, f64::from(at), mask.clone());
+        async move {
+            if at % 2 == 0 {
+                let answer = ask(backend, &[x(by), mask]).await.unwrap();
+                assert_eq!(answer, [json!([0.0, 2.0 * by])]);
+            } else {
+                let answer = ask(backend, &[x(by)]).await.unwrap();
+                assert_eq!(answer, [json!([-by, -2.0 * by])]);
+            }
+        }
+    });
+    futures::future::join_all(asked).await;
+    let (status, error) = ask(&backend, std::slice::from_ref(&mask))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (status, error.contains("`x`, which is missing")),
+        (400, true),
+        "{error}"
+    );
+    let wrong = input("mask", "FP32", &[1, 3], &json!([0.0, 1.0, 2.0]));
+    let (status, error) = ask(&backend, &[x(1.0), wrong]).await.unwrap_err();
+    assert_eq!(
+        (status, error.contains("`mask`.shape")),
+        (400, true),
+        "{error}"
+    );
+    let rows = input("mask", "FP32", &[2, 2], &json!([0.0, 1.0, 0.0, 1.0]));
+    let (status, error) = ask(&backend, &[x(1.0), rows]).await.unwrap_err();
+    assert_eq!((status, error.contains("`mask`")), (400, true), "{error}");
+}
+
+#[tokio::test]
+async fn tensors_with_names_of_their_own_are_a_list_to_the_model() {
+    let methods = "  def forward(self, xs: List[Tensor], by: Tensor) -> Tensor:
+    return torch.mul(torch.cat(xs, 1), by)
+";
+    let folder = repository(methods, "");
+    let more = ["xs=FP32[-1,2]", "xs=FP32[-1,1]", "by=FP32[-1,1]"];
+    let more: Vec<_> = more.iter().flat_map(|one| ["--input", *one]).collect();
+    let draft = take_draft(folder.path(), &more);
+    let told = "name = \"xs_1\"\ndatatype = \"FP32\"\nshape = [-1, 1]\nlist = \"xs\"\n";
+    assert!(draft.contains(told), "{draft}");
+    let backend = serve(folder.path()).await;
+    let by = |by: f64| input("by", "FP32", &[1, 1], &json!([by]));
+    let first = input("xs_0", "FP32", &[1, 2], &json!([1.0, 2.0]));
+    let second = input("xs_1", "FP32", &[1, 1], &json!([3.0]));
+    let asked = (1..=8).map(|at| {
+        let (backend, by_at) = (&backend, f64::from(at));
+        let inputs = [by(by_at), second.clone(), first.clone()];
+        async move {
+            let answer = ask(backend, &inputs).await.unwrap();
+            assert_eq!(answer, [json!([by_at, 2.0 * by_at, 3.0 * by_at])]);
+        }
+    });
+    futures::future::join_all(asked).await;
+    let (status, error) = ask(&backend, &[by(1.0), first]).await.unwrap_err();
+    assert_eq!(
+        (status, error.contains("`xs_1`, which is missing")),
+        (400, true),
+        "{error}"
+    );
+}
+
 #[tokio::test]
 async fn a_dict_is_taken_by_name_and_another_method_than_forward_called() {
     let methods = "  def forward(self, x: Tensor) -> Tensor:

@@ -28,6 +28,13 @@ pub enum Argument {
     Tensor,
     /// As the one element that it has: INT64 as `int`, FP64 as `float`, BOOL as `bool`, BYTES as `str`.
     Plain,
+    /// As a tensor, or as `None` where it has no elements: what an `Optional[Tensor]` takes.
+    Optional,
+    /// As an element of a `List[Tensor]`: the first of one, or the next of the list before it.
+    Element {
+        /// Whether a list begins with it.
+        is_first: bool,
+    },
 }
 
 /// One declared result.

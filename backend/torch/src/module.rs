@@ -13,7 +13,7 @@ use crate::error::{LoadError, RunError};
 use crate::message::brief;
 use crate::tensor::failed;
 use crate::threads;
-use crate::value::{Returned, describe, from_value, to_value};
+use crate::value::{Returned, describe, from_value, push, to_value};
 
 /// A TorchScript module on a device, ready to run.
 ///
@@ -148,16 +148,19 @@ impl Module {
         // Thread-local in libtorch, and cheap.
         let _no_grad = tch::no_grad_guard();
         let device = self.device.into();
-        let arguments = (inputs.iter().enumerate())
-            .map(|(index, input)| {
-                let argument = arguments.get(index).copied().unwrap_or_default();
-                to_value(index, input, argument, device)
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut values = Vec::with_capacity(inputs.len());
+        for (index, input) in inputs.iter().enumerate() {
+            let argument = arguments.get(index).copied().unwrap_or_default();
+            push(
+                &mut values,
+                argument,
+                to_value(index, input, argument, device)?,
+            );
+        }
         let returned = if method == FORWARD {
-            self.inner.forward_is(&arguments)
+            self.inner.forward_is(&values)
         } else {
-            self.inner.method_is(method, &arguments)
+            self.inner.method_is(method, &values)
         };
         returned.map_err(|error| failed(&error))
     }

@@ -30,8 +30,28 @@ pub(crate) fn to_value(
 ) -> Result<IValue, RunError> {
     match (argument, tensor.datatype()) {
         (Argument::Plain, _) => plain(index, tensor),
-        (Argument::Tensor, Datatype::Bytes) => texts(index, tensor).map(IValue::StringList),
-        (Argument::Tensor, _) => to_torch(index, tensor, device).map(IValue::Tensor),
+        (Argument::Optional, _) if tensor.element_count() == 0 => Ok(IValue::None),
+        (Argument::Element { .. }, _) => {
+            Ok(IValue::TensorList(vec![to_torch(index, tensor, device)?]))
+        }
+        (Argument::Tensor | Argument::Optional, Datatype::Bytes) => {
+            texts(index, tensor).map(IValue::StringList)
+        }
+        (Argument::Tensor | Argument::Optional, _) => {
+            to_torch(index, tensor, device).map(IValue::Tensor)
+        }
+    }
+}
+
+/// Adds an argument, or one more tensor to the list that is the last of them.
+pub(crate) fn push(arguments: &mut Vec<IValue>, argument: Argument, value: IValue) {
+    match (argument, arguments.last_mut(), value) {
+        (
+            Argument::Element { is_first: false },
+            Some(IValue::TensorList(list)),
+            IValue::TensorList(more),
+        ) => list.extend(more),
+        (_, _, value) => arguments.push(value),
     }
 }
 

@@ -7,6 +7,9 @@ use aegis_torch::program::{Method, Parameter, Type};
 
 use crate::repository::RawValue;
 
+/// What is expected of a tensor on the command line.
+const TENSOR: &str = "a datatype of the protocol and a shape, as FP32[-1,64]";
+
 /// A tensor as `model.toml` describes it: -1 for a free axis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Axes {
@@ -19,8 +22,10 @@ pub(super) struct Axes {
 pub(super) struct Sent {
     pub(super) name: String,
     pub(super) what: What,
-    /// Whether a request may leave it out: the method has a default for it.
+    /// Whether a request may leave it out: the method has a default for it, or takes `None`.
     pub(super) optional: bool,
+    /// The argument that it is an element of, which is a list of tensors.
+    pub(super) list: Option<String>,
 }
 
 /// What an argument is.
@@ -58,7 +63,7 @@ pub(super) enum ArgumentsError {
         method: String,
         known: String,
     },
-    #[error("--input {name}: is there twice")]
+    #[error("--input {name}: is there twice, and is no list of tensors")]
     Twice { name: String },
     #[error("--input {name}: expected {expected}, got `{got}`")]
     NotThat {
@@ -140,10 +145,14 @@ pub(super) fn arguments(method: &Method, given: &[Given]) -> Result<Arguments, A
             known: known.join(", "),
         });
     }
+    let names_list = |name: &str| {
+        let parameters = method.parameters.iter();
+        parameters.filter(|one| one.name == name).any(is_list)
+    };
     let twice = |at: &usize| {
-        given[..*at]
-            .iter()
-            .any(|before| before.name == given[*at].name)
+        let before = &given[..*at];
+        let name = &given[*at].name;
+        !names_list(name) && before.iter().any(|before| before.name == *name)
     };
     if let Some(at) = (0..given.len()).find(twice) {
         return Err(ArgumentsError::Twice {
@@ -156,13 +165,22 @@ pub(super) fn arguments(method: &Method, given: &[Given]) -> Result<Arguments, A
     };
     let mut left_out: Option<&Parameter> = None;
     for parameter in &method.parameters {
+        if is_list(parameter) && left_out.is_none() {
+            let said = given.iter().filter(|given| given.name == parameter.name);
+            arguments.sent.extend(elements(parameter, said)?);
+            continue;
+        }
         let what = what(parameter, of(&parameter.name))?;
         // Arguments go by their places: behind one that is left out, all are.
         match (what, left_out) {
             (Some(what), None) => arguments.sent.push(Sent {
                 name: parameter.name.clone(),
-                optional: parameter.default.is_some() && matches!(what, What::Plain(_)),
+                optional: match what {
+                    What::Plain(_) => parameter.default.is_some(),
+                    What::Tensor(_) | What::Unknown => is_optional(parameter),
+                },
                 what,
+                list: None,
             }),
             (_, _) if parameter.default.is_some() && of(&parameter.name).is_none() => {
                 left_out = left_out.or(Some(parameter));
@@ -187,11 +205,51 @@ pub(super) fn arguments(method: &Method, given: &[Given]) -> Result<Arguments, A
     Ok(arguments)
 }
 
+fn is_list(parameter: &Parameter) -> bool {
+    matches!(&parameter.ty, Type::List(of) if **of == Type::Tensor)
+}
+
+fn is_optional(parameter: &Parameter) -> bool {
+    matches!(&parameter.ty, Type::Optional(of) if **of == Type::Tensor)
+}
+
+/// The tensors of a list: as many as the command line says, or one of which nothing is known.
+fn elements<'a>(
+    parameter: &Parameter,
+    said: impl Iterator<Item = &'a Given>,
+) -> Result<Vec<Sent>, ArgumentsError> {
+    let mut whats = Vec::new();
+    for given in said {
+        let axes = given.what.parse::<Axes>().ok();
+        let axes = axes.filter(|axes| axes.datatype != Datatype::Bytes);
+        whats.push(
+            axes.map(What::Tensor)
+                .ok_or_else(|| ArgumentsError::NotThat {
+                    name: given.name.clone(),
+                    expected: TENSOR,
+                    got: given.what.clone(),
+                })?,
+        );
+    }
+    if whats.is_empty() {
+        whats.push(What::Unknown);
+    }
+    let list = &parameter.name;
+    let sent = whats.into_iter().enumerate().map(|(at, what)| Sent {
+        name: format!("{list}_{at}"),
+        what,
+        optional: false,
+        list: Some(list.clone()),
+    });
+    Ok(sent.collect())
+}
+
 /// What stands for a parameter; none where the protocol cannot carry it.
 fn what(parameter: &Parameter, given: Option<&Given>) -> Result<Option<What>, ArgumentsError> {
     let ty = match &parameter.ty {
-        // Something that is said of it makes it what it holds.
+        // Something that is said of it makes it what it holds; and where nothing stands for it, it must be said.
         Type::Optional(of) if given.is_some() => of,
+        Type::Optional(of) if parameter.default.is_none() && **of == Type::Tensor => of,
         ty => ty,
     };
     let not_that = |expected| {
@@ -225,7 +283,7 @@ fn what(parameter: &Parameter, given: Option<&Given>) -> Result<Option<What>, Ar
         let expected = if strings {
             "BYTES[-1] or BYTES of one fixed axis"
         } else {
-            "a datatype of the protocol and a shape, as FP32[-1,64]"
+            TENSOR
         };
         return match (axes, not_that(expected)) {
             (None, Some(error)) => Err(error),

@@ -128,9 +128,13 @@ impl fmt::Display for Draft {
 fn input(f: &mut fmt::Formatter<'_>, sent: &Sent, first: Option<usize>) -> fmt::Result {
     writeln!(f, "\n[[inputs]]\nname = {}", text(&sent.name))?;
     let value = match &sent.what {
-        What::Unknown => return tensor(f, None),
+        What::Unknown => {
+            tensor(f, None)?;
+            return place(f, sent);
+        }
         What::Tensor(axes) => {
             tensor(f, Some(axes))?;
+            place(f, sent)?;
             let sizes = axes
                 .shape
                 .iter()
@@ -152,6 +156,17 @@ fn input(f: &mut fmt::Formatter<'_>, sent: &Sent, first: Option<usize>) -> fmt::
         RawValue::Str(value) => ("str", Value::from(value.as_str())),
     };
     writeln!(f, "kind = \"{kind}\"\nvalue = {value}")?;
+    if sent.optional {
+        writeln!(f, "optional = true")?;
+    }
+    Ok(())
+}
+
+/// Where a tensor goes, and whether it must be there.
+fn place(f: &mut fmt::Formatter<'_>, sent: &Sent) -> fmt::Result {
+    if let Some(list) = &sent.list {
+        writeln!(f, "list = {}", text(list))?;
+    }
     if sent.optional {
         writeln!(f, "optional = true")?;
     }

@@ -5,7 +5,7 @@
 
 use aegis_protocol::Datatype;
 
-use super::arguments::{Arguments, Axes, What};
+use super::arguments::{Arguments, Axes, Sent, What};
 use super::probe::{Run, runs};
 
 /// Heights and widths of images, by how usual they are.
@@ -22,14 +22,16 @@ pub(super) fn complete(
         .sent
         .iter()
         .filter(|sent| sent.what == What::Unknown);
-    let unknown: Vec<_> = unknown.map(|sent| sent.name.clone()).collect();
+    let unknown: Vec<_> = unknown.cloned().collect();
     let ask = |why: &str| {
-        let flags = unknown
+        // Of a list the argument is named, once for each tensor in it.
+        let named = unknown
             .iter()
-            .map(|name| format!(" --input '{name}=FP32[-1,…]'"));
+            .map(|sent| sent.list.as_ref().unwrap_or(&sent.name));
+        let flags = named.map(|name| format!(" --input '{name}=FP32[-1,…]'"));
         format!("{why}; say what they are:{}", flags.collect::<String>())
     };
-    let [name] = &unknown[..] else {
+    let [Sent { name, .. }] = &unknown[..] else {
         return Some(ask("the file does not say the shapes of its tensors"));
     };
     for axes in candidates(parameters) {

@@ -50,6 +50,36 @@ pub(super) fn runs(sent: &[Sent], run: &Run<'_>) -> bool {
         .any(|rows| ran(sent, *rows, FREE, run).is_ok())
 }
 
+/// Tries what happens without each of the tensors that may be left out, by their types; where that fails, they may
+/// not.
+pub(super) fn leave_out(sent: &mut [Sent], run: &Run<'_>, notes: &mut Vec<String>) {
+    for at in 0..sent.len() {
+        let What::Tensor(Axes { datatype, .. }) = &sent[at].what else {
+            continue;
+        };
+        if !sent[at].optional {
+            continue;
+        }
+        let without = [ROWS, 1].iter().any(|rows| {
+            let made = made(sent, *rows, FREE);
+            made.is_ok_and(|mut inputs| {
+                let nothing = Tensor::new(*datatype, [0], Vec::new());
+                nothing.is_ok_and(|nothing| {
+                    inputs[at] = nothing;
+                    run(&inputs).is_ok()
+                })
+            })
+        });
+        if !without {
+            notes.push(format!(
+                "`{}` may be None by its type, and the model does not run so",
+                sent[at].name
+            ));
+            sent[at].optional = false;
+        }
+    }
+}
+
 /// Runs the method until it is known.
 ///
 /// # Errors

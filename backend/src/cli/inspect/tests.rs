@@ -7,7 +7,7 @@ use aegis_torch::program::{Method, Parameter, Type};
 use super::arguments::{Arguments, ArgumentsError, Axes, Given, Sent, What, arguments};
 use super::draft::Draft;
 use super::guess::complete;
-use super::probe::{Behaviour, probe};
+use super::probe::{Behaviour, leave_out, probe};
 use crate::repository::{ModelSpec, RawValue};
 
 fn method(parameters: &[(&str, Type, Option<&str>)]) -> Method {
@@ -38,6 +38,7 @@ fn image() -> Vec<Sent> {
         name: "x".to_owned(),
         what: axes(Datatype::Fp32, &[-1, 2]),
         optional: false,
+        list: None,
     }]
 }
 
@@ -94,6 +95,68 @@ fn arguments_are_what_their_types_and_the_command_line_say() {
 }
 
 #[test]
+fn lists_of_tensors_are_as_long_as_it_is_said_and_what_may_be_none_is_optional() {
+    let optional = || Type::Optional(Box::new(Type::Tensor));
+    let list = || Type::List(Box::new(Type::Tensor));
+    let takes = method(&[
+        ("xs", list(), None),
+        ("mask", optional(), None),
+        ("bias", optional(), Some("None")),
+    ]);
+    let flags = ["xs=FP32[-1,4]", "mask=BOOL[-1]", "xs=INT64[-1]"];
+    let found = arguments(&takes, &given(&flags)).unwrap();
+    let named: Vec<_> = found.sent.iter().map(|sent| &*sent.name).collect();
+    assert_eq!(named, ["xs_0", "xs_1", "mask"]);
+    assert_eq!(found.sent[1].what, axes(Datatype::Int64, &[-1]));
+    assert_eq!(found.sent[1].list.as_deref(), Some("xs"));
+    assert!(found.sent[2].optional && !found.sent[0].optional);
+    // Nobody says what they are, and only the last has a default.
+    let found = arguments(&takes, &[]).unwrap();
+    let whats: Vec<_> = found.sent.iter().map(|sent| sent.what.clone()).collect();
+    assert_eq!(whats, [What::Unknown, What::Unknown]);
+    let error = arguments(&takes, &given(&["xs=BYTES[-1]"])).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("--input xs: expected a datatype")
+    );
+    let mut unknown = Arguments {
+        sent: found.sent,
+        notes: Vec::new(),
+    };
+    let run = |_: &[Tensor]| Err("no".to_owned());
+    let asked = complete(&mut unknown, &[], &run, &mut Vec::new()).unwrap();
+    assert!(
+        asked.contains("--input 'xs=FP32[-1,…]' --input 'mask=FP32[-1,…]'"),
+        "{asked}"
+    );
+}
+
+#[test]
+fn what_may_be_none_by_its_type_alone_is_not_optional() {
+    let mut sent = image();
+    sent.push(Sent {
+        name: "mask".to_owned(),
+        what: axes(Datatype::Fp32, &[-1]),
+        optional: true,
+        list: None,
+    });
+    let takes_none = |inputs: &[Tensor]| Ok(returned(inputs[0].clone()));
+    let mut notes = Vec::new();
+    leave_out(&mut sent, &takes_none, &mut notes);
+    assert!(sent[1].optional && notes.is_empty());
+    let takes_no_none = |inputs: &[Tensor]| match inputs[1].element_count() {
+        0 => Err("mask is None".to_owned()),
+        _ => Ok(returned(inputs[0].clone())),
+    };
+    leave_out(&mut sent, &takes_no_none, &mut notes);
+    assert!(
+        !sent[1].optional && notes[0].contains("`mask`"),
+        "{notes:?}"
+    );
+}
+
+#[test]
 fn what_makes_no_input_is_named() {
     let dict = Type::Dict(Box::new(Type::Str), Box::new(Type::Tensor));
     let takes = method(&[("x", Type::Tensor, None), ("all", dict.clone(), None)]);
@@ -104,7 +167,7 @@ fn what_makes_no_input_is_named() {
             ty: dict.to_string()
         }
     );
-    let mask = Type::Optional(Box::new(Type::Tensor));
+    let mask = Type::Optional(Box::new(Type::Int));
     let before = method(&[("mask", mask, Some("None")), ("x", Type::Tensor, None)]);
     let error = arguments(&before, &[]).unwrap_err().to_string();
     assert!(error.contains("`mask`"), "{error}");
@@ -120,7 +183,10 @@ fn what_makes_no_input_is_named() {
         assert!(error.contains(told), "{flag}: {error}");
     }
     let twice = arguments(&plain, &given(&["k=1", "k=2"])).unwrap_err();
-    assert_eq!(twice.to_string(), "--input k: is there twice");
+    assert_eq!(
+        twice.to_string(),
+        "--input k: is there twice, and is no list of tensors"
+    );
     for flag in ["x", "=FP32[1]", "x="] {
         assert!(flag.parse::<Given>().unwrap_err().contains("NAME=DATATYPE"));
     }
@@ -188,6 +254,7 @@ fn an_input_that_no_memory_holds_is_refused() {
             name: "x".to_owned(),
             what: axes(Datatype::Fp32, &[-1, size]),
             optional: false,
+            list: None,
         }];
         let run = |_: &[Tensor]| Err("it is run".to_owned());
         let error = probe(&sent, &run).unwrap_err();
@@ -201,6 +268,7 @@ fn axes_that_follow_free_ones_are_free() {
         name: "x".to_owned(),
         what: axes(Datatype::Fp32, &[-1, -1, 2]),
         optional: false,
+        list: None,
     }];
     // Each position to a class of four.
     let run = |inputs: &[Tensor]| {
@@ -231,6 +299,7 @@ fn what_the_first_layer_takes_is_guessed_and_only_what_runs_is_taken() {
             name: "x".to_owned(),
             what: What::Unknown,
             optional: false,
+            list: None,
         }],
         notes: Vec::new(),
     };

@@ -78,3 +78,34 @@ async fn a_model_with_state_remembers_requests_and_nothing_else() {
     assert_eq!(answered(ask(0.0).await.unwrap()), [6.0]);
     assert_eq!(made.load(Ordering::SeqCst), 2, "one was for warm-up");
 }
+
+/// One row, and what may be left out.
+fn optional(value: f32, mask: Option<f32>) -> Inputs {
+    let (mask, plain) = match mask {
+        Some(mask) => (Tensor::from_f32([1], &[mask]), vec![]),
+        None => (Tensor::from_f32([0], &[]), vec![1]),
+    };
+    Inputs {
+        tensors: vec![Tensor::from_f32([1, 1], &[value]).unwrap(), mask.unwrap()],
+        rows: 1,
+        plain,
+    }
+}
+
+#[test]
+fn requests_run_together_only_where_they_leave_out_the_same() {
+    let job = |inputs| Job::new(inputs, oneshot::channel().0);
+    let (with, without) = (job(optional(1.0, Some(1.0))), job(optional(1.0, None)));
+    assert!(with.joins(&job(optional(2.0, Some(0.0)))));
+    assert!(without.joins(&job(optional(2.0, None))));
+    assert!(!with.joins(&without) && !without.joins(&with));
+    assert_ne!(with.class(), without.class());
+    let mut model = Function(|batch: &[Tensor]| {
+        assert_eq!(batch[0].rows(), Some(2));
+        assert_eq!(batch[1].element_count(), 0);
+        Ok(vec![batch[0].clone()])
+    });
+    let requests = [optional(1.0, None), optional(2.0, None)];
+    let outcome = batch::run(&mut model, &signature(), &requests);
+    assert!(!outcome.split && outcome.outputs.iter().all(Result::is_ok));
+}

@@ -26,6 +26,40 @@ fn every_batch_size_is_run_before_the_engine_is_there() {
     assert_eq!(sizes, (1..=8).collect::<Vec<_>>());
 }
 
+/// Records the batch sizes of its warm-up, and whether the second input was there.
+struct Masked(Arc<Mutex<Vec<(usize, bool)>>>);
+
+impl Model for Masked {
+    fn run(&mut self, batch: &[Tensor]) -> Result<Vec<Tensor>, ModelError> {
+        let is_there = batch[1].element_count() > 0;
+        self.0.lock().push((batch[0].rows().unwrap(), is_there));
+        Ok(vec![batch[0].clone()])
+    }
+}
+
+#[test]
+fn every_batch_size_is_run_with_and_without_what_may_be_left_out() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let runs = Arc::clone(&seen);
+    let factory: Factory = Arc::new(move || Ok(Box::new(Masked(Arc::clone(&runs)))));
+    let mut signature = Arc::unwrap_or_clone(signature());
+    let mut mask = signature.inputs[0].clone();
+    (mask.name, mask.optional) = ("mask".to_owned(), true);
+    signature.inputs.push(mask);
+    let plan = Plan {
+        signature: Arc::new(signature),
+        ..plan()
+    };
+    let _engine = Engine::start(plan, &factory, metrics()).unwrap();
+    let mut seen = seen.lock().clone();
+    seen.sort_unstable();
+    seen.dedup();
+    let all: Vec<_> = (1..=8)
+        .flat_map(|rows| [(rows, false), (rows, true)])
+        .collect();
+    assert_eq!(seen, all);
+}
+
 /// Returns each tensor twice.
 struct Doubled;
 

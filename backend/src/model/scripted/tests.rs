@@ -1,14 +1,7 @@
 use super::*;
-use crate::signature::Kind;
 
 fn spec(shape: &[Axis], datatype: Datatype) -> TensorSpec {
-    TensorSpec {
-        name: "t".to_owned(),
-        datatype,
-        axes: shape.to_vec(),
-        example: Vec::new(),
-        kind: Kind::Tensor,
-    }
+    TensorSpec::new("t", datatype, shape.to_vec())
 }
 
 /// `FP32 [-1, 2]` to one output of these axes.

@@ -6,6 +6,9 @@ use aegis_protocol::{Datatype, Tensor, TensorError};
 use super::super::raw::{RawInput, RawKind, RawValue};
 use crate::signature::{Axis, Kind, Plain, TensorSpec};
 
+/// Of what only libtorch knows.
+const TORCHSCRIPT: &str = "only with platform = \"torchscript\"";
+
 /// Checks them all. `limited` says that libtorch runs the model.
 pub(super) fn inputs(
     raw: &[RawInput],
@@ -24,12 +27,32 @@ pub(super) fn inputs(
             None => all = false,
         }
     }
-    if batched && all && specs.iter().all(TensorSpec::is_plain) {
-        let message = "a model that batches needs an input of kind `tensor`, whose rows are counted; \
-                       for others set max_batch_size = 0";
+    let counts = |spec: &TensorSpec| !spec.is_plain() && !spec.optional;
+    if batched && all && !specs.iter().any(counts) {
+        let message = "a model that batches needs an input of kind `tensor` that is not optional, whose rows are \
+                       counted; for others set max_batch_size = 0";
         return faults.refuse("inputs", message);
     }
+    check_lists(raw, faults);
     all.then_some(specs)
+}
+
+/// The elements of a list are one argument, and so have one place.
+fn check_lists(raw: &[RawInput], faults: &mut Faults<'_>) {
+    for (at, input) in raw.iter().enumerate() {
+        let Some(list) = &input.list else {
+            continue;
+        };
+        let before = at.checked_sub(1).map(|before| &raw[before].list);
+        let is_first = before != Some(&input.list);
+        let path = KeyPath::from("inputs").index(at).key("list");
+        if list.is_empty() {
+            faults.at(path, "expected the name of an argument, got nothing");
+        } else if is_first && raw[..at].iter().any(|other| other.list == input.list) {
+            let message = format!("the inputs of `{list}` must stand one after the other");
+            faults.at(path, message);
+        }
+    }
 }
 
 /// The datatype of a plain kind.
@@ -57,7 +80,7 @@ fn completed(raw: &RawInput) -> RawInput {
 }
 
 fn kind(
-    spec: &TensorSpec,
+    spec: &mut TensorSpec,
     raw: &RawInput,
     limited: bool,
     path: &KeyPath,
@@ -67,7 +90,10 @@ fn kind(
         return tensor(spec, raw, limited, path, faults);
     };
     if !limited {
-        return faults.refuse(path.key("kind"), "only with platform = \"torchscript\"");
+        return faults.refuse(path.key("kind"), TORCHSCRIPT);
+    }
+    if raw.list.is_some() {
+        return faults.refuse(path.key("list"), "only with kind = \"tensor\"");
     }
     if spec.datatype != datatype || spec.axes != [Axis::Fixed(1)] {
         let message = format!("expected {datatype} of shape [1], which both may be left out");
@@ -112,18 +138,31 @@ fn element(kind: RawKind, value: &RawValue) -> Option<Result<Tensor, TensorError
 }
 
 fn tensor(
-    spec: &TensorSpec,
+    spec: &mut TensorSpec,
     raw: &RawInput,
     limited: bool,
     path: &KeyPath,
     faults: &mut Faults<'_>,
 ) -> Option<Kind> {
-    for (key, given) in [("value", raw.value.is_some()), ("optional", raw.optional)] {
-        if given {
-            let message = "only with kind = \"int\", \"float\", \"bool\" or \"str\"";
-            return faults.refuse(path.key(key), message);
+    if raw.value.is_some() {
+        let message = "only with kind = \"int\", \"float\", \"bool\" or \"str\"";
+        return faults.refuse(path.key("value"), message);
+    }
+    for (key, given) in [("optional", raw.optional), ("list", raw.list.is_some())] {
+        if given && !limited {
+            return faults.refuse(path.key(key), TORCHSCRIPT);
         }
     }
+    if raw.list.is_some() && raw.optional {
+        let message = "an element of a list cannot be left out";
+        return faults.refuse(path.key("optional"), message);
+    }
+    if raw.list.is_some() && spec.datatype == Datatype::Bytes {
+        let message = "expected numbers: a list of tensors holds no text";
+        return faults.refuse(path.key("list"), message);
+    }
+    spec.optional = raw.optional;
+    spec.list.clone_from(&raw.list);
     match spec.datatype {
         Datatype::Bytes if limited && spec.axes.len() != 1 => faults.refuse(
             path.key("shape"),

@@ -158,6 +158,55 @@ fn plain_arguments_enter_as_pythons_own_values() {
 }
 
 #[test]
+fn what_is_left_out_enters_as_none() {
+    let module = script(
+        "(x: Tensor, mask: Optional[Tensor]=None) -> Tensor:
+    if torch.__isnot__(mask, None):
+      mask0 = unchecked_cast(Tensor, mask)
+      y = torch.mul(x, mask0)
+    else:
+      y = torch.neg(x)
+    return y",
+    );
+    let call = call(
+        &[Argument::Tensor, Argument::Optional],
+        &[("y", Datatype::Fp32)],
+    );
+    let x = f32s(&[2], &[1.0, 2.0]);
+    let both = module.call(&call, &[x.clone(), f32s(&[2], &[0.0, 1.0])]);
+    assert_eq!(both.unwrap(), [f32s(&[2], &[0.0, 2.0])]);
+    let one = module.call(&call, &[x, f32s(&[0], &[])]);
+    assert_eq!(one.unwrap(), [f32s(&[2], &[-1.0, -2.0])]);
+}
+
+#[test]
+fn tensors_of_a_list_enter_as_one_argument() {
+    let module = script(
+        "(xs: List[Tensor], by: Tensor, ys: List[Tensor]) -> Tensor:
+    return torch.mul(torch.add(torch.cat(xs, 0), torch.cat(ys, 0)), by)",
+    );
+    let (first, next) = (true, false);
+    let element = |is_first| Argument::Element { is_first };
+    let call = call(
+        &[
+            element(first),
+            element(next),
+            Argument::Tensor,
+            element(first),
+        ],
+        &[("y", Datatype::Fp32)],
+    );
+    let inputs = [
+        f32s(&[1], &[1.0]),
+        f32s(&[2], &[2.0, 3.0]),
+        f32s(&[1], &[10.0]),
+        f32s(&[3], &[0.0, 0.0, 1.0]),
+    ];
+    let sums = module.call(&call, &inputs).unwrap();
+    assert_eq!(sums, [f32s(&[3], &[10.0, 20.0, 40.0])]);
+}
+
+#[test]
 fn a_plain_argument_is_one_value_that_python_has() {
     let module = script("(k: int) -> int: return k");
     let call = call(&[Argument::Plain], &[("k", Datatype::Int64)]);
