@@ -19,8 +19,8 @@ Query = Tuple[str, str]  # an expression, and the legend of its series
 
 SOURCE = {"type": "prometheus", "uid": "${source}"}
 
-# Which series: those of the chosen namespaces and models.
-NS = 'namespace=~"$namespace"'
+# Which series: those of the chosen releases and models.
+NS = 'namespace=~"$namespace",release=~"$release"'
 MODEL = NS + ',model=~"$model"'
 # What the backends count, and not the proxies under the same names.
 POD = 'via="",' + MODEL
@@ -145,6 +145,7 @@ def choice(name: str, label: str, query: str, **more: Any) -> Dict[str, Any]:
 COMMON = [
     {"type": "datasource", "name": "source", "label": "Prometheus", "query": "prometheus", "refresh": 1},
     choice("namespace", "Namespace", "label_values(aegis_proxy_config_generation, namespace)"),
+    choice("release", "Release", 'label_values(aegis_proxy_config_generation{namespace=~"$namespace"}, release)'),
     choice("model", "Model", f"label_values(aegis_proxy_split_weight{{{NS}}}, model)"),
 ]
 
@@ -176,7 +177,7 @@ def service() -> Dashboard:
     refused = f'increase(aegis_proxy_rejected_total{{{NS},reason="no_endpoint"}}[$__range])'
     bad = f'sum(increase({requests}{{{MODEL},code=~"5.."}}[$__range]) or {refused})'
     all_of_them = f"sum(increase({requests}{{{MODEL}}}[$__range]) or {refused})"
-    burn = [(f'max(namespace:aegis_errors:ratio_rate{over}{{{NS}}}) / 0.005', f"over {over}") for over in ("5m", "1h", "6h")]
+    burn = [(f'max(release:aegis_errors:ratio_rate{over}{{{NS}}}) / 0.005', f"over {over}") for over in ("5m", "1h", "6h")]
     return Dashboard(
         "service",
         "Service",

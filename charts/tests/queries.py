@@ -17,6 +17,7 @@ VARIABLES = {
     "__rate_interval": "1m",
     "__range": "5m",
     "namespace": ".*",
+    "release": ".*",
     "model": ".*",
     "stable": "1",
     "canary": "2",
@@ -61,7 +62,7 @@ def filled(expr: str) -> str:
     return re.sub(r"\$(\w+)", lambda match: VARIABLES[match.group(1)], expr)
 
 
-def adapter(matchers: str = 'namespace="default",model="digits",model_version="1"') -> Iterator[Query]:
+def adapter(matchers: str = 'namespace="default",release="release",model="digits",model_version="1"') -> Iterator[Query]:
     """As prometheus-adapter asks: once for what there is, and for each metric of some pods or of a version."""
     both = yaml(ADAPTER.read_text())
     for rule in [*both["rules"], *both["externalRules"]]:

@@ -75,7 +75,7 @@ def prometheus(targets: List[Dict[str, Any]]) -> Iterator[Prometheus]:
 
 
 def target(address: str, pod: str, path: str = "/metrics") -> Dict[str, Any]:
-    return {"targets": [address], "labels": {"namespace": "default", "pod": pod, "__metrics_path__": path}}
+    return {"targets": [address], "labels": {"namespace": "default", "release": "release", "pod": pod, "__metrics_path__": path}}
 
 
 class Scraped(TestCase):

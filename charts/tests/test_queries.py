@@ -17,19 +17,21 @@ from support import ROOT, rendered
 
 METRICS = ROOT / "config" / "METRICS.md"
 # What Prometheus adds to each series, by the operator's PodMonitor.
-TARGET = {"namespace", "pod", "instance", "job", "container"}
+TARGET = {"namespace", "release", "pod", "instance", "job", "container"}
 # kube-state-metrics', of which only these are asked for.
 AUTOSCALER = "kube_horizontalpodautoscaler_"
 FOREIGN = {
     f"{AUTOSCALER}{name}": {"namespace", "horizontalpodautoscaler"}
     for name in ("status_current_replicas", "spec_max_replicas", "spec_min_replicas")
 }
+# Prometheus' own, of each target.
+FOREIGN["up"] = TARGET
 # By the level that begins the name of a recorded series, its labels.
 LEVELS = {
     "aegis": set(),
-    "namespace": {"namespace"},
-    "model": {"namespace", "model"},
-    "model_version": {"namespace", "model", "model_version"},
+    "release": {"namespace", "release"},
+    "model": {"namespace", "release", "model"},
+    "model_version": {"namespace", "release", "model", "model_version"},
 }
 
 
@@ -85,7 +87,7 @@ class Queries(TestCase):
             ("sum by (version) (aegis_model_loaded)", ["by version"]),
             ("aegis_model_loaded_bucket", ["aegis_model_loaded_bucket"]),
             ("aegis_inference_batch_size", ["aegis_inference_batch_size"]),
-            ('a:b:c or up{job="x"} offset 1h', ["a:b:c", "up"]),
+            ('a:b:c or down{job="x"} offset 1h', ["a:b:c", "down"]),
             ("model:aegis_safety_flags:ratio_rate10m > on (namespace) group_left (pod) vector(1)", ["by pod"]),
         ]:
             self.assertEqual(list(unknown(expr)), names, expr)

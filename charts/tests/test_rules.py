@@ -56,56 +56,26 @@ class Rules(TestCase):
                 self.assertIn(part, sections[name], name)
 
     def test_the_operator_is_given_the_rules_with_the_runbooks_address_and_the_bounds(self):
+        plain = yaml(RULES.read_text().replace("RUNBOOK.md#", "https://runbooks.example/aegis/RUNBOOK.md#"))["groups"]
         (rule,) = rendered("full").of("PrometheusRule")
-        expected = RULES.read_text().replace("RUNBOOK.md#", "https://runbooks.example/aegis/RUNBOOK.md#")
-        bounds, others = rule["spec"]["groups"][0], rule["spec"]["groups"][1:]
-        self.assertEqual(others, yaml(expected)["groups"][1:])
-        self.assertEqual([it["record"] for it in bounds["rules"]], [it["record"] for it in yaml(expected)["groups"][0]["rules"]])
+        self.assertEqual(self.without_expressions(rule["spec"]["groups"]), self.without_expressions(plain))
+        series = '{namespace="default",release="release"'
         self.assertEqual(
-            [it["expr"] for it in bounds["rules"]],
+            [it["expr"] for it in rule["spec"]["groups"][0]["rules"]],
             [
-                '0.05 * group by (namespace) (aegis_proxy_request_duration_seconds_count{namespace="default"})',
-                '8 * group by (namespace) (aegis_inference_queue_depth{via="",namespace="default"})',
+                f"0.05 * group by (namespace, release) (aegis_proxy_request_duration_seconds_count{series}}})",
+                f'8 * group by (namespace, release) (aegis_inference_queue_depth{series},via=""}})',
             ],
         )
         self.assertEqual(rule["metadata"]["labels"]["release"], "monitoring")
-        plain = {"podMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}}
-        (rule,) = rendered("minimal", monitoring=plain).of("PrometheusRule")
-        self.assertEqual(rule["spec"]["groups"][1:], yaml(RULES.read_text())["groups"][1:])
+        (rule,) = rendered("minimal", monitoring={"prometheusRule": {"enabled": True}}).of("PrometheusRule")
         values = [it["expr"].split(" * ")[0] for it in rule["spec"]["groups"][0]["rules"]]
         self.assertEqual(values, [it["expr"].split(" * ")[0] for it in yaml(RULES.read_text())["groups"][0]["rules"]])
         self.assertEqual(rendered("minimal").of("PrometheusRule"), [])
 
-    def test_two_releases_under_one_prometheus_keep_their_own_bounds(self):
-        waiting = 'aegis_inference_queue_depth{{namespace="{}", model="digits", model_version="1"}}'
-        taken = 'aegis_proxy_request_duration_seconds_count{{namespace="{}", model="digits", model_version="1"}}'
-        bound = 'namespace:aegis_{}{{namespace="{}"}}'
-        with tempfile.TemporaryDirectory() as folder:
-            for namespace, values in (("one", {"queueDepth": 8, "p95Seconds": 0.05}), ("two", {"queueDepth": 32})):
-                spec = self.rules_of(namespace, {"enabled": True, **values})
-                (Path(folder) / f"{namespace}.json").write_text(json.dumps(spec))
-            looks = [
-                ("namespace:aegis_limit_queue_depth:requests", [(bound.format("limit_queue_depth:requests", "one"), 8), (bound.format("limit_queue_depth:requests", "two"), 32)]),
-                ("namespace:aegis_objective_p95:seconds", [(bound.format("objective_p95:seconds", "one"), 0.05), (bound.format("objective_p95:seconds", "two"), 1)]),
-                # Both evaluate it: ten that wait are too many for one of them.
-                (alerts()["AegisQueueDeep"]["expr"], [('{namespace="one", model="digits", model_version="1"}', 10)]),
-            ]  # fmt: skip
-            # They begin to wait when both have their bounds: promtool evaluates groups in any order, and of an alert
-            # that is there twice it takes only equal samples.
-            series = [(kind.format(namespace), "0 0 0 10x10") for kind in (waiting, taken) for namespace in ("one", "two")]
-            self.evaluate(folder, ["one.json", "two.json"], series, "5m", looks)
-
-    def rules_of(self, namespace: str, values):
-        """The rules that a release in this namespace hands to the operator."""
-        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-            file.write(json.dumps({"monitoring": {"podMonitor": {"enabled": True}, "prometheusRule": values}}))
-            file.flush()
-            done = support.helm(
-                "template", "release", str(support.CHART), f"--namespace={namespace}", f"--values={support.case('minimal')}",
-                f"--values={file.name}", "--show-only=templates/monitoring/prometheusrule.yaml",
-            )  # fmt: skip
-        self.assertEqual(done.returncode, 0, done.stderr)
-        return yaml(done.stdout)["spec"]
+    def without_expressions(self, groups):
+        """All but what test_releases.py looks at."""
+        return [{**group, "rules": [{**rule, "expr": ""} for rule in group["rules"]]} for group in groups]
 
     def evaluate(self, folder: str, rules, series, at: str, looks) -> None:
         """Has promtool look at expressions: (expression, [(series, value)]), over these series at this time."""

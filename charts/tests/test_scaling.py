@@ -79,7 +79,7 @@ class Scaling(TestCase):
                 selectors = re.findall(r"aegis_\w+\{([^}]*)\}", query)
                 self.assertTrue(selectors)
                 for selector in selectors:
-                    for part in ('via=""', 'namespace="default"', 'model="digits"', f'model_version="{version}"'):
+                    for part in ('via=""', 'namespace="default"', 'release="release"', 'model="digits"', f'model_version="{version}"'):
                         self.assertIn(part, selector)
                 # KEDA divides what is summed by the number of pods; a quantile is not to be divided.
                 kind = "Value" if "quantile" in query else "AverageValue"

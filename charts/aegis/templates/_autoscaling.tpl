@@ -53,7 +53,7 @@ divided or a quantile taken, so that a pod counts by what it did. `via=""` leave
 the same names. Takes a dict: root, backend.
 */}}
 {{- define "aegis.autoscaling.queries" -}}
-{{- $own := printf "namespace=%q,model=%q,model_version=%q" .root.Release.Namespace .backend.model .backend.version -}}
+{{- $own := printf "%s,model=%q,model_version=%q" (include "aegis.series" .root) .backend.model .backend.version -}}
 {{- $which := printf "via=\"\",%s" $own -}}
 {{- $buckets := printf "sum by (le) (rate(aegis_inference_latency_seconds_bucket{%s}[2m]))" $which -}}
 {{- dict

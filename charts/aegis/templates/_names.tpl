@@ -52,3 +52,10 @@ aegis-backend: {{ .backend.slug | quote }}
 {{ include "aegis.labels" (dict "root" .root "component" "backend") }}
 aegis-backend: {{ .backend.slug | quote }}
 {{- end -}}
+
+{{/*
+What tells this release's series apart in Prometheus, as the PodMonitors label them. Takes the root.
+*/}}
+{{- define "aegis.series" -}}
+{{- printf "namespace=%q,release=%q" .Release.Namespace .Release.Name -}}
+{{- end -}}
