@@ -411,6 +411,22 @@ mod tests {
         assert!(beats(&nearly, &faster) && !beats(&faster, &nearly));
         // Now both would take as long as the other with its line: neither is better.
         assert!(!beats(&quarter, &faster) && !beats(&faster, &quarter));
+        assert!(beats(&endpoint(1_000, 5), &endpoint(1_250, 4)));
+    }
+
+    #[test]
+    fn of_two_that_are_as_good_neither_is_clearly_better() {
+        let now = crate::tests::origin();
+        let breaker = Arc::new(BreakerConfig::default());
+        let endpoint = Endpoint::new(([127, 0, 0, 1], 1).into(), 0, &breaker);
+        let same = Endpoint::new(([127, 0, 0, 1], 2).into(), 0, &breaker);
+        for by in [BalanceBy::ExpectedWait, BalanceBy::LeastRequest] {
+            let balance = BalanceConfig {
+                by,
+                ..BalanceConfig::default()
+            };
+            assert!(!endpoint.beats(&same, 0.005, &balance, now), "{by:?}");
+        }
     }
 
     #[test]

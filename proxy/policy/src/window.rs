@@ -350,6 +350,28 @@ mod tests {
     }
 
     #[test]
+    fn another_span_is_taken_and_what_fits_it_is_kept() {
+        let mut window = Window::new(SPAN);
+        let at = |second| origin() + Duration::from_secs(second);
+        for number in 0..40 {
+            window.push(Mark::Good, at(5 * number));
+        }
+        let now = at(5 * 39);
+        assert_eq!(window.counts(now).good, SPAN.min_samples);
+        window.reconfigure(Span {
+            min_samples: 5,
+            ..SPAN
+        });
+        assert_eq!(window.counts(now).good, 5, "as few as are wanted");
+        // The buckets of another window hold other times.
+        window.reconfigure(Span {
+            window: SPAN.window * 2,
+            ..SPAN
+        });
+        assert_eq!(window.counts(now), Counts::default());
+    }
+
+    #[test]
     fn the_last_of_its_kind_is_taken_back_from_wherever_it_stands() {
         let seconds = Duration::from_secs;
         for shift in 0..20 {

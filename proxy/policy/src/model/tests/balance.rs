@@ -81,6 +81,19 @@ fn an_endpoint_is_asked_for_its_load_often_and_not_with_every_request() {
 }
 
 #[test]
+fn every_attempt_is_counted_where_it_was_made() {
+    let mut world = four(BalanceConfig::default());
+    let mut made = [0; 4];
+    for _ in 0..100 {
+        let attempt = world.start(None);
+        made[usize::from(attempt.address.port()) - 1] += 1;
+        world.record(attempt.permit, OK);
+    }
+    let counted = [1, 2, 3, 4].map(|port| world.endpoint("1", port).attempts);
+    assert_eq!(counted, made);
+}
+
+#[test]
 fn what_others_have_sent_counts_as_long_as_it_is_fresh() {
     let (mut world, port) = one_reports(LoadReport {
         in_flight: 50.0,

@@ -35,6 +35,25 @@ fn when_all_slow_down_together_none_is_blamed_for_being_slower_than_usual() {
 }
 
 #[test]
+fn a_few_that_are_slow_together_do_not_excuse_each_other() {
+    let mut world = eight();
+    let moved = world.serve(800, |port| if port <= 3 { 200 * MS } else { 5 * MS });
+    let mut opened: Vec<_> = moved
+        .iter()
+        .filter(|moved| moved.step.to == BreakerState::Open)
+        .map(|moved| moved.address.port())
+        .collect();
+    opened.sort_unstable();
+    opened.dedup();
+    // The last may hardly be asked any more.
+    assert!(
+        opened.len() >= 2,
+        "{opened:?}: three of eight are no overload"
+    );
+    assert!(opened.iter().all(|port| *port <= 3), "{opened:?}");
+}
+
+#[test]
 fn while_all_wait_for_longer_than_usual_no_age_is_held_against_anybody() {
     let mut world = eight();
     let out: Vec<Attempt> = (0..80).map(|_| world.start(None)).collect();

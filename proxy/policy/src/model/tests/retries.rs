@@ -75,6 +75,19 @@ fn an_attempt_that_can_be_rescued_gets_half_the_time_and_the_last_gets_all() {
 }
 
 #[test]
+fn where_nobody_else_can_answer_an_attempt_gets_all_the_time() {
+    let alone = vec![version("1", 1.0, &[1])];
+    let mut world = World::ready(config(alone, &[]));
+    assert_eq!(world.start(None).first_byte_within, PATIENCE);
+    let relieved = vec![version("1", 1.0, &[1]), version("2", 0.0, &[2])];
+    let mut world = World::ready(config(relieved, &["2"]));
+    assert_eq!(world.start(None).first_byte_within, PATIENCE / 2);
+    // Down, that one is no help either.
+    world.check("2", at(2), CheckResult::Draining);
+    assert_eq!(world.start(None).first_byte_within, PATIENCE);
+}
+
+#[test]
 fn what_cannot_be_sent_again_gets_all_the_time() {
     let mut world = with(BudgetConfig::default(), false);
     let ask = Ask {
