@@ -1,7 +1,7 @@
 //! Every reader of strangers' bytes, run on stable 100,000 times: on a corpus and on mutants of it.
 //!
-//! libFuzzer follows coverage and finds more, but wants nightly Rust and time; this runs wherever
-//! the tests run, and a failure comes back with its seed: `AEGIS_FUZZ_SEED=… cargo test …`.
+//! libFuzzer follows coverage and finds more, but wants a tool of its own and time; this runs
+//! wherever the tests run, and a failure comes back with its seed: `AEGIS_FUZZ_SEED=… cargo test …`.
 
 use std::{
     fs,

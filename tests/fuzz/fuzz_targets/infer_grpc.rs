@@ -2,6 +2,7 @@
 #![no_main]
 
 #[path = "../entries.rs"]
+#[allow(dead_code, reason = "the others have targets of their own")]
 mod entries;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| entries::infer_grpc(data));
