@@ -1,7 +1,7 @@
 # Aegis: set up, run, test. Everything else is plain cargo, which works once `make setup` ran.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build quick run demo test bench-proxy bench-faults bench-memory bench-simulator bench-crosscheck bench-backend bench-batching mutants fmt lint doc deny clean
+.PHONY: help setup build quick run demo test bench-proxy bench-faults bench-memory bench-simulator bench-crosscheck bench-backend bench-batching bench-tune mutants fmt lint doc deny clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,14 @@ bench-batching: setup ## Measure what batching brings, and what is answered unde
 	target/quick/examples/bench_models target/bench-models
 	target/quick/aegis-bench batching --bin target/release --models target/bench-models \
 		--json target/bench-batching.json $(if $(CHECK),--check) $(BENCH_ARGS)
+
+bench-tune: setup ## Hold the tuner to a sweep over every setting of a real backend (CHECK=1 fails on a missed bound)
+	cargo build --release -p aegis-backend
+	cargo build --profile quick -p aegis-e2e --bin aegis-bench -p aegis-torch --example bench_models -p aegis-loadtest \
+		--bin aegis-loadtest
+	target/quick/examples/bench_models target/bench-models
+	target/quick/aegis-bench tune --bin target/release --bin target/quick --models target/bench-models \
+		--json target/bench-tune.json $(if $(CHECK),--check) $(BENCH_ARGS)
 
 mutants: ## Break policy and batcher a thousand times, a little each time: their tests have to notice (hours; MUTANTS_ARGS="--shard 0/8")
 	@scripts/setup.sh mutants

@@ -53,7 +53,7 @@ enum Command {
     Compare(Box<compare::CompareArgs>),
     /// Send labelled cases, and prove a bound to the rate of those that are let through. Exits with 0 when
     /// it is proved, 1 when it is not, and 2 when the cases are too few to prove it.
-    Safety(safety::SafetyArgs),
+    Safety(Box<safety::SafetyArgs>),
     /// Find the batch size and the instances with which a backend serves most within an SLO, and say how many pods a
     /// rate takes. Exits with 0 when there is one, 1 when no setting keeps the objectives, and 2 when the runs could
     /// not tell.
@@ -79,7 +79,7 @@ pub async fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(args) => run::run(*args).await,
         Command::Merge(args) => merge::run(&args),
         Command::Compare(args) => compare::run(*args).await,
-        Command::Safety(args) => safety::run(args).await,
+        Command::Safety(args) => safety::run(*args).await,
         Command::Tune(args) => tune::run(*args).await,
     }
 }
@@ -89,13 +89,12 @@ fn fail(error: &anyhow::Error, code: ExitCode) -> ExitCode {
     code
 }
 
-/// What a verdict means to a script. A run that ended early passes nothing.
-fn verdict_code(invalid: &[Invalid], slo: Option<&Judgement>, is_partial: bool) -> ExitCode {
+/// What a verdict means to a script.
+fn verdict_code(invalid: &[Invalid], slo: Option<&Judgement>) -> ExitCode {
     match slo.map(|judgement| judgement.verdict) {
         _ if !invalid.is_empty() => TOO_SMALL.into(),
         Some(Verdict::Fail) => ExitCode::FAILURE,
-        Some(Verdict::TooSmall | Verdict::Invalid) => TOO_SMALL.into(),
-        Some(Verdict::Pass) if is_partial => TOO_SMALL.into(),
+        Some(Verdict::TooSmall | Verdict::Invalid | Verdict::Partial) => TOO_SMALL.into(),
         Some(Verdict::Pass) | None => ExitCode::SUCCESS,
     }
 }
@@ -116,21 +115,44 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
-fn json_file(path: &Path) -> Result<File> {
-    // What is there stays until there is something to write.
-    File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .with_context(|| path.display().to_string())
-        .context("--json")
+/// A file that a flag names, to be written at the end.
+#[derive(Debug)]
+struct Output {
+    flag: &'static str,
+    file: File,
 }
 
-fn write_json(mut file: File, report: &impl Serialize) -> Result<()> {
-    let mut text = serde_json::to_vec_pretty(report).context("--json")?;
-    text.push(b'\n');
-    // Of what was there before, more may have been.
-    let cut = file.set_len(0);
-    cut.and_then(|()| file.write_all(&text)).context("--json")
+// === impl Output ===
+
+impl Output {
+    /// Opens the file, where one is named: what cannot be written is known before anything is sent.
+    fn open(flag: &'static str, path: Option<&Path>) -> Result<Option<Self>> {
+        let Some(path) = path else { return Ok(None) };
+        // What is there stays until there is something to write.
+        let mut options = File::options();
+        let file = options.write(true).create(true).truncate(false).open(path);
+        let file = file.with_context(|| path.display().to_string());
+        let file = file.context(flag)?;
+        Ok(Some(Self { flag, file }))
+    }
+
+    /// Writes all of it.
+    fn write(mut self, bytes: &[u8]) -> Result<()> {
+        // Of what was there before, more may have been. A pipe has no length to cut.
+        let is_file = self.file.metadata().is_ok_and(|file| file.is_file());
+        let cut = if is_file {
+            self.file.set_len(0)
+        } else {
+            Ok(())
+        };
+        let written = cut.and_then(|()| self.file.write_all(bytes));
+        written.context(self.flag)
+    }
+
+    /// Writes a report as JSON.
+    fn write_json(self, report: &impl Serialize) -> Result<()> {
+        let mut text = serde_json::to_vec_pretty(report).context(self.flag)?;
+        text.push(b'\n');
+        self.write(&text)
+    }
 }

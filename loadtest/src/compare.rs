@@ -18,8 +18,9 @@ use serde::Serialize;
 
 pub use self::judge::{Difference, Margins, Standing, Verdict};
 use crate::load::{Load, LoadError};
-use crate::plan::{Plan, Target};
+use crate::plan::{Part, Plan, Target};
 use crate::slo::{Invalid, Limits, invalid};
+use crate::transport::Transport;
 
 pub(crate) mod bootstrap;
 mod judge;
@@ -34,12 +35,12 @@ pub const MAX_PAIRS: usize = 1000;
 /// What is compared, and how.
 #[derive(Clone, Debug)]
 pub struct Contest {
-    /// Every run but for its target and its seed.
+    /// Every run but for its parts and its seed.
     pub plan: Plan,
-    /// A server, and a version of its model.
-    pub a: Target,
-    /// What A is compared with.
-    pub b: Target,
+    /// What a server is asked: a model of some version, or a mix; at least one part.
+    pub a: Vec<Part>,
+    /// The same, of what A is compared with.
+    pub b: Vec<Part>,
     /// Pairs of runs.
     pub pairs: usize,
     /// How sure: the confidence of every interval.
@@ -59,6 +60,8 @@ pub struct Comparison {
     pub b: Side,
     /// What each run sent.
     pub load: String,
+    /// How it was written.
+    pub transport: Transport,
     /// Decides send times, inputs and turns.
     pub seed: u64,
     /// The confidence of the intervals.
@@ -80,9 +83,9 @@ pub struct Comparison {
 pub struct Side {
     /// The server's address.
     pub url: String,
-    /// The model asked for.
+    /// The model asked for; several with commas between them.
     pub model: String,
-    /// The version asked for, where one was.
+    /// The version asked for, where one was of one model.
     pub version: Option<String>,
 }
 
@@ -249,10 +252,8 @@ impl Contest {
     async fn run(&self, side: usize, seed: u64) -> Result<Run, CompareError> {
         let mut plan = self.plan.clone();
         plan.seed = seed;
-        let target = if side == 1 { &self.b } else { &self.a };
-        for part in &mut plan.parts {
-            part.target.clone_from(target);
-        }
+        let parts = if side == 1 { &self.b } else { &self.a };
+        plan.parts.clone_from(parts);
         let mut handle = Load::new(plan)?.start();
         handle.finished().await;
         let (measured, elapsed) = handle.measured();
@@ -288,12 +289,13 @@ impl Contest {
     /// A server that was never there is an error; one that is gone ends the pairs.
     fn silent(
         &self,
-        target: &Target,
+        parts: &[Part],
         why: String,
         pairs: &[Pair],
         partial: &mut Option<String>,
     ) -> Result<(), CompareError> {
-        let url = target.url();
+        let first = parts.first();
+        let url = first.map(|part| part.target.url()).unwrap_or_default();
         if pairs.is_empty() {
             return Err(CompareError::Silent { url, why });
         }
@@ -312,6 +314,7 @@ impl Contest {
             a: Side::of(&self.a),
             b: Side::of(&self.b),
             load: self.plan.pattern.to_string(),
+            transport: self.plan.transport,
             seed: self.plan.seed,
             confidence: self.confidence,
             left_out,
@@ -326,11 +329,16 @@ impl Contest {
 // === impl Side ===
 
 impl Side {
-    fn of(target: &Target) -> Self {
+    fn of(parts: &[Part]) -> Self {
+        let targets = || parts.iter().map(|part| &part.target);
+        let mut models: Vec<_> = targets().map(Target::model).collect();
+        models.dedup();
+        let only = targets().next().filter(|_| parts.len() == 1);
+        let version = only.and_then(|target| target.version());
         Self {
-            url: target.url(),
-            model: target.model().to_owned(),
-            version: target.version().map(ToOwned::to_owned),
+            url: targets().next().map(Target::url).unwrap_or_default(),
+            model: models.join(", "),
+            version: version.map(ToOwned::to_owned),
         }
     }
 }

@@ -16,6 +16,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use self::recorder::Recorder;
 use crate::clock;
 use crate::measured::Measured;
+use crate::measured::examples::Set;
 use crate::plan::{Pattern, Plan};
 use crate::report::{PlanSummary, Report, Summary};
 use crate::schedule::Schedule;
@@ -106,6 +107,8 @@ struct Run {
     /// One permit for each request that may be under way.
     slots: Arc<Semaphore>,
     recorder: Mutex<Recorder>,
+    /// The examples of each kind of request; with their names where there are several.
+    sets: Vec<(Option<String>, Set)>,
     /// Is told everything with its time, warm-up included, where somebody asked for it.
     timeline: Option<Arc<Timeline>>,
 }
@@ -130,7 +133,13 @@ impl Load {
     /// address.
     pub fn new(plan: Plan) -> Result<Self, LoadError> {
         Self::check(&plan)?;
+        let is_mixed = plan.parts.len() > 1;
+        let sets = plan.parts.iter().map(|part| {
+            let name = is_mixed.then(|| part.name.clone());
+            Ok((name, Set::of(part)?))
+        });
         Ok(Self(Arc::new(Run {
+            sets: sets.collect::<Result<_, LoadError>>()?,
             gun: Gun::new(&plan)?,
             stop: Stop::default(),
             slots: Arc::new(Semaphore::new(plan.max_in_flight)),
@@ -217,7 +226,8 @@ impl Handle {
     /// The histograms since the measurement began, and how long ago that is.
     #[must_use]
     pub fn measured(&self) -> (Measured, Duration) {
-        self.run.recorder.lock().measured(clock::now())
+        let run = &self.run;
+        run.recorder.lock().measured(clock::now(), &run.sets)
     }
 
     /// How long it has been measured.

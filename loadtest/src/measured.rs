@@ -6,9 +6,11 @@
 
 use crate::outcome::{ErrorKind, Outcome, Sample};
 
+pub use self::examples::Examples;
 pub use self::latencies::{Latencies, LatenciesError};
 pub use self::log::{LineError, LogError};
 
+pub(crate) mod examples;
 mod latencies;
 pub(crate) mod log;
 
@@ -29,6 +31,8 @@ pub struct Measured {
     pub dropped: Latencies,
     /// How late this side began to send.
     pub lag: Latencies,
+    /// Different examples that answers were compared with; nothing where nobody counted.
+    pub examples: Examples,
 }
 
 // === impl Measured ===
@@ -98,13 +102,18 @@ impl Measured {
                 sum.add(part)?;
             }
         }
+        self.examples.add(&other.examples);
         Ok(())
     }
 
     /// What has come since an earlier state of the same run.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        let mut since = Self::default();
+        let mut since = Self {
+            // They are not by the interval: one that is sent again was there before.
+            examples: self.examples.clone(),
+            ..Self::default()
+        };
         for ((tag, now), (_, then)) in self.parts().into_iter().zip(earlier.parts()) {
             if let Some(part) = since.part_mut(tag) {
                 *part = now.since(then);

@@ -177,7 +177,14 @@ impl Logs {
             },
             invalid: invalid(measured, limits),
             partial: self.partial.clone(),
-            slo: slo.map(|slo| judge(slo, measured, limits)),
+            slo: slo.map(|slo| {
+                let judgement = judge(slo, measured, limits);
+                if self.are_complete() {
+                    judgement
+                } else {
+                    judgement.of_partial()
+                }
+            }),
         }
     }
 }

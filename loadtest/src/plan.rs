@@ -12,6 +12,7 @@ use crate::dataset::Dataset;
 use crate::question::{DEFAULT_INPUT, Questions};
 use crate::schedule::Schedule;
 use crate::transport::Transport;
+use crate::words::seconds;
 
 /// How long a request is waited for, unless told otherwise: the answer is of no
 /// use to an interactive user afterwards.
@@ -228,7 +229,7 @@ impl fmt::Display for Pattern {
                 duration,
                 ..
             } => {
-                let seconds = duration.as_secs_f64();
+                let seconds = seconds(*duration);
                 write!(
                     f,
                     "closed loop of {connections} connections for {seconds} s"

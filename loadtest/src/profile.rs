@@ -8,6 +8,7 @@ use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
 use crate::arrivals::Rate;
+use crate::words::seconds;
 
 /// The most steps.
 const MAX_STEPS: usize = 1_000;
@@ -181,7 +182,7 @@ impl Profile {
 /// For people: `200 requests/s for 30 s`.
 impl Display for Profile {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let whole = self.length().as_secs_f64();
+        let whole = seconds(self.length());
         let rates: Vec<_> = self.segments.iter().map(|segment| segment.from).collect();
         match (self.shape, &self.segments[..]) {
             (Shape::Ramp, [ramp]) => {

@@ -1,6 +1,6 @@
 //! What a model is asked, and what is right.
 //!
-//! Questions come from a table of labelled features ([`Dataset`]), from files of requests or arrays, or
+//! Questions come from a table of labelled features ([`Dataset`]), from files of requests, arrays or pictures, or
 //! are drawn from what the model says of itself, so that any model can be put under load with no file
 //! at hand. Where the model's signature is known they are held to it before anything is sent: a run of
 //! which every request is refused measures nothing.
@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use aegis_protocol::{
-    DecodeError, InferRequest, ModelMetadata, NamedTensor, Parameters, Tensor, TensorError,
-    TensorMetadata, listed,
+    DecodeError, InferRequest, ModelMetadata, NamedTensor, Parameters, RequestedOutput, Tensor,
+    TensorError, TensorMetadata, listed,
 };
 
 use crate::dataset::{Dataset, DatasetError};
@@ -23,6 +23,7 @@ mod fit;
 mod lines;
 mod npy;
 pub(crate) mod numbers;
+mod png;
 
 /// The most questions that are kept.
 const MAX_QUESTIONS: usize = 1_000_000;
@@ -33,8 +34,12 @@ const MAX_BYTES: u64 = 1 << 30;
 /// One request, and what is right.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Question {
+    /// What it is called, where it has a name of its own.
+    pub id: Option<String>,
     /// The model's inputs.
     pub inputs: Vec<NamedTensor>,
+    /// The outputs that it asks for; empty means all.
+    pub outputs: Vec<RequestedOutput>,
     /// What a request says of itself, such as `priority`.
     pub parameters: Parameters,
     /// The right label; none where nothing is known.
@@ -107,7 +112,7 @@ pub enum QuestionError {
         misfit: Misfit,
     },
     /// The name of the file says nothing of what it holds.
-    #[error("{}: expected a name that ends in .csv, .jsonl or .npy, or one of them and .gz", path.display())]
+    #[error("{}: expected a folder of PNGs, or a name that ends in .csv, .jsonl, .npy or .png, or one of them and .gz", path.display())]
     Unknown {
         /// The file.
         path: PathBuf,
@@ -140,12 +145,15 @@ pub enum LineProblem {
 }
 
 /// What is known of the model when its questions are read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Asked<'a> {
     /// Its signature; none where the server does not tell.
     pub metadata: Option<&'a ModelMetadata>,
     /// The input that takes a table's or an array's values; none leaves it to the signature.
     pub input: Option<&'a str>,
+    /// What black and white of a picture become; none leaves it to the datatype: 0 and 1 of floats, 0 and 255 of
+    /// whole numbers.
+    pub pixels: Option<(f64, f64)>,
 }
 
 // === impl Question ===
@@ -153,7 +161,9 @@ pub struct Asked<'a> {
 impl Question {
     pub(crate) fn new(inputs: Vec<NamedTensor>, label: Option<i64>) -> Self {
         Self {
+            id: None,
             inputs,
+            outputs: Vec::new(),
             parameters: Parameters::new(),
             label,
         }
@@ -162,9 +172,23 @@ impl Question {
     /// As a request, whose data is shared.
     pub(crate) fn request(&self) -> InferRequest {
         InferRequest {
-            inputs: self.inputs.clone(),
+            id: self.id.clone(),
             parameters: self.parameters.clone(),
-            ..InferRequest::default()
+            inputs: self.inputs.clone(),
+            outputs: self.outputs.clone(),
+        }
+    }
+}
+
+/// As it stands, and with nothing known of what is right.
+impl From<InferRequest> for Question {
+    fn from(request: InferRequest) -> Self {
+        Self {
+            id: request.id,
+            inputs: request.inputs,
+            outputs: request.outputs,
+            parameters: request.parameters,
+            label: None,
         }
     }
 }
@@ -207,7 +231,7 @@ impl Questions {
         }
     }
 
-    /// Reads a file of questions, by the ending of its name, and holds them to the model's signature.
+    /// Reads a file of questions, by the ending of its name, or a folder of pictures, and holds them to the model's signature.
     ///
     /// # Errors
     ///
@@ -219,6 +243,8 @@ impl Questions {
             Some("csv") => table(path, asked)?,
             Some("jsonl") => lines::read(path, asked)?,
             Some("npy") => npy::read(path, asked)?,
+            Some("png" | "PNG") => png::read(path, asked)?,
+            _ if path.is_dir() => png::read(path, asked)?,
             _ => {
                 return Err(QuestionError::Unknown {
                     path: path.to_owned(),

@@ -10,6 +10,7 @@ use crate::outcome::ErrorKind;
 use crate::plan::{Pattern, Plan};
 use crate::slo::{Invalid, Judgement};
 use crate::transport::Transport;
+use crate::words::seconds;
 
 pub(crate) mod html;
 mod table;
@@ -207,10 +208,7 @@ impl From<&Plan> for PlanSummary {
             transport: plan.transport,
             load: plan.pattern.to_string(),
             rate: plan.pattern.mean_rate(),
-            duration_seconds: plan
-                .pattern
-                .duration()
-                .map(|duration| duration.as_secs_f64()),
+            duration_seconds: plan.pattern.duration().map(seconds),
             requests,
             concurrency,
             timeout_ms: plan.timeout.as_secs_f64() * 1000.0,

@@ -8,8 +8,11 @@
 //! From misses among cases follows how high the false-negative rate may be: the Clopper-Pearson bound
 //! (`bound`), which is exact where the usual approximations promise too much. A set of cases that
 //! could not prove the bound even without a miss makes no verdict: it is too small.
+//!
+//! Cases may be sent while other requests are (`beside`), so that they are batched with them as in production.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -19,13 +22,16 @@ use http::{HeaderValue, Method, Uri};
 use tokio::task::JoinSet;
 
 use crate::client::{Answer, HttpClient, Letter};
+use crate::load::LoadError;
 
+mod beside;
 pub(crate) mod bound;
 mod cases;
 mod generate;
 pub(crate) mod page;
 mod report;
 
+pub use beside::{Beside, UnderLoad};
 pub use cases::{Case, CasesError, read};
 pub use generate::{Generator, GeneratorError};
 pub use report::{ByReason, Missed, SafetyReport, Verdict};
@@ -63,7 +69,44 @@ pub(crate) enum Fate {
     Unjudged(String),
 }
 
-/// Sends every case, and counts.
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    /// Where the cases go.
+    pub uri: Uri,
+    /// All of them.
+    pub cases: Vec<Case>,
+    /// What is proved.
+    pub claim: Claim,
+    /// How they are sent.
+    pub sending: Sending,
+    /// What else is sent meanwhile.
+    pub beside: Option<Beside>,
+    /// Decides when the load beside is due.
+    pub seed: u64,
+}
+
+/// Why there is no report. It is the user's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum SafetyError {
+    /// The address has a host that no header can carry.
+    #[error("the address's host is none: {0}")]
+    Host(#[from] InvalidHeaderValue),
+    /// The load beside cannot run.
+    #[error("the load beside: {0}")]
+    Load(#[from] LoadError),
+}
+
+/// What workers share.
+struct Work {
+    client: HttpClient,
+    path: Uri,
+    cases: Vec<Case>,
+    next: AtomicUsize,
+    timeout: Duration,
+}
+
+/// Sends every case, with nothing beside, and counts.
 ///
 /// # Errors
 ///
@@ -73,40 +116,99 @@ pub async fn evaluate(
     cases: Vec<Case>,
     claim: Claim,
     sending: Sending,
-) -> Result<SafetyReport, InvalidHeaderValue> {
-    let client = HttpClient::new(uri, Some(sending.connections), sending.timeout)?;
-    let path = uri.path_and_query().cloned();
-    let path = path.map_or_else(Uri::default, Uri::from);
-    let shared = std::sync::Arc::new((client, cases, AtomicUsize::new(0), path));
-    let mut workers = JoinSet::new();
-    for _ in 0..sending.connections {
-        let shared = std::sync::Arc::clone(&shared);
-        workers.spawn(async move {
-            let (client, cases, next, path) = &*shared;
-            let mut fates = Vec::new();
-            while let Some((at, case)) = take(cases, next) {
-                fates.push((at, ask(client, path, case, sending.timeout).await));
-            }
-            fates
-        });
-    }
-    let mut fates = BTreeMap::new();
-    while let Some(done) = workers.join_next().await {
-        // One that panicked has lost its fates, and they are reported as unjudged.
-        fates.extend(done.unwrap_or_default());
-    }
-    let (_, cases, ..) = &*shared;
-    let lost = || Fate::Unjudged("the sender failed".to_owned());
-    let judged = cases
-        .iter()
-        .enumerate()
-        .map(|(at, case)| (case, fates.remove(&at).unwrap_or_else(lost)));
-    Ok(SafetyReport::of(claim, judged))
+) -> Result<SafetyReport, SafetyError> {
+    let evaluation = Evaluation {
+        uri: uri.clone(),
+        cases,
+        claim,
+        sending,
+        beside: None,
+        seed: 1,
+    };
+    evaluation.run(std::future::pending()).await
 }
 
-fn take<'c>(cases: &'c [Case], next: &AtomicUsize) -> Option<(usize, &'c Case)> {
-    let at = next.fetch_add(1, Ordering::Relaxed);
-    cases.get(at).map(|case| (at, case))
+// === impl Evaluation ===
+
+impl Evaluation {
+    /// Sends every case, and counts. Where `stop` comes first, those that were sent are reported.
+    ///
+    /// # Errors
+    ///
+    /// When the address has a host that no header can carry, or the load beside cannot run.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<SafetyReport, SafetyError> {
+        let Self {
+            uri,
+            cases,
+            claim,
+            sending,
+            beside,
+            seed,
+        } = self;
+        let client = HttpClient::new(&uri, Some(sending.connections), sending.timeout)?;
+        let mut stop = std::pin::pin!(stop);
+        let load = match &beside {
+            Some(beside) => Some(beside.start(&cases, seed).await?),
+            None => None,
+        };
+        let path = uri.path_and_query().cloned();
+        let work = Arc::new(Work {
+            client,
+            path: path.map_or_else(Uri::default, Uri::from),
+            cases,
+            next: AtomicUsize::new(0),
+            timeout: sending.timeout,
+        });
+        let mut workers = JoinSet::new();
+        for _ in 0..sending.connections {
+            workers.spawn(Arc::clone(&work).work());
+        }
+        let mut fates = BTreeMap::new();
+        let (mut is_stopped, count) = (false, work.cases.len());
+        loop {
+            tokio::select! {
+                done = workers.join_next() => match done {
+                    // One that panicked has lost its fates, and they are reported as unjudged.
+                    Some(done) => fates.extend(done.unwrap_or_default()),
+                    None => break,
+                },
+                () = &mut stop, if !is_stopped => {
+                    is_stopped = true;
+                    work.next.fetch_max(count, Ordering::Relaxed);
+                }
+            }
+        }
+        let load = match load {
+            Some(load) => Some(load.end().await),
+            None => None,
+        };
+        let partial = (fates.len() < count && is_stopped)
+            .then(|| format!("stopped by Ctrl-C, after {} of {count} cases", fates.len()));
+        let lost = || Fate::Unjudged("the sender failed".to_owned());
+        let cases = work.cases.iter().enumerate();
+        let judged = cases.filter_map(|(at, case)| match fates.remove(&at) {
+            Some(fate) => Some((case, fate)),
+            // What was never sent is no case.
+            None => (!is_stopped).then(|| (case, lost())),
+        });
+        Ok(SafetyReport::of(claim, judged, load, partial))
+    }
+}
+
+// === impl Work ===
+
+impl Work {
+    /// Sends one case after the other until there is none.
+    async fn work(self: Arc<Self>) -> Vec<(usize, Fate)> {
+        let mut fates = Vec::new();
+        loop {
+            let at = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(case) = self.cases.get(at) else {
+                return fates;
+            };
+            fates.push((at, ask(&self.client, &self.path, case, self.timeout).await));
+        }
+    }
 }
 
 async fn ask(client: &HttpClient, path: &Uri, case: &Case, timeout: Duration) -> Fate {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::arrivals::{Arrivals, Rate, Spacing};
 use crate::profile::Profile;
 use crate::trace::Trace;
+use crate::words::seconds;
 
 /// Instants, drawn or recorded.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,8 +101,16 @@ impl Display for Schedule {
                 }
             }
             Self::Replayed(trace) => {
-                let seconds = trace.length().as_secs_f64();
-                write!(f, "{} recorded arrivals over {seconds} s", trace.arrivals())
+                let seconds = seconds(trace.length());
+                write!(f, "{} recorded arrivals over {seconds} s", trace.arrivals())?;
+                match trace.sample() {
+                    None => Ok(()),
+                    Some(part) => write!(
+                        f,
+                        ", a sample (of ordinary requests the log has {} %)",
+                        (part * 1e6).round() / 1e4
+                    ),
+                }
             }
         }
     }
@@ -127,6 +136,17 @@ mod tests {
             .collect();
         assert_eq!(after, [0, 500, 1000, 2000]);
         assert!(before.is_sorted());
+    }
+
+    #[test]
+    fn a_replay_of_a_sample_is_called_one() {
+        let lines = "{\"time\":\"2026-11-28T12:00:01Z\",\"sample\":0.1}\n\
+                     {\"time\":\"2026-11-28T12:00:16.0000001Z\",\"sample\":0.1}\n";
+        let trace = Trace::from_reader("t".as_ref(), lines.as_bytes(), 1.0).unwrap();
+        let shown = Schedule::Replayed(Arc::new(trace)).to_string();
+        let said =
+            "2 recorded arrivals over 15 s, a sample (of ordinary requests the log has 10 %)";
+        assert_eq!(shown, said);
     }
 
     #[test]

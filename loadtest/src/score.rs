@@ -62,7 +62,7 @@ pub(crate) fn score(
             .map_err(|error| BadAnswer::Json(error.to_string()))?;
         return Ok(Scored {
             right: None,
-            version: glance.model_version.map(Cow::into_owned),
+            version: glance.model_version.as_deref().map(shown),
         });
     };
     let answer = InferResponse::from_body(body, json_length)?;
@@ -71,8 +71,13 @@ pub(crate) fn score(
     })?;
     Ok(Scored {
         right: Some(score_tensor(tensor, output, label)?),
-        version: answer.model_version,
+        version: answer.model_version.as_deref().map(shown),
     })
+}
+
+/// What a server calls its version, as a terminal may be told it: cut, and without control characters.
+pub(crate) fn shown(version: &str) -> String {
+    excerpt(version).to_string()
 }
 
 /// Whether the one label in a tensor is the expected one.
@@ -117,6 +122,24 @@ mod tests {
         };
         assert_eq!(score(&body, None, "label", Some(7)), Ok(right(true)));
         assert_eq!(score(&body, None, "label", Some(8)), Ok(right(false)));
+    }
+
+    #[test]
+    fn what_a_server_calls_its_version_commands_no_terminal() {
+        let answer = InferResponse {
+            model_version: Some("\u{1b}[2J\n1".to_owned()),
+            outputs: vec![NamedTensor::new(
+                "label",
+                Tensor::from_i64([1], &[7]).unwrap(),
+            )],
+            ..InferResponse::default()
+        };
+        let body = Bytes::from(answer.to_json().unwrap());
+        for label in [None, Some(7)] {
+            let version = score(&body, None, "label", label).unwrap().version.unwrap();
+            assert!(!version.contains(char::is_control), "{version:?}");
+            assert!(version.contains("[2J"), "{version:?}");
+        }
     }
 
     #[test]

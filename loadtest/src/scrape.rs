@@ -40,7 +40,8 @@ pub(crate) struct ScrapeUrl(Uri);
 /// Scrapes until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Scraper {
-    tracks: Vec<Arc<Mutex<Track>>>,
+    /// By server, and then by model.
+    tracks: Vec<Arc<Mutex<Vec<Track>>>>,
     tasks: Vec<AbortHandle>,
 }
 
@@ -84,19 +85,28 @@ impl std::str::FromStr for ScrapeUrl {
     }
 }
 
+impl ScrapeUrl {
+    /// What it says now; none where it says nothing that is one.
+    pub(crate) async fn once(&self) -> Option<Exposition> {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let answer = tokio::time::timeout(TIMEOUT, ask(&client, self.0.clone())).await;
+        answer.ok()?.ok()
+    }
+}
+
 // === impl Scraper ===
 
 impl Scraper {
-    /// Asks these addresses from now on for what they say of a model; times are counted from `start`.
+    /// Asks these addresses from now on for what they say of each model; times are counted from `start`.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub(crate) fn start(urls: &[ScrapeUrl], model: &str, start: Instant) -> Self {
+    pub(crate) fn start(urls: &[ScrapeUrl], models: &[String], start: Instant) -> Self {
         let client = Client::builder(TokioExecutor::new()).build_http();
         let tracks: Vec<_> = urls
             .iter()
-            .map(|url| Arc::new(Mutex::new(Track::new(name(&url.0), model.to_owned()))))
+            .map(|url| Arc::new(Mutex::new(tracks(&name(&url.0), models))))
             .collect();
         let tasks = urls.iter().zip(&tracks).map(|(url, track)| {
             let scrape = scrape(client.clone(), url.0.clone(), Arc::clone(track), start);
@@ -110,8 +120,12 @@ impl Scraper {
 
     /// What was seen so far.
     pub(crate) fn scraped(&self) -> Vec<Scraped> {
-        let tracks = self.tracks.iter();
-        tracks.map(|track| track.lock().scraped()).collect()
+        let servers = self.tracks.iter();
+        let of = |server: &Arc<Mutex<Vec<Track>>>| {
+            let tracks = server.lock();
+            tracks.iter().map(Track::scraped).collect::<Vec<_>>()
+        };
+        servers.flat_map(of).collect()
     }
 }
 
@@ -139,10 +153,23 @@ fn name(uri: &Uri) -> String {
     uri.authority().map(ToString::to_string).unwrap_or_default()
 }
 
+/// What is kept of one server: each model apart, since queues and batches are.
+fn tracks(server: &str, models: &[String]) -> Vec<Track> {
+    let tracks = models.iter().enumerate().map(|(number, model)| {
+        let name = match models {
+            [_] => server.to_owned(),
+            _ => format!("{server} {}", aegis_protocol::excerpt(model)),
+        };
+        // What is the server's own is told once.
+        Track::new(name, model.clone(), number == 0)
+    });
+    tracks.collect()
+}
+
 async fn scrape(
     client: Client<HttpConnector, Empty<Bytes>>,
     url: Uri,
-    track: Arc<Mutex<Track>>,
+    tracks: Arc<Mutex<Vec<Track>>>,
     start: Instant,
 ) {
     let mut ticks = tokio::time::interval(EVERY);
@@ -151,10 +178,12 @@ async fn scrape(
         ticks.tick().await;
         let answer = tokio::time::timeout(TIMEOUT, ask(&client, url.clone())).await;
         let at = clock::now().saturating_duration_since(start).as_secs_f64();
-        let mut track = track.lock();
-        match answer.unwrap_or(Err(ScrapeError::Timeout)) {
-            Ok(exposition) => track.saw(at, &exposition),
-            Err(error) => track.missed(at, &error),
+        let answer = answer.unwrap_or(Err(ScrapeError::Timeout));
+        for track in tracks.lock().iter_mut() {
+            match &answer {
+                Ok(exposition) => track.saw(at, exposition),
+                Err(error) => track.missed(at, error),
+            }
         }
     }
 }
@@ -175,6 +204,34 @@ async fn ask(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_model_of_a_mix_is_read_and_what_is_the_servers_is_told_once() {
+        let models = ["a".to_owned(), "b".to_owned()];
+        let mut all = tracks("h:1", &models);
+        let text = |generation: u32, b: u32| {
+            format!(
+                "aegis_inference_queue_depth{{model=\"a\"}} 1\naegis_inference_queue_depth{{model=\"b\"}} {b}\n\
+                 aegis_proxy_config_generation {generation}\n"
+            )
+        };
+        for (at, text) in [(0.0, text(1, 5)), (1.0, text(2, 7))] {
+            let exposition = Exposition::parse(&text).unwrap();
+            for track in &mut all {
+                track.saw(at, &exposition);
+            }
+        }
+        let [a, b] = [all[0].scraped(), all[1].scraped()];
+        assert_eq!((a.name.as_str(), b.name.as_str()), ("h:1 a", "h:1 b"));
+        let queues = |scraped: &Scraped| {
+            let polls = scraped.polls.iter();
+            polls.map(|poll| poll.queue).collect::<Vec<_>>()
+        };
+        assert_eq!(queues(&a), [Some(1.0), Some(1.0)]);
+        assert_eq!(queues(&b), [Some(5.0), Some(7.0)]);
+        assert_eq!((a.changes.len(), b.changes.len()), (1, 0));
+        assert_eq!(tracks("h:1", &models[..1])[0].scraped().name, "h:1");
+    }
 
     #[test]
     fn an_address_without_a_path_means_its_metrics() {

@@ -64,6 +64,8 @@ pub enum Verdict {
     TooSmall,
     /// The load was not the one that was asked for.
     Invalid,
+    /// Every one is met, of a run that broke off.
+    Partial,
 }
 
 /// One objective, and what was measured.
@@ -81,9 +83,12 @@ pub struct Objective {
     pub high: Option<f64>,
     /// Whether it is kept.
     pub state: State,
-    /// About how many requests would decide, at the same shares; none where it is decided, or where the
+    /// About how many requests would decide, or different examples of an accuracy, at the same shares; none where it is decided, or where the
     /// figure is so near to the target that no run would.
     pub needs: Option<u64>,
+    /// Of an accuracy: the different examples that it rests on, where answers to the same ones came again.
+    #[serde(default)]
+    pub examples: Option<u64>,
 }
 
 /// Whether an objective is kept.

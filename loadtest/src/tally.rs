@@ -134,6 +134,13 @@ impl Tally {
         }
     }
 
+    /// Answers that could be compared, of a kind of request where there are several.
+    pub(crate) fn scored_of(&self, part: Option<&str>) -> u64 {
+        part.map_or(self.scored, |name| {
+            self.parts.get(name).map_or(0, |part| part.scored)
+        })
+    }
+
     /// The histograms.
     pub(crate) fn measured(&self) -> &Measured {
         &self.measured

@@ -2,7 +2,8 @@
 //!
 //! One arrival a line: seconds since any origin, an RFC 3339 time, or a JSON object whose `time` is one,
 //! as in the access log of aegis-proxy. Lines need no order: an access log has that of the ends. The
-//! first arrival is the start.
+//! first arrival is the start. A log of a part of all requests says so in its lines, and what is replayed of it
+//! is called a sample: it is less than what once came.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -21,9 +22,14 @@ const MAX_LINE: u64 = 1 << 20;
 /// The longest trace.
 const MAX_LENGTH: Duration = Duration::from_hours(24);
 
-/// Arrivals in their order, as nanoseconds since the first; at least one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trace(Vec<u64>);
+/// Recorded arrivals; at least one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trace {
+    /// In their order, as nanoseconds since the first.
+    at: Vec<u64>,
+    /// The least part of ordinary requests that any line says was written.
+    sample: Option<f64>,
+}
 
 /// Says why a file is no trace.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +77,7 @@ pub enum TraceError {
 #[derive(Deserialize)]
 struct Logged {
     time: String,
+    sample: Option<f64>,
 }
 
 // === impl Trace ===
@@ -102,6 +109,7 @@ impl Trace {
         let path = || origin.to_owned();
         let mut text = BufReader::new(text);
         let mut at: Vec<i128> = Vec::new();
+        let mut sample: Option<f64> = None;
         let mut line = Vec::new();
         for number in 1.. {
             line.clear();
@@ -118,12 +126,14 @@ impl Trace {
             if trimmed.is_empty() {
                 continue;
             }
-            let arrival = arrival(trimmed).ok_or_else(|| TraceError::Line {
+            let (arrival, part) = arrival(trimmed).ok_or_else(|| TraceError::Line {
                 path: path(),
                 line: number,
                 got: aegis_protocol::excerpt(trimmed).to_string(),
             })?;
             at.push(arrival);
+            let part = part.filter(|part| (0.0..1.0).contains(part));
+            sample = sample.into_iter().chain(part).reduce(f64::min);
         }
         let got = at.len();
         if !(1..=MAX_ARRIVALS).contains(&got) {
@@ -137,7 +147,10 @@ impl Trace {
             reason = "sorted, so never before the first; and `as` saturates"
         )]
         let since = at.iter().map(|at| ((at - first) as f64 / speed) as u64);
-        let trace = Self(since.collect());
+        let trace = Self {
+            at: since.collect(),
+            sample,
+        };
         match trace.length() {
             got if got > MAX_LENGTH => Err(TraceError::Long { path: path(), got }),
             _ => Ok(trace),
@@ -147,7 +160,7 @@ impl Trace {
     /// From the first arrival to the last.
     #[must_use]
     pub fn length(&self) -> Duration {
-        self.0
+        self.at
             .last()
             .map_or(Duration::ZERO, |&at| Duration::from_nanos(at))
     }
@@ -155,29 +168,35 @@ impl Trace {
     /// How many there are.
     #[must_use]
     pub fn arrivals(&self) -> usize {
-        self.0.len()
+        self.at.len()
+    }
+
+    /// The part of ordinary requests that was written down; none where it was all, or where nobody says.
+    #[must_use]
+    pub fn sample(&self) -> Option<f64> {
+        self.sample
     }
 
     /// The arrival of that number, since the first.
     pub(crate) fn at(&self, number: usize) -> Option<Duration> {
-        self.0.get(number).map(|&at| Duration::from_nanos(at))
+        self.at.get(number).map(|&at| Duration::from_nanos(at))
     }
 }
 
-/// When a line says that a request came, in nanoseconds since something.
-fn arrival(line: &str) -> Option<i128> {
+/// When a line says that a request came, in nanoseconds since something, and of which sample it is.
+fn arrival(line: &str) -> Option<(i128, Option<f64>)> {
     if let Ok(seconds) = line.parse::<f64>() {
         #[expect(
             clippy::cast_possible_truncation,
             reason = "`as` saturates, and it is bounded"
         )]
-        return (seconds.abs() < 1e12).then_some((seconds * 1e9) as i128);
+        return (seconds.abs() < 1e12).then_some(((seconds * 1e9) as i128, None));
     }
     if line.starts_with('{') {
         let logged: Logged = serde_json::from_str(line).ok()?;
-        return time(&logged.time);
+        return Some((time(&logged.time)?, logged.sample));
     }
-    time(line)
+    Some((time(line)?, None))
 }
 
 fn time(text: &str) -> Option<i128> {
@@ -209,6 +228,16 @@ mod tests {
         assert_eq!(millis(&read(log, 1.0).unwrap()), [0, 250]);
         let times = "2026-11-28T12:00:00Z\n2026-11-28T13:00:01+01:00\n";
         assert_eq!(millis(&read(times, 1.0).unwrap()), [0, 1000]);
+    }
+
+    #[test]
+    fn a_log_of_a_part_of_the_requests_is_a_sample() {
+        let line = |sample: &str| format!("{{\"time\":\"2026-11-28T12:00:01Z\"{sample}}}\n");
+        let sample = |text: &str| read(text, 1.0).unwrap().sample();
+        assert_eq!(sample(&line("")), None);
+        assert_eq!(sample(&line(",\"sample\":1")), None);
+        let mixed = [line(",\"sample\":0.5"), line(""), line(",\"sample\":0.25")];
+        assert_eq!(sample(&mixed.concat()), Some(0.25));
     }
 
     #[test]

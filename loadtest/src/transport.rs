@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use aegis_protocol::grpc::{
-    InferInputTensor, ModelInferRequest, ModelInferResponse, NamedParameter, frame,
+    InferInputTensor, InferRequestedOutput, ModelInferRequest, ModelInferResponse, NamedParameter,
+    frame,
 };
 use aegis_protocol::headers::{GRPC_TIMEOUT, JSON_LENGTH, REQUEST_TIMEOUT_MS};
 use aegis_protocol::{InferRequest, Parameter, Tensor, timeout};
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::client::{Answer, Letter};
 use crate::load::LoadError;
 use crate::plan::Target;
-use crate::score::{BadAnswer, Scored, score, score_tensor};
+use crate::score::{BadAnswer, Scored, score, score_tensor, shown};
 
 /// The path of an inference over gRPC.
 const GRPC_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
@@ -130,12 +131,23 @@ fn message(target: &Target, request: InferRequest) -> ModelInferRequest {
         parameters: Vec::new(),
         contents: None,
     });
+    let outputs = request
+        .outputs
+        .into_iter()
+        .map(|output| InferRequestedOutput {
+            name: output.name,
+            parameters: output
+                .parameters
+                .into_iter()
+                .map(NamedParameter::from)
+                .collect(),
+        });
     ModelInferRequest {
         model_name: target.model().to_owned(),
         model_version: target.version().unwrap_or_default().to_owned(),
-        id: String::new(),
+        id: request.id.unwrap_or_default(),
         inputs: inputs.collect(),
-        outputs: Vec::new(),
+        outputs: outputs.collect(),
         raw_input_contents: request
             .inputs
             .iter()
@@ -152,7 +164,7 @@ fn message(target: &Target, request: InferRequest) -> ModelInferRequest {
 fn score_message(answer: &Answer, output: &str, label: Option<i64>) -> Result<Scored, BadAnswer> {
     let message = ModelInferResponse::decode(answer.body.clone());
     let message = message.map_err(|error| BadAnswer::Message(error.to_string()))?;
-    let version = Some(message.model_version).filter(|version| !version.is_empty());
+    let version = Some(shown(&message.model_version)).filter(|version| !version.is_empty());
     let Some(label) = label else {
         return Ok(Scored {
             right: None,
@@ -182,8 +194,8 @@ fn score_message(answer: &Answer, output: &str, label: Option<i64>) -> Result<Sc
 
 #[cfg(test)]
 mod tests {
-    use aegis_protocol::NamedTensor;
     use aegis_protocol::grpc::{InferOutputTensor, read_call};
+    use aegis_protocol::{NamedTensor, RequestedOutput};
 
     use super::*;
 
@@ -193,10 +205,15 @@ mod tests {
 
     fn request() -> InferRequest {
         let tensor = Tensor::from_f32([1, 2], &[0.5, 2.0]).unwrap();
+        let parameters = [("binary_data".to_owned(), Parameter::Bool(false))];
         InferRequest {
+            id: Some("mine".to_owned()),
             inputs: vec![NamedTensor::new("x", tensor)],
             parameters: [("priority".to_owned(), Parameter::Int(2))].into(),
-            ..InferRequest::default()
+            outputs: vec![RequestedOutput {
+                name: "y".to_owned(),
+                parameters: parameters.into(),
+            }],
         }
     }
 

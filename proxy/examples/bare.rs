@@ -105,6 +105,7 @@ impl ProxyHttp for Bare {
             bytes_out: Some(session.body_bytes_sent() as u64),
             first_byte: None,
             duration: took,
+            sample: None,
         });
     }
 }

@@ -138,6 +138,12 @@ impl AccessLog {
         drawn < self.sample
     }
 
+    /// The part of ordinary requests that is written; none where that is all of them.
+    #[must_use]
+    pub fn sample(&self) -> Option<f64> {
+        (self.sample < 1.0).then_some(self.sample)
+    }
+
     /// Whether a request that took so long is slow.
     #[must_use]
     pub fn is_slow(&self, took: Duration) -> bool {

@@ -7,8 +7,8 @@ use std::process::{Output, Stdio};
 
 use aegis_e2e::digits::{MODEL, held_out_path};
 use aegis_e2e::{Backend, BackendSetup, Binaries, STABLE, Stack, StackSetup, workspace_root};
-use aegis_loadtest::Report;
 use aegis_loadtest::slo::Verdict;
+use aegis_loadtest::{Dataset, Report};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -184,7 +184,7 @@ async fn what_the_server_does_not_have_or_take_is_said_before_anything_is_sent()
         (
             &["--model", MODEL, "--data", "README.md"],
             64,
-            "expected a name that ends in .csv, .jsonl or .npy",
+            "expected a folder of PNGs, or a name that ends in .csv, .jsonl, .npy or .png",
         ),
         (
             &[
@@ -229,7 +229,7 @@ async fn examples(tester: &Tester, subcommand: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_examples_of_help_work_as_printed() {
     let tester = Tester::new();
-    let (_stack, url) = stack(&tester.folder.path().join("stack")).await;
+    let (stack, url) = stack(&tester.folder.path().join("stack")).await;
     let program = tester.program.to_str().unwrap();
     // Two logs for `merge`, where its example looks for them.
     for name in ["one.hlog", "two.hlog"] {
@@ -248,17 +248,15 @@ async fn the_examples_of_help_work_as_printed() {
         assert_eq!(code, Some(0), "{stderr}");
     }
     let mut ran = 0;
-    for subcommand in ["run", "merge", "safety"] {
+    let backend = format!("http://{}", stack.stable[0].address());
+    for subcommand in ["run", "merge", "safety", "compare"] {
         for example in examples(&tester, subcommand).await {
-            // Another address, the logs' folder, and lateness of a busy machine; nothing else.
-            let lenient = if subcommand == "safety" {
-                ""
-            } else {
-                " --max-lag 10s"
-            };
+            // Other addresses, the logs' folder, and lateness of a busy machine; nothing else.
+            let lenient = " --max-lag 10s";
             let command = example
                 .replacen("aegis-loadtest", program, 1)
                 .replace("http://127.0.0.1:8080", &url)
+                .replace("http://127.0.0.1:8000", &backend)
                 .replace("one.hlog", &tester.path("one.hlog"))
                 .replace("two.hlog", &tester.path("two.hlog"))
                 .replace("run.html", &tester.path("run.html"))
@@ -268,13 +266,131 @@ async fn the_examples_of_help_work_as_printed() {
             let output = shell.current_dir(workspace_root()).output().await.unwrap();
             let stderr = String::from_utf8_lossy(&output.stderr);
             let stdout = String::from_utf8_lossy(&output.stdout);
-            assert_eq!(
-                output.status.code(),
-                Some(0),
-                "{example}: {stderr}\n{stdout}"
-            );
+            // Which of two versions is slower is the machine's to say; that they were compared is not.
+            let is_well = if subcommand == "compare" {
+                output.status.code().is_some_and(|code| code <= 2)
+                    && stdout.contains("6 pairs of 100 requests/s")
+                    && stdout.contains("\nerrors ")
+            } else {
+                output.status.success()
+            };
+            assert!(is_well, "{example}: {:?} {stderr}\n{stdout}", output.status);
             ran += 1;
         }
     }
-    assert!(ran >= 4, "{ran}");
+    assert!(ran >= 7, "{ran}");
+}
+
+/// A grey picture of the bundled model's size.
+fn picture(pixels: &[f32]) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, 8, 8);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_depth(png::BitDepth::Eight);
+    let mut writer = encoder.write_header().unwrap();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "pixels are from 0 to 16"
+    )]
+    let bytes: Vec<u8> = pixels
+        .iter()
+        .map(|pixel| (pixel * 255.0 / 16.0) as u8)
+        .collect();
+    writer.write_image_data(&bytes).unwrap();
+    writer.finish().unwrap();
+    file
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pictures_in_folders_of_their_labels_are_asked_and_answered_rightly() {
+    let (_backend, url) = backend().await;
+    let tester = Tester::new();
+    let data = Dataset::from_csv(&held_out_path()).unwrap();
+    for (number, example) in data.examples().iter().enumerate().take(100) {
+        let folder = tester.path(&format!("digits/{}", example.label));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = format!("{folder}/{number}.png");
+        std::fs::write(path, picture(&example.input)).unwrap();
+    }
+    let folder = tester.path("digits");
+    for transport in ["json", "grpc"] {
+        let args = ["--model", MODEL, "--data", &folder, "--pixels", "0..16"];
+        let args = [&args[..], &["--transport", transport]].concat();
+        let (code, report, stderr) = tester.run(&url, &args).await;
+        assert_eq!(code, Some(0), "{stderr}\n{report}");
+        assert!(report.summary.accuracy.unwrap() > 0.9, "{report}");
+        assert_eq!(report.summary.scored, report.summary.requests, "{report}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_are_compared_over_every_transport_and_with_a_mix() {
+    let (_one, a) = backend().await;
+    let (_other, b) = backend().await;
+    let tester = Tester::new();
+    let json = tester.path("compare.json");
+    let short = [
+        "--pairs",
+        "6",
+        "--rate",
+        "60",
+        "--duration",
+        "300ms",
+        "--warmup",
+        "0s",
+    ];
+    let lenient = [
+        "--max-lag",
+        "10s",
+        "--timeout",
+        "20s",
+        "--quiet",
+        "--json",
+        &json,
+    ];
+    let drawn = ["--model", MODEL, "--draw", "0..16", "--version", STABLE];
+    for (what, transport, said, models) in [
+        (&drawn[..], "binary", " in binary", MODEL),
+        (&drawn[..], "grpc", " over gRPC", MODEL),
+        (&["--mix", "config/mix.toml"], "grpc", " over gRPC", MODEL),
+    ] {
+        let sides = ["compare", &a, &b, "--transport", transport];
+        let output = tester
+            .output(&[&sides[..], what, &short, &lenient].concat())
+            .await;
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        // Which is faster is the machine's to say; that nothing failed is ours.
+        assert!(
+            output.status.code().is_some_and(|code| code <= 2),
+            "{stderr}"
+        );
+        assert!(
+            stdout.contains(&format!("6 pairs of 60 requests/s for 0.3 s{said}")),
+            "{stdout}{stderr}"
+        );
+        let text = std::fs::read(&json).unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(report["transport"], transport);
+        assert_eq!(report["a"]["model"], models);
+        let pairs = report["pairs"].as_array().unwrap();
+        for pair in pairs {
+            let of = |side: &str, key: &str| pair[side][key].as_u64().unwrap();
+            assert_eq!((of("a", "failed"), of("b", "failed")), (0, 0), "{report}");
+            assert_eq!(of("a", "due"), of("b", "due"), "pairs share their seeds");
+        }
+    }
+    for (args, says) in [
+        (
+            &["--mix", "config/mix.toml", "--version-a", "1"][..],
+            "cannot be used with",
+        ),
+        (&["--model", "nobody"], "has no model `nobody`"),
+    ] {
+        let output = tester.output(&[&["compare", &a, &b], args].concat()).await;
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{stderr}");
+        assert!(stderr.contains(says), "{stderr}");
+    }
 }

@@ -8,6 +8,7 @@ use std::process::{Output, Stdio};
 use aegis_e2e::{Binaries, workspace_root};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 /// A batch takes 20 ms, whatever is in it: twice the batch is twice the rate.
@@ -34,7 +35,7 @@ fn folder() -> TempDir {
     folder
 }
 
-async fn tune(folder: &Path, backend: &Path, more: &[&str]) -> Output {
+fn command(folder: &Path, backend: &Path, more: &[&str]) -> Command {
     let mut command = Command::new(Binaries::loadtest().unwrap());
     command
         .args(["tune", "--config", "backend.toml", "--slo", "slo.toml"])
@@ -45,7 +46,11 @@ async fn tune(folder: &Path, backend: &Path, more: &[&str]) -> Output {
         .args(more)
         .current_dir(folder)
         .stdin(Stdio::null());
-    command.output().await.unwrap()
+    command
+}
+
+async fn tune(folder: &Path, backend: &Path, more: &[&str]) -> Output {
+    command(folder, backend, more).output().await.unwrap()
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -197,4 +202,67 @@ async fn the_example_of_help_works_as_printed() {
     );
     assert!(stdout.contains("\nmax_batch_size = "), "{stdout}");
     assert!(Path::new(&at("tune.svg")).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_that_are_too_small_to_tell_are_no_failure_of_the_settings() {
+    let folder = folder();
+    // It takes some 3,700 requests to show as much, and 50 are answered a second.
+    let slo = "[[latency]]\nquantile = 0.999\nbelow_ms = 20000\n";
+    std::fs::write(folder.path().join("slo.toml"), slo).unwrap();
+    let backend = &Binaries::built().unwrap().backend;
+    let more = ["--model", "slow", "--batch", "1", "--max-runs", "2"];
+    let output = tune(folder.path(), backend, &more).await;
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(2), "{stderr}\n{stdout}");
+    assert!(stdout.contains("a run was too small"), "{stdout}");
+    assert!(stdout.contains("no setting was seen to keep"), "{stdout}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupt_ends_the_backend_and_reports_what_was_tried() {
+    let folder = folder();
+    let backend = &Binaries::built().unwrap().backend;
+    let mut command = command(
+        folder.path(),
+        backend,
+        &["--model", "slow", "--measure", "1h"],
+    );
+    let mut child = command
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    // The backend runs when its first setting is measured.
+    let first = loop {
+        let line = lines.next_line().await.unwrap().expect("it goes on");
+        if line.contains(": capacity") {
+            break line;
+        }
+    };
+    assert!(first.contains("max_batch_size 4"), "{first}");
+    let children = format!("cat /proc/{}/task/*/children", child.id().unwrap());
+    let started = Command::new("sh").args(["-c", &children]).output().await;
+    let started = text(&started.unwrap().stdout).trim().to_owned();
+    assert!(!started.is_empty(), "a backend is asked");
+    let interrupt = format!("kill -INT {}", child.id().unwrap());
+    let sent = Command::new("sh").args(["-c", &interrupt]).status().await;
+    assert!(sent.unwrap().success());
+    let output = child.wait_with_output().await.unwrap();
+    let stdout = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{stdout}");
+    assert!(stdout.contains("partial: stopped by Ctrl-C"), "{stdout}");
+    let json = std::fs::read(folder.path().join("tune.json")).unwrap();
+    let tuning: Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(tuning["partial"], "stopped by Ctrl-C");
+    // It was killed; who inherits it may leave its entry until it is asked for.
+    let gone = format!("! [ -e /proc/{started} ] || grep -q '^State:.Z' /proc/{started}/status");
+    aegis_e2e::until("the backend is gone", async || {
+        let status = Command::new("sh").args(["-c", &gone]).status().await?;
+        anyhow::ensure!(status.success(), "{started} runs");
+        Ok(())
+    })
+    .await
+    .unwrap();
 }

@@ -3,23 +3,28 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{TOO_SMALL, USAGE, duration, fail, interrupted, json_file, share, write_json};
+use super::run::Failed;
+use super::run::asked::AskedArgs;
+use super::run::mix::Wanted;
+use super::{Output, TOO_SMALL, USAGE, duration, fail, interrupted, share};
 use crate::compare::{CompareError, Comparison, Contest, Margins, Progress, Verdict, compare};
 use crate::slo::Limits;
-use crate::{Dataset, Load, Pattern, Plan, Rate, Schedule, Spacing, Target};
+use crate::{Load, Part, Pattern, Plan, Question, Questions, Rate, Schedule, Spacing};
 
 /// Two targets, and what is sent to them.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example, beside `make run`, which prints the address of its proxy: the canary, and what it would replace\n  \
+    after_help = "Examples, beside `make run`, which prints the address of its proxy: the canary, and what it would replace; and a\n\
+    proxy beside itself, asked for a mix over gRPC, which shows what is no difference\n  \
     aegis-loadtest compare http://127.0.0.1:8080 --model digits --version-a 1 --version-b 2 \\\n    \
-    --data loadtest/data/digits/test.csv --rate 100 --duration 2s --pairs 6"
+    --data loadtest/data/digits/test.csv --rate 100 --duration 2s --pairs 6\n  \
+    aegis-loadtest compare http://127.0.0.1:8080 http://127.0.0.1:8080 --mix config/mix.toml --transport grpc \\\n    \
+    --rate 100 --duration 2s --pairs 6 --margin 0.5"
 )]
 pub(super) struct CompareArgs {
     /// The server that is known, such as `http://127.0.0.1:8080`.
@@ -28,24 +33,14 @@ pub(super) struct CompareArgs {
     /// The server that is compared with it; the same one, where two versions of it are compared.
     #[arg(value_name = "B")]
     b: Option<String>,
-    /// The model to ask.
-    #[arg(long)]
-    model: String,
-    /// The version to ask of A; without it the server chooses.
-    #[arg(long, value_name = "VERSION")]
+    #[command(flatten)]
+    asked: AskedArgs,
+    /// The version to ask of A; without it that of `--version`.
+    #[arg(long, value_name = "VERSION", conflicts_with = "mix")]
     version_a: Option<String>,
     /// The version to ask of B.
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", conflicts_with = "mix")]
     version_b: Option<String>,
-    /// The input that takes an example's features.
-    #[arg(long, default_value = "image")]
-    input: String,
-    /// The output that is compared with the example's label.
-    #[arg(long, default_value = "label")]
-    output: String,
-    /// A table of examples: features, then the label, with commas (.gz is read too).
-    #[arg(long, value_name = "FILE")]
-    data: PathBuf,
     /// Pairs of runs, from 6 on.
     #[arg(long, default_value_t = 10)]
     pairs: usize,
@@ -80,7 +75,7 @@ pub(super) struct CompareArgs {
     /// How sure: the confidence of every interval.
     #[arg(long, default_value_t = 0.95, value_parser = share)]
     confidence: f64,
-    /// Decides send times, the order of the examples, and who begins.
+    /// Decides send times, the order of the examples, what is drawn, and who begins.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Write the comparison to this file, as JSON.
@@ -94,13 +89,13 @@ pub(super) struct CompareArgs {
 /// 0: B is no worse; 1: it is, or there is nothing to compare; 2: it is not known; 64: the arguments make no
 /// comparison.
 pub(super) async fn run(args: CompareArgs) -> ExitCode {
-    let prepared = args.contest().and_then(|contest| {
-        let json = args.json.as_deref().map(json_file).transpose()?;
-        Ok((contest, json))
-    });
-    let (contest, json) = match prepared {
+    let prepared = async {
+        let json = Output::open("--json", args.json.as_deref())?;
+        Ok::<_, Failed>((args.contest().await?, json))
+    };
+    let (contest, json) = match prepared.await {
         Ok(prepared) => prepared,
-        Err(error) => return fail(&error, USAGE.into()),
+        Err(Failed { error, code }) => return fail(&error, code.into()),
     };
     let bar = bar(args.quiet);
     let watch = |progress| match progress {
@@ -130,9 +125,9 @@ pub(super) async fn run(args: CompareArgs) -> ExitCode {
     }
 }
 
-fn deliver(comparison: &Comparison, json: Option<std::fs::File>) -> Result<()> {
+fn deliver(comparison: &Comparison, json: Option<Output>) -> Result<()> {
     write!(io::stdout().lock(), "{comparison}").context("stdout")?;
-    json.map_or(Ok(()), |file| write_json(file, comparison))
+    json.map_or(Ok(()), |file| file.write_json(comparison))
 }
 
 /// Draws nothing where it is quiet or stderr is no terminal.
@@ -150,22 +145,38 @@ fn bar(is_quiet: bool) -> ProgressBar {
 // === impl CompareArgs ===
 
 impl CompareArgs {
-    fn contest(&self) -> Result<Contest> {
-        let a = self.target("A", &self.a, self.version_a.as_deref())?;
+    /// Everything that can fail before the first pair; only then are both asked what they take.
+    async fn contest(&self) -> Result<Contest, Failed> {
+        let a = self.wanted("A", &self.a, self.version_a.as_deref())?;
         let b = self.b.as_deref().unwrap_or(&self.a);
-        let b = self.target("B", b, self.version_b.as_deref())?;
-        if self.b.is_none() && a == b {
-            bail!(
-                "expected B, or --version-a and --version-b that differ: A is compared with itself"
-            );
+        let b = self.wanted("B", b, self.version_b.as_deref())?;
+        if self.b.is_none() && is_same(&a, &b) {
+            return Err(Failed::usage(
+                "expected B, or --version-a and --version-b that differ: A is compared with itself",
+            ));
         }
-        let data = Dataset::from_csv(&self.data).context("--data")?;
-        let mut plan = Plan::new(a.clone(), Arc::new(data), self.pattern());
+        let mut plan = Plan::of(Vec::new(), self.pattern());
+        plan.transport = self.asked.transport();
         plan.timeout = self.timeout;
         plan.max_in_flight = self.max_in_flight;
         plan.seed = self.seed;
+        Load::check(&plan)?;
+        let parts = |wanted| {
+            self.asked
+                .parts(wanted, plan.transport, plan.timeout, plan.seed)
+        };
+        let (a, b) = (parts(a).await?, parts(b).await?);
+        for (a, b) in a.iter().zip(&b) {
+            same_drawn(a, b)?;
+        }
         // What makes no run is said before the first one.
-        Load::new(plan.clone())?;
+        for parts in [&a, &b] {
+            let parts = parts.clone();
+            Load::new(Plan {
+                parts,
+                ..plan.clone()
+            })?;
+        }
         Ok(Contest {
             plan,
             a,
@@ -203,13 +214,47 @@ impl CompareArgs {
         }
     }
 
-    fn target(&self, side: &'static str, url: &str, version: Option<&str>) -> Result<Target> {
-        let mut target = Target::new(url, &self.model).context(side)?;
-        if let Some(version) = version {
-            target = target.pinned(version);
+    fn wanted(&self, side: &'static str, url: &str, version: Option<&str>) -> Result<Vec<Wanted>> {
+        let mut wanted = self.asked.wanted(url, side)?;
+        for part in &mut wanted {
+            if let Some(version) = version {
+                part.target = part.target.clone().pinned(version);
+            }
         }
-        target.input.clone_from(&self.input);
-        target.output.clone_from(&self.output);
-        Ok(target)
+        Ok(wanted)
     }
+}
+
+/// Whether both sides ask the same of the same.
+fn is_same(a: &[Wanted], b: &[Wanted]) -> bool {
+    let targets = |side: &[Wanted]| {
+        side.iter()
+            .map(|part| part.target.clone())
+            .collect::<Vec<_>>()
+    };
+    targets(a) == targets(b)
+}
+
+/// Fails where what was drawn for B is not what was drawn for A: runs of a pair send the same.
+fn same_drawn(a: &Part, b: &Part) -> Result<(), Failed> {
+    let (Questions::Made(of_a), Questions::Made(of_b)) = (&a.questions, &b.questions) else {
+        return Ok(());
+    };
+    let inputs = |questions: &[Question]| {
+        let inputs = questions.iter().flat_map(|question| &question.inputs);
+        let shapes = inputs.map(|input| {
+            let count = input.tensor.element_count();
+            (input.name.clone(), input.tensor.datatype(), count)
+        });
+        shapes.collect::<Vec<_>>()
+    };
+    if inputs(of_a) == inputs(of_b) {
+        return Ok(());
+    }
+    Err(Failed::usage(format!(
+        "{} and {} do not take the same inputs of `{}`, so that no requests are the same to both",
+        a.target.url(),
+        b.target.url(),
+        a.name
+    )))
 }

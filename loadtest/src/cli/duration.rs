@@ -29,9 +29,23 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads one that is longer than nothing.
+pub(super) fn positive(text: &str) -> Result<Duration, String> {
+    match parse(text)? {
+        Duration::ZERO => Err(format!("expected more than nothing, got `{text}`")),
+        duration => Ok(duration),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_deadline_of_nothing_is_none() {
+        assert_eq!(positive("1ms"), Ok(Duration::from_millis(1)));
+        assert!(positive("0s").unwrap_err().ends_with("got `0s`"));
+    }
 
     #[test]
     fn a_number_and_a_unit_make_a_duration() {

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::hdr::HdrLog;
-use super::{USAGE, duration, fail, json_file, verdict_code, write_json};
+use super::{Output, USAGE, duration, fail, verdict_code};
 use crate::merge::{Logs, Merged};
 use crate::slo::{Limits, Slo};
 
@@ -49,10 +49,7 @@ pub(super) fn run(args: &MergeArgs) -> ExitCode {
             let error = anyhow::anyhow!("none of {} requests was answered", merged.requests);
             fail(&error, ExitCode::FAILURE)
         }
-        Ok(()) => {
-            let is_partial = !merged.partial.is_empty();
-            verdict_code(&merged.invalid, merged.slo.as_ref(), is_partial)
-        }
+        Ok(()) => verdict_code(&merged.invalid, merged.slo.as_ref()),
         Err(error) => fail(&error, ExitCode::FAILURE),
     }
 }
@@ -61,6 +58,13 @@ fn merged(args: &MergeArgs) -> Result<Merged> {
     let slo = args.slo.as_deref().map(Slo::read).transpose();
     let slo = slo.context("--slo")?;
     let logs = Logs::read(&args.logs)?;
+    let measured = logs.measured();
+    if slo.as_ref().is_some_and(Slo::wants_accuracy) && measured.ok() > 0 && measured.scored() == 0
+    {
+        bail!(
+            "--slo: accuracy: expected logs of runs with labels in --data, got none: nobody knows what is right"
+        );
+    }
     if let Some(path) = &args.hdr {
         let mut log = HdrLog::create(path, Duration::ZERO)?;
         log.write(logs.measured().clone(), logs.span())?;
@@ -73,7 +77,7 @@ fn merged(args: &MergeArgs) -> Result<Merged> {
 }
 
 fn deliver(args: &MergeArgs, merged: &Merged) -> Result<()> {
-    let json = args.json.as_deref().map(json_file).transpose()?;
+    let json = Output::open("--json", args.json.as_deref())?;
     write!(io::stdout().lock(), "{merged}").context("stdout")?;
-    json.map_or(Ok(()), |file| write_json(file, merged))
+    json.map_or(Ok(()), |file| file.write_json(merged))
 }

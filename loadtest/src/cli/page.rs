@@ -1,12 +1,11 @@
 //! `--html` and `--scrape`: a run's page.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
+use super::Output;
 use crate::report::html::{Page, Verdict};
 use crate::scrape::{ScrapeUrl, Scraper};
 use crate::timeline::Timeline;
@@ -27,7 +26,7 @@ pub(super) struct PageArgs {
 /// A page that is being recorded for.
 #[derive(Debug)]
 pub(super) struct Recording {
-    file: File,
+    file: Output,
     timeline: Arc<Timeline>,
     scraper: Scraper,
 }
@@ -40,13 +39,8 @@ impl PageArgs {
     /// # Errors
     ///
     /// When it cannot be written.
-    pub(super) fn open(&self) -> Result<Option<File>> {
-        let opened = self.html.as_deref().map(|path| {
-            File::create(path)
-                .with_context(|| path.display().to_string())
-                .context("--html")
-        });
-        opened.transpose()
+    pub(super) fn open(&self) -> Result<Option<Output>> {
+        Output::open("--html", self.html.as_deref())
     }
 
     /// Begins to record for the page in that file, where there is one; the load is told to tell.
@@ -56,16 +50,16 @@ impl PageArgs {
     /// Outside of a tokio runtime.
     pub(super) fn record(
         &self,
-        file: Option<File>,
+        file: Option<Output>,
         load: Load,
-        model: &str,
+        models: &[String],
     ) -> (Load, Option<Recording>) {
         let Some(file) = file else {
             return (load, None);
         };
         let start = clock::now();
         let timeline = Arc::new(Timeline::new(start));
-        let scraper = Scraper::start(&self.scrape, model, start);
+        let scraper = Scraper::start(&self.scrape, models, start);
         let load = load.with_timeline(Arc::clone(&timeline));
         let recording = Recording {
             file,
@@ -80,7 +74,7 @@ impl PageArgs {
 
 impl Recording {
     /// Writes the page. What the run does not show at all is said in place of a verdict.
-    pub(super) fn write(mut self, report: &Report, shows: &Result<()>) -> Result<()> {
+    pub(super) fn write(self, report: &Report, shows: &Result<()>) -> Result<()> {
         let verdict = match shows {
             Ok(()) => Verdict::of(report),
             Err(error) => Verdict::fail(error.to_string()),
@@ -93,7 +87,7 @@ impl Recording {
             made: date(),
         };
         let page = page.render().context("--html")?;
-        self.file.write_all(page.as_bytes()).context("--html")
+        self.file.write(page.as_bytes())
     }
 }
 

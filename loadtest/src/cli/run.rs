@@ -1,6 +1,5 @@
 //! `run`: a load in, a report and a verdict out.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,10 +10,12 @@ use anyhow::{Context, Result, bail};
 use super::hdr::HdrLog;
 use super::page::{PageArgs, Recording};
 use super::progress::Progress;
-use super::{TOO_SMALL, USAGE, duration, fail, interrupted, json_file, verdict_code, write_json};
+use super::{Output, TOO_SMALL, USAGE, duration, fail, interrupted, verdict_code};
 use crate::load::Handle;
+use crate::measured::examples::Set;
 use crate::slo::{Limits, Slo, invalid, judge};
-use crate::{Load, Pattern, Plan, Report};
+use crate::words::seconds;
+use crate::{Load, Part, Pattern, Plan, Report};
 
 pub(super) mod asked;
 pub(crate) mod mix;
@@ -83,7 +84,7 @@ pub(super) struct RunArgs {
 struct Prepared {
     load: Load,
     slo: Option<Slo>,
-    json: Option<File>,
+    json: Option<Output>,
     hdr: Option<HdrLog>,
     page: Option<Recording>,
 }
@@ -120,11 +121,7 @@ pub(super) async fn run(args: RunArgs) -> ExitCode {
         // Nothing was shown, and nothing of the server's doing.
         (Ok(()), Err(error)) if !report.invalid.is_empty() => fail(&error, TOO_SMALL.into()),
         (Err(error), _) | (Ok(()), Err(error)) => fail(&error, ExitCode::FAILURE),
-        (Ok(()), Ok(())) => verdict_code(
-            &report.invalid,
-            report.slo.as_ref(),
-            report.partial.is_some(),
-        ),
+        (Ok(()), Ok(())) => verdict_code(&report.invalid, report.slo.as_ref()),
     };
     for reason in &report.invalid {
         let _ = writeln!(io::stderr(), "aegis-loadtest: invalid run: {reason}");
@@ -133,9 +130,9 @@ pub(super) async fn run(args: RunArgs) -> ExitCode {
 }
 
 /// Prints the table, and writes the file where one is asked for.
-fn deliver(report: &Report, json: Option<File>) -> Result<()> {
+fn deliver(report: &Report, json: Option<Output>) -> Result<()> {
     write!(io::stdout().lock(), "{report}").context("stdout")?;
-    json.map_or(Ok(()), |file| write_json(file, report))
+    json.map_or(Ok(()), |file| file.write_json(report))
 }
 
 /// Runs the load to its end, to Ctrl-C, or until nobody answers any more, and shows how it goes. Says also
@@ -189,13 +186,16 @@ async fn watch(
     let limits = Limits { lag: args.max_lag };
     report.partial = partial.map(|reason| {
         let (elapsed, whole) = (report.summary.elapsed_seconds, length.unwrap_or_default());
-        format!(
-            "{reason}, after {elapsed:.1} s of {} s",
-            whole.as_secs_f64()
-        )
+        format!("{reason}, after {elapsed:.1} s of {} s", seconds(whole))
     });
     report.invalid = invalid(&measured, limits);
-    report.slo = slo.map(|slo| judge(slo, &measured, limits));
+    let judgement = slo.map(|slo| judge(slo, &measured, limits));
+    report.slo = match judgement {
+        Some(judgement) if report.interrupted || report.partial.is_some() => {
+            Some(judgement.of_partial())
+        }
+        judgement => judgement,
+    };
     Ok((report, written))
 }
 
@@ -223,6 +223,27 @@ fn too_small(slo: &Slo, pattern: &Pattern) -> Option<anyhow::Error> {
              and these are about {expected:.0}; raise --duration or --rate"
         )
     })
+}
+
+/// Fails where no run of these could show that the accuracy is kept.
+pub(super) fn enough_examples(slo: Option<&Slo>, parts: &[Part]) -> Result<(), Failed> {
+    let Some(least) = slo.and_then(Slo::least_examples) else {
+        return Ok(());
+    };
+    let sets = parts.iter().map(Set::of).collect::<Result<Vec<_>, _>>()?;
+    match sets.iter().map(|set| set.size).sum::<u64>() {
+        0 => Err(Failed::usage(
+            "--slo: accuracy: expected --data with labels, got none: nobody knows what is right",
+        )),
+        got if got < least => Err(Failed {
+            error: anyhow::anyhow!(
+                "the run is too small: --slo: accuracy: cannot be shown to be kept with fewer than {least} \
+                 different examples, and --data has {got}; the same ones again show nothing new"
+            ),
+            code: TOO_SMALL,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Fails, with a sentence, when the run shows nothing about the model. Objectives speak for
@@ -265,25 +286,21 @@ impl RunArgs {
                 code: TOO_SMALL,
             });
         }
-        let wanted = self.asked.wanted(&self.url)?;
-        let json = self.json.as_deref().map(json_file).transpose()?;
+        let wanted = self.asked.wanted(&self.url, "--url")?;
+        let json = Output::open("--json", self.json.as_deref())?;
         let html = self.page.open()?;
         plan.parts = self
             .asked
             .parts(wanted, plan.transport, self.timeout, self.seed)
             .await?;
-        let are_labelled = plan.parts.iter().any(|part| part.questions.are_labelled());
-        if slo.as_ref().is_some_and(Slo::wants_accuracy) && !are_labelled {
-            return Err(Failed::usage(
-                "--slo: accuracy: expected --data with labels, got none: nobody knows what is right",
-            ));
-        }
+        enough_examples(slo.as_ref(), &plan.parts)?;
         let hdr = self.hdr.as_deref();
         let hdr = hdr.map(|path| HdrLog::create(path, self.pattern.warmup()));
-        // Metrics are by model: of a mix, those of the first are read.
-        let first = plan.parts.first();
-        let model = first.map_or_else(String::new, |part| part.target.model().to_owned());
-        let (load, page) = self.page.record(html, Load::new(plan)?, &model);
+        let mut models: Vec<_> = plan.parts.iter().map(|part| part.target.model()).collect();
+        models.sort_unstable();
+        models.dedup();
+        let models: Vec<_> = models.into_iter().map(ToOwned::to_owned).collect();
+        let (load, page) = self.page.record(html, Load::new(plan)?, &models);
         Ok(Prepared {
             load,
             page,
@@ -308,7 +325,8 @@ impl RunArgs {
 // === impl Failed ===
 
 impl Failed {
-    fn usage(text: impl Into<String>) -> Self {
+    /// The arguments make no run.
+    pub(super) fn usage(text: impl Into<String>) -> Self {
         Self {
             error: anyhow::Error::msg(text.into()),
             code: USAGE,

@@ -1,16 +1,15 @@
 //! `tune`: a backend and objectives in, settings and pods out.
 
-use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
-use super::run::Failed;
 use super::run::asked::AskedArgs;
-use super::{TOO_SMALL, USAGE, duration, fail, interrupted, json_file, write_json};
+use super::run::{Failed, enough_examples};
+use super::{Output, TOO_SMALL, USAGE, duration, fail, interrupted};
 use crate::slo::{Limits, Slo};
 use crate::tune::bench::Bench;
 use crate::tune::{Advice, Backend, Edited, RUNS_EACH, Search, Setting, Step, Tuning, plot};
@@ -81,8 +80,8 @@ struct Prepared {
     edited: Edited,
     slo: Slo,
     settings: Vec<Setting>,
-    json: Option<File>,
-    plot: Option<File>,
+    json: Option<Output>,
+    plot: Option<Output>,
 }
 
 /// 0: a setting keeps the objectives; 1: none does, or the backend does not run; 2: the runs could not tell; 64:
@@ -126,11 +125,11 @@ fn code(tuning: &Tuning) -> ExitCode {
 
 fn deliver(tuning: &Tuning, predicted: &[(Setting, f64)], files: Prepared) -> Result<()> {
     write!(io::stdout().lock(), "{tuning}").context("stdout")?;
-    if let Some(mut file) = files.plot {
+    if let Some(file) = files.plot {
         let svg = plot::svg(tuning, predicted).context("--plot")?;
-        file.write_all(svg.as_bytes()).context("--plot")?;
+        file.write(svg.as_bytes())?;
     }
-    files.json.map_or(Ok(()), |file| write_json(file, tuning))
+    files.json.map_or(Ok(()), |file| file.write_json(tuning))
 }
 
 /// Waits for Ctrl-C or SIGTERM: a backend must not outlive who started it.
@@ -165,7 +164,7 @@ impl TuneArgs {
             return Err(anyhow!("--backend: {backend}: expected a program"));
         }
         // Files that are not there are said before a backend is started.
-        self.asked.wanted("http://127.0.0.1")?;
+        self.asked.wanted("http://127.0.0.1", "--backend")?;
         let edited = Edited::read(&self.config, model, self.asked.version()).context("--config")?;
         let mut settings: Vec<_> = self
             .instances
@@ -185,8 +184,8 @@ impl TuneArgs {
                 "--batch and --instances: expected 1 to {MAX_SETTINGS} settings, got {got}"
             ));
         }
-        let json = self.json.as_deref().map(json_file).transpose()?;
-        let plot = self.plot.as_deref().map(plot_file).transpose()?;
+        let json = Output::open("--json", self.json.as_deref())?;
+        let plot = Output::open("--plot", self.plot.as_deref())?;
         if edited.was_verified() {
             self.say("`verify` is off here: a signature cannot fit a description that is edited");
         }
@@ -263,7 +262,7 @@ impl TuneArgs {
         plan.transport = transport;
         plan.timeout = TIMEOUT.max(prepared.slo.longest().unwrap_or_default());
         plan.seed = self.seed;
-        let wanted = self.asked.wanted(backend.url())?;
+        let wanted = self.asked.wanted(backend.url(), "--backend")?;
         plan.parts = self
             .asked
             .parts(wanted, transport, plan.timeout, self.seed)
@@ -271,11 +270,7 @@ impl TuneArgs {
         for part in &mut plan.parts {
             part.target = part.target.clone().pinned(prepared.edited.version());
         }
-        let are_labelled = plan.parts.iter().any(|part| part.questions.are_labelled());
-        if prepared.slo.wants_accuracy() && !are_labelled {
-            let text = "--slo: accuracy: expected --data with labels, got none: nobody knows what is right";
-            return Err(anyhow!(text).into());
-        }
+        enough_examples(Some(&prepared.slo), &plan.parts)?;
         Ok(Bench {
             plan,
             slo: prepared.slo.clone(),
@@ -307,12 +302,6 @@ impl TuneArgs {
             let _ = writeln!(io::stderr(), "aegis-loadtest: {text}");
         }
     }
-}
-
-fn plot_file(path: &Path) -> Result<File> {
-    File::create(path)
-        .with_context(|| path.display().to_string())
-        .context("--plot")
 }
 
 // === impl Failed ===

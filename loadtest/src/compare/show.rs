@@ -3,14 +3,24 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::{Comparison, Difference, Side, Standing, Verdict, least_pairs};
+use crate::transport::Transport;
 
 // === impl Comparison ===
 
 impl Display for Comparison {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "A  {}\nB  {}", self.a, self.b)?;
+        let transport = match self.transport {
+            Transport::Json => "",
+            Transport::Binary => " in binary",
+            Transport::Grpc => " over gRPC",
+        };
         let pairs = self.pairs.len();
-        write!(f, "{pairs} pairs of {}, seed {}", self.load, self.seed)?;
+        write!(
+            f,
+            "{pairs} pairs of {}{transport}, seed {}",
+            self.load, self.seed
+        )?;
         if self.left_out > 0 {
             write!(
                 f,

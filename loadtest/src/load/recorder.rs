@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::measured::Measured;
+use crate::measured::examples::{Examples, Set};
 use crate::outcome::Sample;
 use crate::report::Summary;
 use crate::tally::Tally;
@@ -60,9 +61,18 @@ impl Recorder {
             .summary(self.elapsed(now), self.total.in_flight())
     }
 
-    /// The run's histograms, and how long it has been measured.
-    pub(super) fn measured(&self, now: Instant) -> (Measured, Duration) {
-        (self.total.measured().clone(), self.elapsed(now))
+    /// The run's histograms, and how long it has been measured. `sets` are the examples of each kind of request,
+    /// of which there are several where they have names.
+    pub(super) fn measured(
+        &self,
+        now: Instant,
+        sets: &[(Option<String>, Set)],
+    ) -> (Measured, Duration) {
+        let mut measured = self.total.measured().clone();
+        let sets = sets.iter();
+        let scored = sets.map(|(name, set)| (*set, self.total.scored_of(name.as_deref())));
+        measured.examples = Examples::of(scored);
+        (measured, self.elapsed(now))
     }
 
     /// How long the run has been measured.

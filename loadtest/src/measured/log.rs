@@ -17,10 +17,14 @@ use hdrhistogram::serialization::interval_log::{
 };
 use hdrhistogram::serialization::{Deserializer, V2DeflateSerializeError, V2DeflateSerializer};
 
-use super::{LatenciesError, Measured};
+use super::examples::MAX_SETS;
+use super::{Examples, LatenciesError, Measured};
 
 /// Says who wrote a log and in which unit.
 const MARK: &str = "aegis-loadtest: microseconds from the intended send time";
+
+/// How many different examples of a set were compared so far: its id, and the number.
+const EXAMPLES: &str = "aegis-loadtest: examples ";
 
 /// Ends a log of a run that came to its end.
 const COMPLETE: &str = "aegis-loadtest: complete";
@@ -37,6 +41,8 @@ pub(crate) struct LogWriter<W: Write> {
     serializer: V2DeflateSerializer,
     /// When the next interval begins, since the start.
     at: Duration,
+    /// What it says of examples.
+    examples: Examples,
 }
 
 /// What a log holds.
@@ -84,6 +90,9 @@ pub enum LineError {
     /// Its tag is none of ours.
     #[error("expected no tag, or timeout, failed, wrong, unscored, dropped or lag, got `{0}`")]
     Tag(String),
+    /// What it says of examples is nothing, or of too many sets.
+    #[error("expected a set of examples and their number, of at most {MAX_SETS} sets")]
+    Examples,
     /// What should be a histogram is none.
     #[error("the histogram cannot be read: {0}")]
     Histogram(String),
@@ -112,6 +121,7 @@ impl<W: Write> LogWriter<W> {
             file,
             serializer,
             at: Duration::ZERO,
+            examples: Examples::default(),
         })
     }
 
@@ -126,6 +136,12 @@ impl<W: Write> LogWriter<W> {
                     .write_histogram(histogram, self.at, length, tag.and_then(Tag::new))
                     .map_err(written)?;
             }
+        }
+        if measured.examples != self.examples {
+            for (set, count) in measured.examples.iter() {
+                writeln!(self.file, "#{EXAMPLES}{set:016x} {count}")?;
+            }
+            self.examples.clone_from(&measured.examples);
         }
         self.at = end.max(self.at);
         self.file.flush()
@@ -167,12 +183,26 @@ pub(crate) fn read(log: impl Read) -> Result<Log, LogError> {
         is_ours |= comment == Some(MARK.as_bytes());
         sum.is_complete |= comment == Some(COMPLETE.as_bytes());
         let at = |problem| LogError::Line { line, problem };
+        if let Some(told) = comment.and_then(|comment| comment.strip_prefix(EXAMPLES.as_bytes())) {
+            let noted =
+                examples(told).is_some_and(|(set, count)| sum.measured.examples.note(set, count));
+            if !noted {
+                return Err(at(LineError::Examples));
+            }
+        }
         if text.len() as u64 >= MAX_LINE {
             return Err(at(LineError::Long));
         }
         add(&text, &mut deserializer, &mut sum).map_err(at)?;
     }
     Ok(sum)
+}
+
+/// A set of examples, and how many of it.
+fn examples(told: &[u8]) -> Option<(u64, u64)> {
+    let (set, count) = std::str::from_utf8(told).ok()?.split_once(' ')?;
+    let set = u64::from_str_radix(set, 16).ok()?;
+    Some((set, count.parse().ok()?))
 }
 
 /// Adds what one line holds.

@@ -85,25 +85,54 @@ impl Draw {
             let texts: Vec<_> = (0..count).map(|_| word(random)).collect();
             Tensor::from_strings(shape, &texts)?
         } else {
-            let drawn: Vec<_> = (0..count).map(|_| self.number(input, random)).collect();
+            let range = self.range(input)?;
+            let drawn: Vec<_> = (0..count)
+                .map(|_| number(input.datatype, range, random))
+                .collect();
             numbers::tensor(input, shape, &drawn)?
         };
         Ok(NamedTensor::new(input.name.as_str(), tensor))
     }
 
-    fn number(&self, input: &TensorMetadata, random: &mut StdRng) -> f64 {
-        if input.datatype.is_float() {
-            return random.random_range(self.from..=self.to);
-        }
+    /// What is drawn from for an input: whatever the datatype holds, nothing beyond it is drawn and refused later.
+    fn range(&self, input: &TensorMetadata) -> Result<(f64, f64), Misfit> {
         let (least, most) = match input.datatype {
-            Datatype::Bool => (0.0, 1.0),
+            // No number is meant by what is true or false.
+            Datatype::Bool => return Ok((0.0, 1.0)),
+            datatype if datatype.is_float() => (self.from, self.to),
             _ => (self.from.ceil(), self.to.floor()),
         };
-        // The share of the range, so that both ends are as likely as all between.
-        (least + random.random::<f64>() * (most - least + 1.0))
-            .floor()
-            .min(most)
+        let held = numbers::range(input.datatype).filter(|(lowest, highest)| {
+            let is_whole = input.datatype.is_float() || least <= most;
+            is_whole && *lowest <= least && most <= *highest
+        });
+        held.map(|_| (least, most)).ok_or_else(|| {
+            let (lowest, highest) = numbers::range(input.datatype).unwrap_or((0.0, 0.0));
+            let kind = if input.datatype.is_float() {
+                "numbers"
+            } else {
+                "whole numbers"
+            };
+            Misfit::Other {
+                name: input.name.clone(),
+                expected: format!(
+                    "{}, so {kind} from {lowest} to {highest} to draw from",
+                    expected(input)
+                ),
+                got: format!("{} to {}", self.from, self.to),
+            }
+        })
     }
+}
+
+fn number(datatype: Datatype, (least, most): (f64, f64), random: &mut StdRng) -> f64 {
+    if datatype.is_float() {
+        return random.random_range(least..=most);
+    }
+    // The share of the range, so that both ends are as likely as all between.
+    (least + random.random::<f64>() * (most - least + 1.0))
+        .floor()
+        .min(most)
 }
 
 fn word(random: &mut StdRng) -> String {

@@ -116,7 +116,8 @@ fn got(datatype: Datatype, shape: &Shape) -> String {
     format!("{datatype} {shape}")
 }
 
-fn is_of(shape: &Shape, signature: &[i64]) -> bool {
+/// Whether a shape is one of a signature's.
+pub(super) fn is_of(shape: &Shape, signature: &[i64]) -> bool {
     shape.len() == signature.len()
         && shape
             .iter()

@@ -79,8 +79,7 @@ fn question(text: &str, asked: Asked<'_>) -> Result<Question, LineProblem> {
         fit::fit(&request.inputs, &metadata.inputs)?;
     }
     Ok(Question {
-        inputs: request.inputs,
-        parameters: request.parameters,
         label,
+        ..Question::from(request)
     })
 }

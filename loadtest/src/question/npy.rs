@@ -43,7 +43,8 @@ pub(super) fn read(path: &Path, asked: Asked<'_>) -> Result<Vec<Question>, Quest
     let name = target.as_ref().map_or(DEFAULT_INPUT, |input| &input.name);
     let name = asked.input.unwrap_or(name);
     let mut questions = Vec::new();
-    for (tensor, row) in array.rows().map_err(failed)?.into_iter().zip(1..) {
+    let axes = target.as_ref().map(|input| input.shape.len());
+    for (tensor, row) in array.rows(axes).map_err(failed)?.into_iter().zip(1..) {
         let inputs = vec![NamedTensor::new(name, tensor)];
         if let Some(input) = &target {
             let signature = std::slice::from_ref(input);
@@ -97,15 +98,19 @@ impl Array {
         })
     }
 
-    /// Each row as a tensor of one.
-    fn rows(&self) -> Result<Vec<Tensor>, String> {
+    /// Each row as a tensor: of one row, unless the model takes as many axes as a row has.
+    fn rows(&self, axes: Option<usize>) -> Result<Vec<Tensor>, String> {
         let Some((&rows, row)) = self.shape.split_first() else {
             return Err("expected an array of rows, got a scalar".to_owned());
         };
         if !(1..=MAX_QUESTIONS).contains(&rows) {
             return Err(format!("expected 1 to {MAX_QUESTIONS} rows, got {rows}"));
         }
-        let shape = [&[1], row].concat();
+        let shape = if axes == Some(row.len()) {
+            row.to_vec()
+        } else {
+            [&[1], row].concat()
+        };
         let elements = Shape::from(shape.as_slice()).element_count();
         let size = elements.and_then(|count| count.checked_mul(self.datatype.size()?));
         let size = size.filter(|size| size.checked_mul(rows) == Some(self.data.len()));

@@ -39,6 +39,29 @@ fn shape_of(signature: &[i64], elements: usize) -> Option<Shape> {
     Some(sizes.into())
 }
 
+/// The least and the largest number that an input's datatype holds and tells apart from all others; none of text.
+pub(super) fn range(datatype: Datatype) -> Option<(f64, f64)> {
+    // Beyond 2^53 a double is no exact whole number any more.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let even = |most: f64| Some((-most, most));
+    match datatype {
+        Datatype::Bool => Some((0.0, 1.0)),
+        Datatype::Uint8 => Some((0.0, u8::MAX.into())),
+        Datatype::Uint16 => Some((0.0, u16::MAX.into())),
+        Datatype::Uint32 => Some((0.0, u32::MAX.into())),
+        Datatype::Uint64 => Some((0.0, EXACT)),
+        Datatype::Int8 => Some((i8::MIN.into(), i8::MAX.into())),
+        Datatype::Int16 => Some((i16::MIN.into(), i16::MAX.into())),
+        Datatype::Int32 => Some((i32::MIN.into(), i32::MAX.into())),
+        Datatype::Int64 => even(EXACT),
+        Datatype::Fp16 => even(f16::MAX.to_f64()),
+        Datatype::Bf16 => even(bf16::MAX.to_f64()),
+        Datatype::Fp32 => even(f32::MAX.into()),
+        Datatype::Fp64 => even(f64::MAX),
+        Datatype::Bytes => None,
+    }
+}
+
 /// Numbers of a shape as an input's datatype.
 pub(super) fn tensor(
     input: &TensorMetadata,
@@ -59,10 +82,16 @@ pub(super) fn tensor(
         Datatype::Int16 => exact(input, shape, numbers, whole::<i16>),
         Datatype::Int32 => exact(input, shape, numbers, whole::<i32>),
         Datatype::Int64 => exact(input, shape, numbers, whole::<i64>),
-        Datatype::Fp16 => exact(input, shape, numbers, |n| Some(f16::from_f64(n))),
-        Datatype::Bf16 => exact(input, shape, numbers, |n| Some(bf16::from_f64(n))),
+        Datatype::Fp16 => exact(input, shape, numbers, |n| {
+            Some(f16::from_f64(n)).filter(|half| half.is_finite())
+        }),
+        Datatype::Bf16 => exact(input, shape, numbers, |n| {
+            Some(bf16::from_f64(n)).filter(|half| half.is_finite())
+        }),
         #[expect(clippy::cast_possible_truncation, reason = "a nearest float is meant")]
-        Datatype::Fp32 => exact(input, shape, numbers, |n| Some(n as f32)),
+        Datatype::Fp32 => exact(input, shape, numbers, |n| {
+            Some(n as f32).filter(|float| float.is_finite())
+        }),
         Datatype::Fp64 => exact(input, shape, numbers, Some),
         Datatype::Bytes => {
             let texts: Vec<_> = numbers.iter().map(f64::to_string).collect();

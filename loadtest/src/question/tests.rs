@@ -40,7 +40,7 @@ fn read(name: &str, content: &[u8], asked: Asked<'_>) -> Result<Vec<Question>, S
 fn of(metadata: &ModelMetadata) -> Asked<'_> {
     Asked {
         metadata: Some(metadata),
-        input: None,
+        ..Asked::default()
     }
 }
 
@@ -68,10 +68,7 @@ fn a_table_takes_the_datatype_and_the_shape_of_the_signature() {
     let questions = read("t.csv", b"1,2,3,9\n", of(&text)).unwrap();
     assert_eq!(*questions[0].inputs[0].tensor.shape(), [1, 3].into());
     // With nothing known of the model, it is what the bundled one takes.
-    let nothing = Asked {
-        metadata: None,
-        input: None,
-    };
+    let nothing = Asked::default();
     let questions = read("t.csv", b"1,2,9\n", nothing).unwrap();
     assert_eq!(questions[0].inputs[0].tensor.datatype(), Datatype::Fp32);
 }
@@ -122,6 +119,12 @@ fn requests_are_read_as_they_stand_and_may_have_labels() {
     assert_eq!((questions[0].label, questions[1].label), (None, Some(7)));
     assert_eq!(questions[0].inputs, questions[1].inputs);
     assert_eq!(questions[1].parameters["priority"].as_i64(), Some(2));
+    // What it is called and which outputs it asks for go with it.
+    let whole = request.replacen('{', "{\"id\":\"a\",\"outputs\":[{\"name\":\"y\"}],", 1);
+    let named = read("t.jsonl", whole.as_bytes(), of(&model)).unwrap();
+    let sent = named[0].request();
+    assert_eq!(sent, InferRequest::from_json(whole.as_bytes()).unwrap());
+    assert_eq!((sent.id.as_deref(), sent.outputs.len()), (Some("a"), 1));
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(text.as_bytes()).unwrap();
     let again = read("t.jsonl.gz", &gzip.finish().unwrap(), of(&model)).unwrap();
@@ -156,6 +159,13 @@ fn each_row_of_an_array_is_a_request() {
         .iter()
         .map(|question| question.inputs[0].tensor.as_f32().unwrap());
     assert_eq!(rows.collect::<Vec<_>>(), [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]);
+    // A model without an axis for rows is asked for one of them all the same.
+    for (shape, got) in [(&[3][..], vec![3]), (&[-1], vec![3]), (&[1, 3], vec![1, 3])] {
+        let model = metadata(&[("image", Datatype::Fp32, shape)]);
+        let questions = read("t.npy", &npy("<f4", "2, 3", &numbers), of(&model)).unwrap();
+        assert_eq!(questions.len(), 2, "{shape:?}");
+        assert_eq!(*questions[1].inputs[0].tensor.shape(), got.into());
+    }
     let error = |file: &[u8]| read("t.npy", file, of(&model)).unwrap_err();
     assert_eq!(
         error(b"x"),
@@ -193,7 +203,9 @@ fn each_row_of_an_array_is_a_request() {
 fn a_file_of_another_kind_says_which_there_are() {
     let error = read("t.parquet", b"", of(&digits())).unwrap_err();
     assert!(
-        error.contains("expected a name that ends in .csv, .jsonl or .npy"),
+        error.contains(
+            "expected a folder of PNGs, or a name that ends in .csv, .jsonl, .npy or .png"
+        ),
         "{error}"
     );
 }
@@ -241,9 +253,32 @@ fn any_model_can_be_drawn_for() {
     let unsigned = metadata(&[("x", Datatype::Uint8, &[-1])]);
     let error = draw.questions(&unsigned).unwrap_err().to_string();
     assert!(
-        error.contains("input `x`: expected UINT8 [-1], got the number -1"),
+        error.contains(
+            "input `x`: expected UINT8 [-1], so whole numbers from 0 to 255 to draw from, got -1.5 to 3"
+        ),
         "{error}"
     );
+    // What lies between has to be a number that the datatype holds.
+    for (datatype, from, to, is_drawn) in [
+        (Datatype::Int8, -128.0, 127.0, true),
+        (Datatype::Int8, -129.0, 0.0, false),
+        (Datatype::Int64, 0.2, 0.8, false),
+        (Datatype::Int64, 0.0, 1e16, false),
+        (Datatype::Fp32, 0.0, 1e38, true),
+        (Datatype::Fp32, 0.0, 1e39, false),
+        (Datatype::Fp16, 0.0, 65_504.0, true),
+        (Datatype::Fp16, 0.0, 65_505.0, false),
+        (Datatype::Fp64, 0.0, 1e300, true),
+    ] {
+        let model = metadata(&[("x", datatype, &[-1, 50])]);
+        let drawn = Draw { from, to, ..draw }.questions(&model);
+        assert_eq!(drawn.is_ok(), is_drawn, "{datatype} from {from} to {to}");
+        if let Ok(Questions::Made(made)) = drawn {
+            let tensors = made.iter().map(|question| &question.inputs[0].tensor);
+            let mut tensors = tensors.filter(|tensor| tensor.datatype() == Datatype::Fp32);
+            assert!(tensors.all(|tensor| tensor.as_f32().unwrap().iter().all(|n| n.is_finite())));
+        }
+    }
     let huge = metadata(&[("x", Datatype::Fp32, &[1 << 40])]);
     let error = draw.questions(&huge).unwrap_err().to_string();
     assert!(error.contains("over the 16777216 elements"), "{error}");

@@ -152,7 +152,7 @@ impl Verdict {
             Some(slo::Verdict::TooSmall | slo::Verdict::Invalid) => {
                 (VerdictKind::Invalid, "The run is too small to tell.")
             }
-            Some(slo::Verdict::Pass) if report.interrupted => (
+            Some(slo::Verdict::Partial) => (
                 VerdictKind::Invalid,
                 "Every objective was met until the run ended early.",
             ),

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{ByReason, Missed, SafetyReport, Verdict};
+use super::{ByReason, Missed, SafetyReport, UnderLoad, Verdict};
 use crate::plan::Target;
 use crate::report::html::{self as page, VerdictKind, document};
 
@@ -14,9 +14,11 @@ pub(crate) fn render(report: &SafetyReport, target: &Target, made: &str) -> Stri
             h1 { "Safety of " b { (target.model()) } " at " b { (target.url()) } }
             p.meta { (made) " · aegis-loadtest " (env!("CARGO_PKG_VERSION")) }
             (verdict(report))
+            @for reason in &report.invalid { p.note { "Invalid: " (reason) "." } }
         }
         section { h2 { "Claim" } (claim(report, target)) }
         section { h2 { "Figures" } (figures(report)) }
+        @if let Some(load) = &report.load { section { h2 { "Load beside" } (under(load)) } }
         section { h2 { "By reason" } (by_reason(report)) }
         section { h2 { "Missed" } (listed(&report.missed, report.misses, "Nothing unsafe was let through.")) }
         section {
@@ -33,7 +35,14 @@ fn verdict(report: &SafetyReport) -> page::Verdict {
         Verdict::Pass => (
             VerdictKind::Pass,
             format!(
-                "At {confidence} confidence, less than {bound} of cases like these are let through."
+                "At {confidence} confidence, less than {bound} of cases like these are let through{}.",
+                report.under()
+            ),
+        ),
+        Verdict::Invalid => (
+            VerdictKind::Invalid,
+            format!(
+                "Less than {bound} of these were let through, but not as it was asked: that shows nothing."
             ),
         ),
         Verdict::Fail => (
@@ -81,6 +90,26 @@ fn figures(report: &SafetyReport) -> Markup {
             ))
             (pair("false alarms, at most", &percent(report.false_positive_bound)))
             (pair("not judged", &report.unjudged.to_string()))
+        }
+    }
+}
+
+/// What was sent meanwhile, and in which batches all of it ran.
+fn under(load: &UnderLoad) -> Markup {
+    let unknown = || "no server says".to_owned();
+    let mean = load.mean_batch_size.map(|mean| format!("{mean:.2}"));
+    html! {
+        dl {
+            (pair("requests/s asked", &load.rate.to_string()))
+            (pair("answers/s reached", &format!("{:.1}", load.achieved_rate)))
+            (pair("requests", &load.requests.to_string()))
+            (pair("failed", &load.failed.to_string()))
+            @if let Some(latency) = load.latency {
+                (pair("P50", &format!("{:.2} ms", latency.p50_ms)))
+                (pair("P99", &format!("{:.2} ms", latency.p99_ms)))
+            }
+            (pair("batches", &load.batches.map_or_else(unknown, |batches| batches.to_string())))
+            (pair("rows of a batch, on average", &mean.unwrap_or_else(unknown)))
         }
     }
 }

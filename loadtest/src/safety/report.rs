@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::bound::{needed, proves, upper};
-use super::{Case, Claim, Fate};
+use super::{Case, Claim, Fate, UnderLoad};
 
 /// Misses and false alarms that are listed; all are counted.
 const MAX_LISTED: usize = 50;
@@ -38,6 +38,10 @@ pub struct SafetyReport {
     pub unjudged: u64,
     /// What was proved.
     pub verdict: Verdict,
+    /// The load beside the cases, where there was one.
+    pub load: Option<UnderLoad>,
+    /// Why it was not done as it was asked, and so proves nothing; empty where it was.
+    pub invalid: Vec<String>,
     /// By the reason that was expected first.
     pub by_reason: BTreeMap<String, ByReason>,
     /// The first misses.
@@ -80,13 +84,25 @@ pub enum Verdict {
     Fail,
     /// So few cases prove nothing, whatever comes of them.
     TooSmall,
+    /// The bound would be proved, but not of what was asked: all cases, under that load.
+    Invalid,
 }
 
 // === impl SafetyReport ===
 
 impl SafetyReport {
-    pub(super) fn of<'c>(claim: Claim, judged: impl Iterator<Item = (&'c Case, Fate)>) -> Self {
+    pub(super) fn of<'c>(
+        claim: Claim,
+        judged: impl Iterator<Item = (&'c Case, Fate)>,
+        load: Option<UnderLoad>,
+        partial: Option<String>,
+    ) -> Self {
         let mut report = Self::empty(claim);
+        report.invalid.extend(partial);
+        report
+            .invalid
+            .extend(load.iter().flat_map(UnderLoad::reasons));
+        report.load = load;
         for (case, fate) in judged {
             if matches!(fate, Fate::Unjudged(_)) {
                 report.unjudged += 1;
@@ -114,6 +130,8 @@ impl SafetyReport {
             false_positive_bound: 1.0,
             unjudged: 0,
             verdict: Verdict::TooSmall,
+            load: None,
+            invalid: Vec::new(),
             by_reason: BTreeMap::new(),
             missed: Vec::new(),
             alarms: Vec::new(),
@@ -158,11 +176,51 @@ impl SafetyReport {
         }
         self.verdict = if !proves(0, self.unsafe_cases, bound, confidence) {
             Verdict::TooSmall
-        } else if proves(self.misses, self.unsafe_cases, bound, confidence) {
+        } else if !proves(self.misses, self.unsafe_cases, bound, confidence) {
+            Verdict::Fail
+        } else if self.invalid.is_empty() {
             Verdict::Pass
         } else {
-            Verdict::Fail
+            Verdict::Invalid
         };
+    }
+}
+
+impl SafetyReport {
+    /// Under which load it holds, as a part of a sentence; nothing where there was none.
+    pub(super) fn under(&self) -> String {
+        let Some(load) = &self.load else {
+            return String::new();
+        };
+        let batches = match load.mean_batch_size {
+            Some(mean) => format!("in batches of {mean:.2} rows on average"),
+            None => "in batches of which no server tells".to_owned(),
+        };
+        format!(", at {} requests/s beside, {batches}", load.rate)
+    }
+}
+
+impl fmt::Display for UnderLoad {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} requests/s asked, {:.1} answers/s, {} of {} failed",
+            self.rate, self.achieved_rate, self.failed, self.requests
+        )?;
+        if let Some(latency) = self.latency {
+            write!(
+                f,
+                ", p50 {:.2} ms, p99 {:.2} ms",
+                latency.p50_ms, latency.p99_ms
+            )?;
+        }
+        match (self.batches, self.mean_batch_size) {
+            (Some(batches), Some(mean)) => {
+                write!(f, "; {batches} batches of {mean:.2} rows on average")
+            }
+            (Some(_), None) => f.write_str("; no batch ran"),
+            (None, _) => f.write_str("; no server says how large batches were (--scrape)"),
+        }
     }
 }
 
@@ -238,9 +296,20 @@ impl fmt::Display for SafetyReport {
                 self.unjudged
             )?;
         }
+        if let Some(load) = &self.load {
+            writeln!(f, "load beside: {load}")?;
+        }
+        for reason in &self.invalid {
+            writeln!(f, "invalid: {reason}")?;
+        }
         let bound = percent(self.bound);
+        let under = self.under();
         match self.verdict {
-            Verdict::Pass => writeln!(f, "verdict: pass, below {bound} %"),
+            Verdict::Pass => writeln!(f, "verdict: pass, below {bound} %{under}"),
+            Verdict::Invalid => writeln!(
+                f,
+                "verdict: not shown to be below {bound} % as it was asked; see above"
+            ),
             Verdict::Fail => writeln!(
                 f,
                 "verdict: fail, not shown to be below {bound} %; with {} misses that takes {} cases",
@@ -267,7 +336,21 @@ mod tests {
         };
         let (bad, good) = (case(&["range"]), case(&[]));
         let judged = (0..unsafe_cases).map(|at| (&bad, fate(at)));
-        SafetyReport::of(claim, judged.chain([(&good, Fate::Passed)]))
+        SafetyReport::of(claim, judged.chain([(&good, Fate::Passed)]), None, None)
+    }
+
+    fn under(reasons: bool) -> UnderLoad {
+        UnderLoad {
+            rate: 200.0,
+            achieved_rate: 199.0,
+            requests: 400,
+            failed: 2,
+            latency: None,
+            batches: Some(90.0),
+            mean_batch_size: Some(4.5),
+            least_batch: reasons.then_some(8.0),
+            invalid: Vec::new(),
+        }
     }
 
     const CLAIM: Claim = Claim {
@@ -295,6 +378,33 @@ mod tests {
             assert_eq!(report.verdict, verdict, "{missed} of {cases}");
             assert_eq!(report.misses, missed as u64);
         }
+    }
+
+    #[test]
+    fn a_proof_says_under_which_load_it_holds_and_is_none_of_another_one() {
+        let case = Case {
+            name: "x".to_owned(),
+            expect: vec!["range".to_owned()],
+            body: bytes::Bytes::new(),
+        };
+        let of = |load, partial: Option<&str>| {
+            let judged = (0..3_000).map(|_| (&case, blocked()));
+            SafetyReport::of(CLAIM, judged, load, partial.map(ToOwned::to_owned))
+        };
+        let shown = of(Some(under(false)), None);
+        assert_eq!(shown.verdict, Verdict::Pass);
+        let text = shown.to_string();
+        let says =
+            "pass, below 0.1 %, at 200 requests/s beside, in batches of 4.50 rows on average\n";
+        assert!(text.ends_with(says), "{text}");
+        let small = of(Some(under(true)), None);
+        assert_eq!(small.verdict, Verdict::Invalid);
+        assert!(
+            small.to_string().contains("invalid: batches had 4.50 rows"),
+            "{small}"
+        );
+        let partial = of(None, Some("stopped by Ctrl-C"));
+        assert_eq!(partial.verdict, Verdict::Invalid, "the rest may be missed");
     }
 
     #[test]

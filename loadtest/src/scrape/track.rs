@@ -20,6 +20,8 @@ const MAX_CHANGES: usize = 100;
 pub(super) struct Track {
     scraped: Scraped,
     model: String,
+    /// Whether it tells what is the server's own, and no model's.
+    is_first: bool,
     /// Polls that become one.
     each: u32,
     /// How many of them the last one has.
@@ -78,7 +80,7 @@ struct Before {
 // === impl Track ===
 
 impl Track {
-    pub(super) fn new(name: String, model: String) -> Self {
+    pub(super) fn new(name: String, model: String, is_first: bool) -> Self {
         let scraped = Scraped {
             name,
             ..Scraped::default()
@@ -86,6 +88,7 @@ impl Track {
         Self {
             scraped,
             model,
+            is_first,
             each: 1,
             last_has: 0,
             before: None,
@@ -98,7 +101,8 @@ impl Track {
 
     /// Takes a scrape that came at that time.
     pub(super) fn saw(&mut self, at: f64, exposition: &Exposition) {
-        let now = Before::of(exposition, &self.model);
+        let mut now = Before::of(exposition, &self.model);
+        now.generation = now.generation.filter(|_| self.is_first);
         let queue = queue(exposition, &self.model);
         self.scraped.knows_model |= queue.is_some();
         let mut poll = Poll {
@@ -110,7 +114,9 @@ impl Track {
         if let Some(before) = self.before.take() {
             let is_restarted = now.batches < before.batches || now.opened < before.opened;
             let base = if is_restarted {
-                self.changed(at, "was started anew");
+                if self.is_first {
+                    self.changed(at, "was started anew");
+                }
                 Before::default()
             } else {
                 before.clone()
@@ -268,7 +274,7 @@ mod tests {
     }
 
     fn track(texts: &[Option<String>]) -> Scraped {
-        let mut track = Track::new("h:1".to_owned(), "m".to_owned());
+        let mut track = Track::new("h:1".to_owned(), "m".to_owned(), true);
         for (second, text) in texts.iter().enumerate() {
             match text {
                 Some(text) => track.saw(second as f64, &Exposition::parse(text).unwrap()),

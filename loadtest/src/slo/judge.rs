@@ -42,7 +42,8 @@ pub fn judge(slo: &Slo, measured: &Measured, limits: Limits) -> Judgement {
     if let Some(target) = slo.accuracy {
         let scored = measured.scored();
         let right = scored.saturating_sub(measured.wrong.len());
-        objectives.push(of_share("accuracy", target, right, scored, confidence));
+        let examples = measured.examples.count();
+        objectives.push(of_accuracy(target, right, scored, examples, confidence));
     }
     for &bound in &slo.latency {
         objectives.push(of_quantile(bound, measured, confidence));
@@ -64,13 +65,44 @@ pub fn judge(slo: &Slo, measured: &Measured, limits: Limits) -> Judgement {
     }
 }
 
-fn of_share(name: &str, target: f64, good: u64, all: u64, confidence: f64) -> Objective {
-    let interval = (all > 0).then(|| binomial::share(good, all, confidence));
-    let state = match interval {
+/// A share that rests on different examples: the same one again shows nothing new.
+fn of_accuracy(
+    target: f64,
+    right: u64,
+    scored: u64,
+    examples: Option<u64>,
+    confidence: f64,
+) -> Objective {
+    let mut objective = of_share("accuracy", target, right, scored, confidence);
+    let Some(examples) = examples.filter(|&examples| 0 < examples && examples < scored) else {
+        return objective;
+    };
+    // As many of the examples are right as of the answers; between two, each end takes the worse.
+    let of = |number: u64| u128::from(number) * u128::from(examples);
+    let below = u64::try_from(of(right) / u128::from(scored)).unwrap_or(examples);
+    let above = u64::try_from(of(right).div_ceil(u128::from(scored))).unwrap_or(examples);
+    let (low, _) = binomial::share(below, examples, confidence);
+    let (_, high) = binomial::share(above, examples, confidence);
+    let state = state(Some((low, high)), target);
+    objective.state = state;
+    objective.low = Some(low);
+    objective.high = Some(high);
+    objective.needs = needs(state, below, examples, target, confidence);
+    objective.examples = Some(examples);
+    objective
+}
+
+fn state(interval: Option<(f64, f64)>, target: f64) -> State {
+    match interval {
         Some((low, _)) if low >= target => State::Met,
         Some((_, high)) if high < target => State::Missed,
         _ => State::Undecided,
-    };
+    }
+}
+
+fn of_share(name: &str, target: f64, good: u64, all: u64, confidence: f64) -> Objective {
+    let interval = (all > 0).then(|| binomial::share(good, all, confidence));
+    let state = state(interval, target);
     Objective {
         name: name.to_owned(),
         target,
@@ -79,6 +111,7 @@ fn of_share(name: &str, target: f64, good: u64, all: u64, confidence: f64) -> Ob
         high: interval.map(|(_, high)| high),
         state,
         needs: needs(state, good, all, target, confidence),
+        examples: None,
     }
 }
 
@@ -104,6 +137,7 @@ fn of_quantile(bound: Bound, measured: &Measured, confidence: f64) -> Objective 
         high,
         state,
         needs: needs(state, latency.below(below_ms), all, quantile, confidence),
+        examples: None,
     }
 }
 
@@ -136,10 +170,30 @@ impl Slo {
         Duration::try_from_secs_f64(longest / 1000.0).ok()
     }
 
+    /// The fewest different examples that can show that the accuracy is met; none where none is wanted.
+    #[must_use]
+    pub fn least_examples(&self) -> Option<u64> {
+        self.accuracy
+            .map(|target| binomial::least(target, self.confidence))
+    }
+
     /// Whether answers have to be compared with what is right.
     #[must_use]
     pub fn wants_accuracy(&self) -> bool {
         self.accuracy.is_some()
+    }
+}
+
+// === impl Judgement ===
+
+impl Judgement {
+    /// The same of a run that broke off: what was missed is missed, but it passes nothing.
+    #[must_use]
+    pub fn of_partial(mut self) -> Self {
+        if self.verdict == Verdict::Pass {
+            self.verdict = Verdict::Partial;
+        }
+        self
     }
 }
 

@@ -63,7 +63,12 @@ impl Objective {
             (State::Met, _) => "met".to_owned(),
             (State::Missed, _) => "missed".to_owned(),
             (State::Undecided, Some(needs)) => {
-                format!("undecided: about {needs} requests would tell")
+                let what = if self.name == "accuracy" {
+                    "different examples"
+                } else {
+                    "requests"
+                };
+                format!("undecided: about {needs} {what} would tell")
             }
             (State::Undecided, None) => "undecided: too near to the target to tell".to_owned(),
         }
@@ -79,7 +84,11 @@ impl Display for Objective {
             self.name,
             self.interval(),
             self.said()
-        )
+        )?;
+        match self.examples {
+            Some(examples) => write!(f, " (of {examples} different examples)"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -92,6 +101,7 @@ impl Display for Verdict {
             Self::Fail => "fail",
             Self::TooSmall => "not shown, the run is too small",
             Self::Invalid => "not judged, the run is invalid",
+            Self::Partial => "not shown, the run broke off",
         })
     }
 }

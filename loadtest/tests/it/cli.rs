@@ -122,6 +122,65 @@ async fn an_interrupt_ends_early_and_still_reports() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn files_of_an_earlier_run_stay_when_there_is_no_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_socket, url) = closed_port();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (page, json) = (path("old.html"), path("old.json"));
+    for subcommand in ["run", "safety"] {
+        for file in [&page, &json] {
+            std::fs::write(file, "of an earlier run").unwrap();
+        }
+        let files = ["--html", &page, "--json", &json];
+        let output = if subcommand == "run" {
+            output(run_command(folder.path(), &url, &files)).await
+        } else {
+            let cases = path("cases.jsonl");
+            std::fs::write(&cases, "{\"expect\":\"safe\",\"request\":{}}\n").unwrap();
+            let args = ["safety", "--url", &url, "--model", "m", "--cases", &cases];
+            // Refused as it begins: the load beside would be of no request.
+            let more = ["--load", "10", "--max-lag", "1s"];
+            output(command(&[&args[..], &more, &files].concat())).await
+        };
+        assert_ne!(output.status.code(), Some(0), "{subcommand}");
+        for file in [&page, &json] {
+            let left = std::fs::read_to_string(file).unwrap();
+            assert_eq!(
+                left,
+                "of an earlier run",
+                "{subcommand}: {}",
+                text(&output.stderr)
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_output_of_a_mix_and_a_deadline_of_nothing_are_refused_and_not_ignored() {
+    let mix = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/mix.toml");
+    for (more, error) in [
+        (
+            &["--mix", mix, "--output", "label"][..],
+            "'--mix <FILE>' cannot be used with '--output <OUTPUT>'",
+        ),
+        (
+            &["--model", "m", "--deadline", "0s"][..],
+            "expected more than nothing, got `0s`",
+        ),
+        (
+            &["--model", "m", "--pixels", "1..x"][..],
+            "expected two numbers as 0..255, got `1..x`",
+        ),
+    ] {
+        let args = [&["run", "--url", "http://h"], more].concat();
+        let output = output(command(&args)).await;
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{stderr}");
+        assert!(stderr.contains(error), "{stderr}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wrong_use_is_told_from_failure() {
     for (args, code) in [
         (&["--help"][..], 0),

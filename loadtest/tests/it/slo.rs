@@ -13,6 +13,7 @@ use http::StatusCode;
 
 use crate::cli::{command, output, run_command, text};
 use crate::server::{Answer, Server, label, refusal, right};
+use crate::until;
 
 /// Decided by some tens of requests.
 const SLO: &str = "availability = 0.9\n[[latency]]\nquantile = 0.5\nbelow_ms = 1000\n";
@@ -174,6 +175,87 @@ async fn a_server_that_is_gone_ends_the_run_and_what_was_measured_is_reported() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_was_stopped_passes_nothing() {
+    let server = Server::start(async |asked| Some(right(&asked))).await;
+    let folder = tempfile::tempdir().unwrap();
+    let slo = file(folder.path(), "slo.toml", SLO);
+    let json = folder.path().join("report.json");
+    let more = ["--duration", "1h", "--slo", slo.to_str().unwrap()];
+    let more = [&more[..], &["--json", json.to_str().unwrap()]].concat();
+    let child = run_command(folder.path(), &server.url, &more)
+        .spawn()
+        .unwrap();
+    // Enough to meet every objective.
+    until("it sends", || server.requests() > 200).await;
+    let interrupt = format!("kill -INT {}", child.id());
+    let kill = std::process::Command::new("sh")
+        .args(["-c", &interrupt])
+        .status();
+    assert!(kill.unwrap().success());
+    let ended = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap());
+    let output = ended.await.unwrap();
+    let stdout = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{stdout}");
+    assert!(
+        stdout.ends_with("SLO: not shown, the run broke off\n"),
+        "{stdout}"
+    );
+    let report: Report = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    assert_eq!(report.slo.unwrap().verdict, Verdict::Partial);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_examples_prove_no_accuracy_however_often_they_are_sent() {
+    let server = Server::start(async |asked| Some(right(&asked))).await;
+    let slo = "accuracy = 0.9\n";
+    let (code, stdout, stderr) = run(&server.url, slo, &[]).await;
+    assert_eq!(code, Some(2), "{stdout}{stderr}");
+    let sentence = "accuracy: cannot be shown to be kept with fewer than 36 different examples, and --data has 10";
+    assert!(stderr.contains(sentence), "{stderr}");
+    assert_eq!(server.requests(), 0);
+    let (code, stdout, stderr) = run(&server.url, "accuracy = 0.5\n", &[]).await;
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    assert!(stdout.contains("(of 10 different examples)"), "{stdout}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_without_labels_say_nothing_of_accuracy() {
+    let server = Server::start(async |asked| Some(right(&asked))).await;
+    let folder = tempfile::tempdir().unwrap();
+    let slo = file(folder.path(), "slo.toml", "accuracy = 0.5\n");
+    let log = folder.path().join("a.hlog");
+    let (slo, log) = (slo.to_str().unwrap(), log.to_str().unwrap());
+    let drawn = [
+        "run",
+        "--url",
+        &server.url,
+        "--model",
+        "digits",
+        "--rate",
+        "100",
+    ];
+    let more = [
+        "--duration",
+        "300ms",
+        "--warmup",
+        "0s",
+        "--max-lag",
+        "10s",
+        "--hdr",
+        log,
+    ];
+    let run = output(command(&[&drawn[..], &more].concat())).await;
+    assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
+    let merged = output(command(&["merge", "--slo", slo, "--max-lag", "10s", log])).await;
+    assert_eq!(merged.status.code(), Some(64), "{}", text(&merged.stdout));
+    let error = text(&merged.stderr);
+    assert!(
+        error.contains("--slo: accuracy: expected logs of runs with labels"),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn logs_of_two_runs_are_judged_as_one() {
     let server = Server::start(async |asked| Some(right(&asked))).await;
     let folder = tempfile::tempdir().unwrap();
@@ -240,6 +322,7 @@ async fn logs_of_two_runs_are_judged_as_one() {
     assert_eq!(partial.status.code(), Some(2));
     let said = text(&partial.stdout);
     assert!(said.contains("broke off"), "{said}");
+    assert!(!said.contains("SLO: pass"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

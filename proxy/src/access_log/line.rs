@@ -11,6 +11,7 @@
 //! of the whole request.
 
 use std::{
+    io::Write as _,
     net::{IpAddr, SocketAddr},
     time::{Duration, SystemTime},
 };
@@ -69,6 +70,8 @@ pub struct Line<'a> {
     pub first_byte: Option<Duration>,
     /// From the request's first byte to the answer's last: `duration_ms`, likewise.
     pub duration: Duration,
+    /// The part of ordinary requests that is written, where that is not all of them.
+    pub sample: Option<f64>,
 }
 
 /// Puts lines together, in the same place one after the other.
@@ -127,6 +130,11 @@ impl Writer {
             self.millis(key!("ttfb_ms"), first_byte);
         }
         self.millis(key!("duration_ms"), line.duration);
+        if let Some(sample) = line.sample {
+            self.text.extend_from_slice(key!("sample").as_bytes());
+            // A number that the configuration bounds, and so one of JSON's.
+            let _ = write!(self.text, "{sample}");
+        }
         self.text.extend_from_slice(b"}\n");
         &self.text
     }

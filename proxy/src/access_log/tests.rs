@@ -49,6 +49,7 @@ fn line<'a>(path: &'a [u8], reason: &'a [u8]) -> Line<'a> {
         bytes_out: None,
         first_byte: None,
         duration: Duration::from_micros(1_234),
+        sample: None,
     }
 }
 
@@ -86,6 +87,24 @@ fn a_line_is_one_object_with_what_applies_and_no_more() {
         "duration_ms": 1.234,
     });
     assert_eq!(read(&path), [expected]);
+}
+
+#[test]
+fn lines_of_a_sample_say_of_which_part_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.log");
+    let mut config = config(LogTarget::File(path.clone()));
+    config.sample = 0.25;
+    let log = AccessLog::open(&config, lost()).unwrap().unwrap();
+    log.write(&Line {
+        sample: log.sample(),
+        ..line(b"/v2", b"")
+    });
+    log.close();
+    assert_eq!(read(&path)[0]["sample"], 0.25);
+    config.sample = 1.0;
+    let log = AccessLog::open(&config, lost()).unwrap().unwrap();
+    assert_eq!(log.sample(), None, "all of them are no sample");
 }
 
 #[test]

@@ -225,6 +225,7 @@ impl Exchange {
             bytes_out: ending.bytes_out,
             first_byte,
             duration: took,
+            sample: logged.log.sample(),
         }
     }
 }

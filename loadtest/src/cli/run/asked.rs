@@ -31,10 +31,11 @@ pub(in crate::cli) struct AskedArgs {
     #[arg(long, value_enum, default_value = "json")]
     transport: TransportArg,
     /// What to send: .csv (features, then the label), .jsonl (a request, or {"request": ..., "label": ...}, a line)
-    /// or .npy (a request a row), each also with .gz. Without it, inputs are drawn.
+    /// .npy (a request a row) or .png, each also with .gz, or a folder of PNGs, of which those in folders that are
+    /// named by whole numbers have these as labels. Without it, inputs are drawn.
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
-    /// The input that takes the values of a .csv or .npy; without it, the only one that there is.
+    /// The input that takes the values of a .csv, .npy or .png; without it, the only one that there is.
     #[arg(long)]
     input: Option<String>,
     /// The output that is compared with the label.
@@ -43,6 +44,9 @@ pub(in crate::cli) struct AskedArgs {
     /// Numbers to draw inputs from, both included.
     #[arg(long, default_value = "0..1", value_name = "FROM..TO", value_parser = range, allow_hyphen_values = true)]
     draw: (f64, f64),
+    /// What black and white of a .png become; without it, 0 and 1 of floats, 0 and 255 of whole numbers.
+    #[arg(long, value_name = "BLACK..WHITE", value_parser = pixels, allow_hyphen_values = true)]
+    pixels: Option<(f64, f64)>,
     /// Rows of a request that is drawn.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     rows: u32,
@@ -50,7 +54,7 @@ pub(in crate::cli) struct AskedArgs {
     #[arg(long, default_value_t = 16, value_name = "SIZE", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     free_axis: u32,
     /// How long requests may take, which the server is told.
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", value_parser = duration::positive)]
     deadline: Option<Duration>,
     /// The priority of requests, from 1, the first, to 10.
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=10))]
@@ -59,7 +63,7 @@ pub(in crate::cli) struct AskedArgs {
     #[arg(long, value_name = "HEADER=USERS", value_parser = sticky)]
     sticky: Option<Sticky>,
     /// A mix of several kinds of requests, each with a weight, a model and all of the above: TOML, as config/mix.toml.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "version", "data", "input", "deadline", "priority", "sticky"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "version", "data", "input", "output", "deadline", "priority", "sticky"])]
     mix: Option<PathBuf>,
 }
 
@@ -76,18 +80,25 @@ enum TransportArg {
 fn range(text: &str) -> Result<(f64, f64), String> {
     let refused =
         || format!("expected two numbers as 0..1, the first not above the second, got `{text}`");
-    let (from, to) = text.split_once("..").ok_or_else(refused)?;
-    let number = |text: &str| {
-        text.trim()
-            .parse()
-            .ok()
-            .filter(|number: &f64| number.is_finite())
-    };
-    match (number(from), number(to)) {
-        // What lies between is a number, too.
-        (Some(from), Some(to)) if from <= to && (to - from).is_finite() => Ok((from, to)),
-        _ => Err(refused()),
+    let (from, to) = pair(text).ok_or_else(refused)?;
+    if from <= to {
+        Ok((from, to))
+    } else {
+        Err(refused())
     }
+}
+
+/// What black and white become: either may be the larger one.
+fn pixels(text: &str) -> Result<(f64, f64), String> {
+    pair(text).ok_or_else(|| format!("expected two numbers as 0..255, got `{text}`"))
+}
+
+/// Two numbers whose difference is one, too.
+fn pair(text: &str) -> Option<(f64, f64)> {
+    let (from, to) = text.split_once("..")?;
+    let (from, to): (f64, f64) = (from.trim().parse().ok()?, to.trim().parse().ok()?);
+    let is_finite = from.is_finite() && to.is_finite() && (to - from).is_finite();
+    is_finite.then_some((from, to))
 }
 
 /// Reads a header and a number of users.
@@ -127,15 +138,16 @@ impl AskedArgs {
     }
 
     /// What is to be asked, as far as nobody has to be asked about it. Files are there.
-    pub(in crate::cli) fn wanted(&self, url: &str) -> Result<Vec<Wanted>> {
+    /// `named` is what the address is called.
+    pub(in crate::cli) fn wanted(&self, url: &str, named: &'static str) -> Result<Vec<Wanted>> {
         let wanted = match (&self.mix, &self.model) {
             (Some(path), _) => {
-                let address = Target::new(url, "").context("--url")?;
+                let address = Target::new(url, "").context(named)?;
                 mix::read(path, &address).context("--mix")?
             }
             (None, model) => {
                 let model = model.as_deref().unwrap_or_default();
-                let mut target = Target::new(url, model).context("--url")?;
+                let mut target = Target::new(url, model).context(named)?;
                 if let Some(version) = &self.version {
                     target = target.pinned(version);
                 }
@@ -198,6 +210,7 @@ impl AskedArgs {
             let asked = Asked {
                 metadata,
                 input: wanted.input.as_deref(),
+                pixels: self.pixels,
             };
             return Questions::read(path, asked).context("--data");
         }
@@ -231,8 +244,9 @@ fn known(
 
 fn is_there(path: &Path) -> Result<()> {
     let named = || path.display().to_string();
-    let is_file = std::fs::metadata(path).with_context(named)?.is_file();
-    is_file
+    let found = std::fs::metadata(path).with_context(named)?;
+    let is_readable = found.is_file() || found.is_dir();
+    is_readable
         .then_some(())
-        .ok_or_else(|| anyhow!("{}: expected a file", named()))
+        .ok_or_else(|| anyhow!("{}: expected a file, or a folder of PNGs", named()))
 }

@@ -22,7 +22,7 @@ const MAX_MS: u64 = 3_600_000;
 pub(in crate::cli) struct Wanted {
     pub(super) name: String,
     pub(super) weight: f64,
-    pub(super) target: Target,
+    pub(in crate::cli) target: Target,
     /// The input that takes the values of a file; none leaves it to the signature.
     pub(super) input: Option<String>,
     /// What to send; none draws it.
@@ -51,7 +51,7 @@ struct RawPart {
     version: Option<String>,
     /// What to send, as `--data`; relative to this file's folder. Drawn when left out.
     data: Option<PathBuf>,
-    /// The input that takes the values of a .csv or .npy.
+    /// The input that takes the values of a .csv, .npy or .png.
     input: Option<String>,
     /// The output that is compared with the label.
     output: Option<String>,

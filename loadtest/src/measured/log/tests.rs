@@ -85,6 +85,41 @@ fn a_log_says_whether_its_run_came_to_its_end() {
 }
 
 #[test]
+fn a_log_says_how_many_different_examples_were_compared() {
+    let mut first = of(&[(0, 5)]);
+    first.examples.note(0xabc, 3);
+    let mut second = of(&[(0, 6)]);
+    second.examples.note(0xabc, 7);
+    let text = log(&[first, second.clone(), second]);
+    let told = String::from_utf8(text.clone()).unwrap();
+    assert_eq!(
+        told.matches("examples 0000000000000abc").count(),
+        2,
+        "{told}"
+    );
+    assert_eq!(
+        read(text.as_slice()).unwrap().measured.examples.count(),
+        Some(7)
+    );
+    for wrong in ["x 3", "1", "1 -3"] {
+        let text = format!("#{MARK}\n#{EXAMPLES}{wrong} \n");
+        let read = read(text.as_bytes());
+        assert!(read.is_err(), "{wrong}: {read:?}");
+    }
+    let many: Vec<_> = (0..=MAX_SETS)
+        .map(|set| format!("#{EXAMPLES}{set:x} 1"))
+        .collect();
+    let many = many.join(
+        "
+",
+    );
+    let error = read(format!("#{MARK}\n{many}\n").as_bytes())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("of at most 4096 sets"), "{error}");
+}
+
+#[test]
 fn a_histogram_that_claims_gigabytes_is_refused_before_there_is_room_for_them() {
     let mut head = Vec::new();
     let mut packer = flate2::write::ZlibEncoder::new(&mut head, flate2::Compression::fast());

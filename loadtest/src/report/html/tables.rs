@@ -83,7 +83,10 @@ pub(super) fn objectives(judgement: &Judgement) -> Markup {
                 td { (objective.wanted()) }
                 td { (objective.figure(objective.measured)) }
                 td { (objective.interval()) }
-                td.text { (objective.said()) }
+                td.text {
+                    (objective.said())
+                    @if let Some(examples) = objective.examples { " (of " (examples) " different examples)" }
+                }
             } } }
         } }
     }

@@ -179,3 +179,49 @@ fn a_request_that_was_given_up_sooner_than_it_may_take_shows_no_latency() {
     measured.timeouts = measured.latency.clone();
     assert_eq!(judge(&slo, &measured, LIMITS).verdict, Verdict::TooSmall);
 }
+
+#[test]
+fn the_same_examples_again_are_no_new_evidence_of_accuracy() {
+    let slo = slo("accuracy = 0.8");
+    let mut measured = measured(1_000, 0, |_| 5);
+    for _ in 0..100 {
+        measured.wrong.record(Duration::from_millis(5));
+    }
+    let judged = |measured: &Measured| judge(&slo, measured, LIMITS);
+    assert_eq!(judged(&measured).verdict, Verdict::Pass);
+    // Ten examples a hundred times over: nine of ten may be right by chance.
+    measured.examples.note(1, 10);
+    let judgement = judged(&measured);
+    assert_eq!(judgement.verdict, Verdict::TooSmall, "{judgement}");
+    let accuracy = &judgement.objectives[0];
+    assert_eq!(
+        (accuracy.measured, accuracy.examples),
+        (Some(0.9), Some(10))
+    );
+    let (low, high) = binomial::share(9, 10, 0.95);
+    assert_eq!((accuracy.low, accuracy.high), (Some(low), Some(high)));
+    let text = judgement.to_string();
+    assert!(
+        text.contains("different examples would tell (of 10 different"),
+        "{text}"
+    );
+    // Where every answer is to an example of its own, each of them counts.
+    let mut all = measured.clone();
+    all.examples.note(2, 990);
+    assert_eq!(judged(&all).verdict, Verdict::Pass);
+    assert_eq!(judged(&all).objectives[0].examples, None);
+    assert_eq!(slo.least_examples(), Some(binomial::least(0.8, 0.95)));
+}
+
+#[test]
+fn what_broke_off_passes_nothing_and_fails_all_the_same() {
+    let slo = slo("availability = 0.9");
+    let of = |failed| judge(&slo, &measured(1_000, failed, |_| 1), LIMITS).of_partial();
+    assert_eq!(of(0).verdict, Verdict::Partial);
+    assert!(
+        of(0)
+            .to_string()
+            .ends_with("SLO: not shown, the run broke off")
+    );
+    assert_eq!(of(900).verdict, Verdict::Fail);
+}

@@ -4,7 +4,7 @@
 //! [`faults`]: fake pods that misbehave on cue, open-loop load through each contender, and what its
 //! clients saw of it; and [`bystanders`], of releases and clients that misbehave. Contenders are configured as somebody would who knows
 //! them well; their files stand in [`contender`], to be argued with. `make bench-backend` runs
-//! [`serving`]: what a model server makes of two cores, beside its peers.
+//! [`serving`]: what a model server makes of two cores, beside its peers. `make bench-tune` runs [`tuning`].
 
 mod batching;
 mod bystanders;
@@ -17,6 +17,7 @@ mod load;
 mod memory;
 mod pods;
 mod serving;
+mod tuning;
 mod wrk;
 
 use std::path::PathBuf;
@@ -44,6 +45,8 @@ enum Bench {
     Proxy(HealthyArgs),
     /// What batching brings and costs, and what is answered in time under overload.
     Batching(BatchingArgs),
+    /// Whether few runs find the settings that a sweep finds.
+    Tune(TuningArgs),
     /// Nothing misbehaves: what each model server makes of two cores.
     Backend(ServingArgs),
     /// Faults, reloads and replays for minutes: whether the proxy's memory stays flat.
@@ -191,6 +194,35 @@ struct BatchingArgs {
     check: bool,
 }
 
+/// What to tune, and with what.
+#[derive(Debug, clap::Args)]
+struct TuningArgs {
+    /// Folders in which aegis-backend and aegis-loadtest are looked for, before PATH.
+    #[arg(long)]
+    bin: Vec<PathBuf>,
+    /// What the example `bench_models` has made.
+    #[arg(long)]
+    models: PathBuf,
+    /// Values of `max_batch_size`.
+    #[arg(long, default_value = "1,2,4,8,16,32")]
+    batch: String,
+    /// Values of `instances`.
+    #[arg(long, default_value = "1,2")]
+    instances: String,
+    /// How often each is tuned, guided and as a sweep.
+    #[arg(long, default_value_t = 2)]
+    rounds: usize,
+    /// How long each run is measured.
+    #[arg(long, default_value_t = 2)]
+    seconds: u64,
+    /// Where the figures are written as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Exit with 1, naming every bound that was missed.
+    #[arg(long)]
+    check: bool,
+}
+
 /// How long, and with what.
 #[derive(Debug, clap::Args)]
 struct MemoryArgs {
@@ -219,6 +251,7 @@ async fn main() -> ExitCode {
         Bench::Faults(args) => (faults::run(&args).await, args.check),
         Bench::Memory(args) => (memory::run(&args).await, args.check),
         Bench::Proxy(args) => (healthy::run(&args).await, args.check),
+        Bench::Tune(args) => (tuning::run(&args).await, args.check),
     };
     match outcome {
         Ok(missed) if missed.is_empty() || !check => ExitCode::SUCCESS,
