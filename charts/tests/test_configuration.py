@@ -240,11 +240,21 @@ def with_programs(schema):
     shared = {**backend["definitions"], **proxy["definitions"]}
     taken = {name: it for name, it in shared.items() if name not in ("Listen", "Model", "RawModel", "Version")}
     taken["proxyConfig"] = without(proxy, "listen", "models")
-    taken["backendConfig"] = without(backend, "listen", "model_repository", "model_cache", "models", "trusted_keys")
+    taken["backendConfig"] = without(backend, "listen", "grpc_listen", "model_repository", "model_cache", "models", "trusted_keys")
     taken["model"] = {**model, "properties": {**model["properties"], "versions": versions}}
     taken["version"] = schema["definitions"]["version"]
     own = {name: schema["definitions"][name] for name in OWN}
-    return {**schema, "definitions": {**own, **taken}}
+    taken["complete"] = complete(support.yaml((support.CHART / "values.yaml").read_text()))
+    return {**schema, "allOf": [{"$ref": "#/definitions/complete"}], "definitions": {**own, **taken}}
+
+
+def complete(values):
+    """What is there unless it was taken away by a null, which templates would stumble over: all that has a default."""
+    # The programs have defaults of their own, and what is in a free table may be taken away.
+    free = ("config", "resources", "nodeSelector", "labels", "volume")
+    there = {key: value for key, value in values.items() if value not in ("", {}, [])}
+    inner = {key: complete(value) for key, value in there.items() if isinstance(value, dict) and key not in free}
+    return {"required": list(there), **({"properties": inner} if inner else {})}
 
 
 def without(schema, *keys: str):

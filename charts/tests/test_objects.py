@@ -212,6 +212,41 @@ class Objects(TestCase):
         self.assertEqual(told["full", "proxy"], {host: "DoNotSchedule"})
         self.assertEqual(told["off", "backend"], {})
 
+    def test_memory_follows_the_models_size_unless_it_is_said(self):
+        def asked(memory=None, name="minimal", **backend):
+            result = rendered(name, backend={**backend, **({"memory": memory} if memory else {})})
+            resources = container_of(result.one("Deployment", "release-aegis-digits-1"))["resources"]
+            return [resources[kind].get("memory") for kind in ("requests", "limits")]
+
+        self.assertEqual(asked(), ["512Mi", "2048Mi"])
+        big = {"modelMiB": 1000, "instances": 2}
+        self.assertEqual(asked(big), ["3512Mi", "5048Mi"])
+        self.assertEqual(asked(big, config={"max_queue_bytes": 1 << 30}), ["4280Mi", "5816Mi"])
+        self.assertEqual(asked(big, config={"verify": "off"}), ["2512Mi", "4048Mi"])
+        # What is fetched is sealed, verified or not.
+        self.assertEqual(asked(big, "sources", config={"verify": "off"}), ["3512Mi", "5048Mi"])
+        said = {"requests": {"memory": "7Gi"}, "limits": {"memory": ""}}
+        self.assertEqual(asked(big, resources=said), ["7Gi", None])
+
+    def test_what_kubernetes_lets_nobody_change_is_what_it_was(self):
+        result = rendered("canary")
+        selectors = {it["metadata"]["name"]: it["spec"]["selector"]["matchLabels"] for it in result.of("Deployment")}
+        labels = {"app.kubernetes.io/name": "aegis", "app.kubernetes.io/instance": "release"}
+        backend = {**labels, "app.kubernetes.io/component": "backend"}
+        self.assertEqual(
+            selectors,
+            {
+                "release-aegis-proxy": {**labels, "app.kubernetes.io/component": "proxy"},
+                "release-aegis-digits-1": {**backend, "aegis-backend": "digits-1"},
+                "release-aegis-digits-2": {**backend, "aegis-backend": "digits-2"},
+            },
+        )
+        addresses = {it["metadata"]["name"]: it["spec"].get("clusterIP") for it in result.of("Service")}
+        expected = {"release-aegis-proxy": None, "release-aegis-digits-1": "None", "release-aegis-digits-2": "None"}
+        self.assertEqual(addresses, expected)
+        (binding,) = result.of("RoleBinding")
+        self.assertEqual((binding["metadata"]["name"], binding["roleRef"]["name"]), ("release-aegis-proxy",) * 2)
+
     def test_a_gpu_is_asked_for_where_the_node_has_one_and_only_there(self):
         result = rendered("gpu")
         gpu = pod_of(result.one("Deployment", "release-aegis-digits-1"))

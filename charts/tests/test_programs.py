@@ -134,6 +134,14 @@ class Programs(TestCase):
                 wait_for(200, proxy["admin"], proxy_ready)
                 self.assertEqual(ask(proxy["data"], "/v2/models/digits/versions/1")[0], 200)
 
+    def test_a_backend_with_the_bundled_model_fits_into_the_memory_that_is_asked_for(self):
+        result = rendered("minimal")
+        with running("aegis-backend", on_free_ports(with_bundled_models(result.backend_tomls()[0]))) as backend:
+            wait_for(200, backend["http"], "/v2/health/ready")
+            (most,) = re.findall(r"(?m)^VmHWM:\s+(\d+) kB$", Path(f"/proc/{backend['pid']}/status").read_text())
+            # The part of the formula that no value changes, of the chart's README.
+            self.assertLess(int(most) / 1024, 256)
+
     def test_a_proxy_without_an_endpoint_is_live_and_not_ready(self):
         result = rendered("minimal")
         live, ready = probes(result, "proxy")

@@ -1,10 +1,14 @@
 """Values that cannot work are refused before anything reaches the cluster, in words that help."""
 
 import json
-from typing import Any
+import os
+import subprocess
+from typing import Any, Callable
 from unittest import TestCase
 
-from support import case, render
+import kubernetes
+import support
+from support import CHART, NEWEST, case, documents, render, yaml
 
 
 def refusal(over: Any, name: str = "canary") -> str:
@@ -15,7 +19,37 @@ def version(number: str, **settings: Any) -> Any:
     return {"models": {"digits": {"versions": {number: settings}}}}
 
 
+# What is empty by default and has to be given all the same.
+GIVEN = ("models", "repository", "tag", "volume", "files", "names", "parentRefs", "serverAddress")
+
+
+def nulls(values, wanted: Callable[[Any], bool], free=("config", "labels", "nodeSelector", "resources", "volume")):
+    """A null for each value for which this holds."""
+    found = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value and key not in free:
+            found[key] = nulls(value, wanted)
+        elif key not in (*free, *GIVEN) and wanted(value):
+            found[key] = None
+    return found
+
+
 class Refusals(TestCase):
+    def test_a_null_is_as_good_as_nothing_where_nothing_is_the_default_and_refused_elsewhere(self):
+        values = yaml((CHART / "values.yaml").read_text())
+        nothing = nulls(values, lambda value: value in ("", {}, []))
+        self.assertIn("tolerations", nothing["backend"])
+        for name in ("gpu", "full", "keda", "nginx"):
+            result = render(case(name), json.dumps(nothing))
+            self.assertIsNone(result.refusal, name)
+            own = [it for it in result.objects if it["apiVersion"].split("/")[0] in ("v1", "apps", "autoscaling", "policy")]
+            self.assertEqual([fault for it in own for fault in kubernetes.faults(NEWEST, it)], [])
+        said = refusal(nulls(values, lambda value: value not in ("", {}, [])))
+        for key in ("discovery", "replicas", "minReadySeconds", "grpcPort", "queueDepth", "modelMiB", "runtimeClassName", "rate"):
+            self.assertRegex(said, rf"missing propert(y|ies).*'{key}'")
+        for key in ("ports", "service", "rollout"):
+            self.assertIn(f"missing property '{key}'", refusal({"proxy": {key: None}}))
+
     def assert_refused(self, over: Any, *sentences: str, name: str = "canary"):
         said = refusal(over, name)
         for sentence in sentences:
@@ -83,6 +117,25 @@ class Refusals(TestCase):
     def test_names_fit_into_labels(self):
         long = "m" * 64
         self.assert_refused({"models": {long: {"versions": {"1": {"weight": 1, "name": "m"}}}}}, f'rename "{long}"')
+
+    def test_objects_are_named_by_what_may_begin_the_name_of_a_service(self):
+        for name in ("1st", "a.b"):
+            done = support.helm("template", name, str(CHART), f"--values={case('minimal')}")
+            self.assertIn(f'"{name}-aegis" cannot begin the name of a Service', done.stderr)
+        self.assert_refused({"fullnameOverride": "Edge"}, '"Edge" cannot begin the name of a Service')
+        self.assert_refused({"fullnameOverride": "e" * 58}, "schema", "fullnameOverride")
+        self.assert_refused({"nameOverride": "-edge"}, "schema", "nameOverride")
+        # The longest that Helm takes, and one with which the end has to be cut off.
+        for length in (44, 53):
+            short = json.dumps({"models": {"digits": {"versions": {"1": {"name": "d"}}}}})
+            done = subprocess.run(
+                [os.environ["HELM"], "template", "r" * length, str(CHART), f"--values={case('minimal')}", "--values=-"],
+                input=short, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60,
+            )  # fmt: skip
+            self.assertEqual(done.returncode, 0, done.stderr)
+            services = [it["metadata"]["name"] for it in documents(done.stdout) if it["kind"] == "Service"]
+            self.assertEqual(len(services), 2)
+            self.assertLessEqual(max(map(len, services)), 63)
 
     def test_routes_hang_on_a_gateway(self):
         self.assert_refused({"gateway": {"enabled": True}}, "set gateway.parentRefs to the Gateways")

@@ -25,8 +25,8 @@ A volume is replaced and not merged: a pod's volume has exactly one source.
 {{- $_ := set $backend.modelCache "volume" . -}}
 {{- end -}}
 {{- if $backend.gpu.enabled -}}
-{{- $_ := set $backend "nodeSelector" (merge (deepCopy $backend.nodeSelector) $backend.gpu.nodeSelector) -}}
-{{- $_ := set $backend "tolerations" (concat $backend.tolerations $backend.gpu.tolerations) -}}
+{{- $_ := set $backend "nodeSelector" (merge (deepCopy ($backend.nodeSelector | default dict)) ($backend.gpu.nodeSelector | default dict)) -}}
+{{- $_ := set $backend "tolerations" (concat ($backend.tolerations | default list) $backend.gpu.tolerations) -}}
 {{- $_ := set $backend "runtimeClassName" $backend.gpu.runtimeClassName -}}
 {{- end -}}
 {{- $made := printf "%s-%s" $model $version | lower | replace "." "-" | replace "_" "-" | trimAll "-" -}}
@@ -58,9 +58,30 @@ A volume is replaced and not merged: a pod's volume has exactly one source.
 /var/cache/aegis
 {{- end -}}
 
-{{/* What a pod asks for, with its GPUs. Takes a backend. */}}
+{{/*
+The memory that a pod asks for, in MiB: 256 for the program and libtorch, what may wait in its queue, and the weights as
+often as they are there while it loads: once for each instance, and once in the sealed memory that they are verified in.
+The README says how this was measured. Takes a backend.
+*/}}
+{{- define "aegis.backend.memory" -}}
+{{- $copies := add .memory.instances (and (eq .config.verify "off") (not .source) | ternary 0 1) -}}
+{{- $queue := divf (.config.max_queue_bytes | default 268435456) 1048576 | ceil | int64 -}}
+{{- add 256 $queue (mul $copies .memory.modelMiB) -}}
+{{- end -}}
+
+{{/* What a pod asks for, with its memory and its GPUs. Takes a backend. */}}
 {{- define "aegis.backend.resources" -}}
-{{- $resources := deepCopy .resources -}}
+{{- $resources := deepCopy (.resources | default dict) -}}
+{{- $memory := include "aegis.backend.memory" . | int64 -}}
+{{- range $kind, $more := dict "requests" 0 "limits" 1536 -}}
+{{- $some := get $resources $kind | default dict -}}
+{{- if not (hasKey $some "memory") -}}
+{{- $_ := set $some "memory" (printf "%dMi" (add $memory $more)) -}}
+{{- else if empty $some.memory -}}
+{{- $_ := unset $some "memory" -}}
+{{- end -}}
+{{- $_ := set $resources $kind $some -}}
+{{- end -}}
 {{- if .gpu.enabled -}}
 {{- $limits := merge (dict .gpu.resource (int .gpu.count)) ($resources.limits | default dict) -}}
 {{- $_ := set $resources "limits" $limits -}}

@@ -1,15 +1,15 @@
 {{/* Names and labels. */}}
 
-{{/* What every object's name begins with. */}}
+{{/* What every object's name begins with: short enough that "-proxy" after it is still the name of a Service. */}}
 {{- define "aegis.fullname" -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- .Values.fullnameOverride | trunc 57 | trimSuffix "-" -}}
 {{- else -}}
 {{- $name := .Values.nameOverride | default .Chart.Name -}}
 {{- if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- .Release.Name | trunc 57 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 57 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -11,6 +11,10 @@ What a schema cannot say, in sentences: every fault of the values at once.
 {{- define "aegis.faults.proxy" -}}
 {{- $faults := list -}}
 {{- $proxy := .Values.proxy -}}
+{{- $front := include "aegis.fullname" . -}}
+{{- if not (regexMatch "^[a-z]([a-z0-9-]*[a-z0-9])?$" $front) -}}
+{{- $faults = append $faults (printf "set fullnameOverride to lower-case letters, digits and -, a letter first: %q cannot begin the name of a Service" $front) -}}
+{{- end -}}
 {{- if not $proxy.image.repository -}}
 {{- $faults = append $faults "set proxy.image.repository to where you pushed the image of aegis-proxy: none is published yet" -}}
 {{- end -}}
