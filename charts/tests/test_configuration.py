@@ -15,7 +15,7 @@ from support import ROOT, container_of, for_each_case, pod_of, program, rendered
 SCHEMA = support.CHART / "values.schema.json"
 # The definitions of the schema that are the chart's own.
 OWN = ["strings", "image", "serviceAccount", "trustedKeys", "version"]
-OWN += ["autoscaling", "env", "gpu", "rollout", "source", "topologySpread"]
+OWN += ["autoscaling", "env", "gpu", "rollout", "source", "topologySpread", "volumes", "volumeMounts"]
 
 
 def check(name: str, file: Path) -> "subprocess.CompletedProcess[str]":
@@ -251,7 +251,7 @@ def with_programs(schema):
 def complete(values):
     """What is there unless it was taken away by a null, which templates would stumble over: all that has a default."""
     # The programs have defaults of their own, and what is in a free table may be taken away.
-    free = ("config", "resources", "nodeSelector", "labels", "volume")
+    free = ("config", "podSecurityContext", "resources", "nodeSelector", "labels", "volume")
     there = {key: value for key, value in values.items() if value not in ("", {}, [])}
     inner = {key: complete(value) for key, value in there.items() if isinstance(value, dict) and key not in free}
     return {"required": list(there), **({"properties": inner} if inner else {})}

@@ -127,7 +127,7 @@ class Objects(TestCase):
         for pod in pods:
             (container,) = pod["containers"]
             self.assertTrue(pod["securityContext"]["runAsNonRoot"])
-            self.assertGreater(pod["securityContext"]["runAsUser"], 0)
+            self.assertGreater(pod["securityContext"].get("runAsUser", 1), 0)
             self.assertEqual(pod["securityContext"]["seccompProfile"], {"type": "RuntimeDefault"})
             self.assertEqual(
                 container["securityContext"],
@@ -190,6 +190,14 @@ class Objects(TestCase):
         service = "the Service release-aegis-text-embedder-v2-2026-05"
         self.assertIn(f"Text_Embedder.v2 version 2026.05, weight 1000000, 2 pods behind {service}", done.stdout)
 
+    def test_the_notes_say_what_nobody_should_leave_so(self):
+        done = support.helm("install", "release", str(CHART), "--dry-run=client", f"--values={support.case('off')}", "--set=proxy.replicas=1")
+        for said in ("is served whoever made it", "1 proxies: while a node drains", "Nobody is told when it fails", "has no password"):
+            self.assertIn(said, done.stdout)
+        done = support.helm("install", "release", str(CHART), "--dry-run=client", f"--values={support.case('minimal')}")
+        for said in ("whoever made it", "while a node drains"):
+            self.assertNotIn(said, done.stdout)
+
     @for_each_case
     def test_no_change_takes_capacity_away_before_it_gives_some(self, result):
         for deployment in result.of("Deployment"):
@@ -211,6 +219,30 @@ class Objects(TestCase):
         self.assertEqual(told["minimal", "proxy"], {host: "ScheduleAnyway", zone: "ScheduleAnyway"})
         self.assertEqual(told["full", "proxy"], {host: "DoNotSchedule"})
         self.assertEqual(told["off", "backend"], {})
+
+    def test_whose_the_processes_are_is_said_or_left_to_the_cluster(self):
+        own = {"runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532}
+        for name, expected in (("minimal", own), ("full", {"supplementalGroups": [3000]})):
+            for deployment in rendered(name).of("Deployment"):
+                said = {key: it for key, it in pod_of(deployment)["securityContext"].items() if "Group" in key or key == "runAsUser"}
+                said.pop("fsGroupChangePolicy")
+                self.assertEqual(said, expected)
+
+    def test_an_image_may_be_told_by_its_digest_and_a_versions_own_tag_comes_before_that(self):
+        digest = "sha256:" + "0123456789abcdef" * 4
+        image = {"image": {"digest": digest, "tag": ""}}
+        own = {"digits": {"versions": {"2": {"image": {"tag": "next"}}}}}
+        result = rendered("canary", proxy=image, backend=image, models=own)
+        images = [container_of(it)["image"] for it in result.of("Deployment")]
+        at = "registry.example/aegis-"
+        self.assertEqual(images, [f"{at}backend@{digest}", f"{at}backend:next", f"{at}proxy@{digest}"])
+
+    def test_further_volumes_are_seen_where_they_are_mounted(self):
+        for deployment in rendered("full").of("Deployment"):
+            (volume,) = [it for it in pod_of(deployment)["volumes"] if it["name"] == "authorities"]
+            self.assertEqual(volume["configMap"], {"name": "authorities"})
+            (mount,) = [it for it in container_of(deployment)["volumeMounts"] if it["name"] == "authorities"]
+            self.assertEqual(mount, {"name": "authorities", "mountPath": "/etc/authorities", "readOnly": True})
 
     def test_memory_follows_the_models_size_unless_it_is_said(self):
         def asked(memory=None, name="minimal", **backend):

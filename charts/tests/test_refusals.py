@@ -23,7 +23,7 @@ def version(number: str, **settings: Any) -> Any:
 GIVEN = ("models", "repository", "tag", "volume", "files", "names", "parentRefs", "serverAddress")
 
 
-def nulls(values, wanted: Callable[[Any], bool], free=("config", "labels", "nodeSelector", "resources", "volume")):
+def nulls(values, wanted: Callable[[Any], bool], free=("config", "labels", "nodeSelector", "podSecurityContext", "resources", "volume")):
     """A null for each value for which this holds."""
     found = {}
     for key, value in values.items():
@@ -58,7 +58,7 @@ class Refusals(TestCase):
     def test_nothing_but_defaults_names_all_that_is_required(self):
         said = render(None).refusal or ""
         self.assertIn("set proxy.image.repository to where you pushed the image of aegis-proxy", said)
-        self.assertIn("set proxy.image.tag to the version", said)
+        self.assertIn("set proxy.image.tag (or digest) to the version", said)
         self.assertIn("set models: the proxy serves at least one", said)
 
     def test_models_are_not_verified_with_nothing(self):
@@ -77,7 +77,7 @@ class Refusals(TestCase):
         self.assert_refused(
             {"backend": {"image": image, "modelRepository": {"volume": None}}, **version("2", weight=10)},
             "set backend.image.repository (or that of models.digits.versions.2)",
-            "set backend.image.tag",
+            "set backend.image.tag or digest",
             "set backend.modelRepository.volume (or that of models.digits.versions.2)",
             "or models.digits.versions.2.source to an archive",
         )
@@ -142,7 +142,7 @@ class Refusals(TestCase):
 
     def test_the_test_has_a_tag_and_a_model_that_is_served(self):
         image = {"image": {"repository": "registry.example/aegis-loadtest"}}
-        self.assert_refused({"test": {**image, "model": "faces"}}, "set test.image.tag", 'there is no "faces"')
+        self.assert_refused({"test": {**image, "model": "faces"}}, "set test.image.tag (or digest)", 'there is no "faces"')
 
     def test_weights_are_required_and_not_all_0(self):
         self.assert_refused(version("3", replicas=1), "set models.digits.versions.3.weight")
@@ -192,6 +192,10 @@ class Refusals(TestCase):
             (version("2", autoscaling={"by": "magic"}), "by"),
             ({"backend": {"gpu": {"count": 0}}}, "count"),
             ({"discovery": "consul"}, "discovery"),
+            ({"backend": {"config": {"grpc_listen": "0.0.0.0:8001"}}}, "grpc_listen"),
+            ({"proxy": {"image": {"digest": "sha256:0123"}}}, "digest"),
+            ({"proxy": {"volumes": [{"name": "config", "emptyDir": {}}]}}, "/proxy/volumes/0/name"),
+            ({"podSecurityContext": {"runAsUser": 0}}, "runAsUser"),
             ({"backend": {"config": {"model_cache": "/tmp"}}}, "model_cache"),
             ({"proxy": {"topologySpread": {"host": "Always"}}}, "host"),
             ({"networkPolicy": {"extraPorts": [70000]}}, "extraPorts"),

@@ -11,6 +11,12 @@ A volume is replaced and not merged: a pod's volume has exactly one source.
 {{- range $version, $own := $settings.versions -}}
 {{- $own = $own | default dict -}}
 {{- $backend := mergeOverwrite (deepCopy $root.Values.backend) (deepCopy $own) -}}
+{{- /* A tag of its own is not overruled by the digest that the others share. */}}
+{{- with $own.image -}}
+{{- if and .tag (not .digest) -}}
+{{- $_ := unset $backend.image "digest" -}}
+{{- end -}}
+{{- end -}}
 {{- with $own.modelRepository -}}
 {{- if .volume -}}
 {{- $_ := set $backend.modelRepository "volume" .volume -}}

@@ -1,11 +1,11 @@
 {{/* What the pods of both programs share. */}}
 
-{{/* The pod's own security settings: those of the "restricted" Pod Security Standard. */}}
+{{/* The pod's own security settings: those of the "restricted" Pod Security Standard. Takes the root. */}}
 {{- define "aegis.podSecurityContext" -}}
 runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
+{{- with .Values.podSecurityContext }}
+{{ toYaml . }}
+{{- end }}
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile:
   type: RuntimeDefault
@@ -102,7 +102,7 @@ affinity:
 
 {{/* An image's reference. */}}
 {{- define "aegis.image" -}}
-{{- printf "%s:%s" .repository (.tag | toString) | quote -}}
+{{- not (empty .digest) | ternary (printf "%s@%s" .repository .digest) (printf "%s:%s" .repository (toString .tag)) | quote -}}
 {{- end -}}
 
 {{/* A PodDisruptionBudget's body. Takes a dict: budget, selector. */}}

@@ -18,8 +18,8 @@ What a schema cannot say, in sentences: every fault of the values at once.
 {{- if not $proxy.image.repository -}}
 {{- $faults = append $faults "set proxy.image.repository to where you pushed the image of aegis-proxy: none is published yet" -}}
 {{- end -}}
-{{- if not $proxy.image.tag -}}
-{{- $faults = append $faults "set proxy.image.tag to the version of the image of aegis-proxy" -}}
+{{- if not (or $proxy.image.tag $proxy.image.digest) -}}
+{{- $faults = append $faults "set proxy.image.tag (or digest) to the version of the image of aegis-proxy" -}}
 {{- end -}}
 {{- if eq (int $proxy.ports.data) (int $proxy.ports.admin) -}}
 {{- $faults = append $faults (printf "give proxy.ports.data and proxy.ports.admin two ports: both are %v" $proxy.ports.data) -}}
@@ -36,8 +36,8 @@ What a schema cannot say, in sentences: every fault of the values at once.
 {{- if and .Values.gateway.enabled (not .Values.gateway.parentRefs) -}}
 {{- $faults = append $faults "set gateway.parentRefs to the Gateways that the routes hang on, as [{name: edge, namespace: gateways}]" -}}
 {{- end -}}
-{{- if and .Values.test.image.repository (not .Values.test.image.tag) -}}
-{{- $faults = append $faults "set test.image.tag to the version of the image of aegis-loadtest" -}}
+{{- if and .Values.test.image.repository (not (or .Values.test.image.tag .Values.test.image.digest)) -}}
+{{- $faults = append $faults "set test.image.tag (or digest) to the version of the image of aegis-loadtest" -}}
 {{- end -}}
 {{- if and .Values.test.model (not (hasKey .Values.models .Values.test.model)) -}}
 {{- $faults = append $faults (printf "name one of models in test.model: there is no %q" .Values.test.model) -}}
@@ -99,8 +99,8 @@ What a schema cannot say, in sentences: every fault of the values at once.
 {{- if not .image.repository -}}
 {{- $faults = append $faults (printf "set backend.image.repository (or that of %s) to where you pushed the image of aegis-backend: none is published yet" $at) -}}
 {{- end -}}
-{{- if not .image.tag -}}
-{{- $faults = append $faults (printf "set backend.image.tag (or that of %s) to the version of the image of aegis-backend" $at) -}}
+{{- if not (or .image.tag .image.digest) -}}
+{{- $faults = append $faults (printf "set backend.image.tag or digest (or that of %s) to the version of the image of aegis-backend" $at) -}}
 {{- end -}}
 {{- if not .modelRepository.volume -}}
 {{- if not .source -}}
