@@ -82,6 +82,22 @@ pub(super) fn expected(input: &TensorMetadata) -> String {
 
 /// Whether inputs are those that the model takes.
 pub(super) fn fit(inputs: &[NamedTensor], signature: &[TensorMetadata]) -> Result<(), Misfit> {
+    known(inputs, signature)?;
+    let names: Vec<_> = inputs.iter().map(|input| input.name.as_str()).collect();
+    missing(&names, signature)
+}
+
+/// Whether inputs are some of those that the model takes. Which of them may be left out, no signature says: whoever
+/// writes whole requests knows, and the server has the last word.
+pub(super) fn fit_some(inputs: &[NamedTensor], signature: &[TensorMetadata]) -> Result<(), Misfit> {
+    known(inputs, signature)?;
+    if inputs.is_empty() {
+        return missing(&[], signature);
+    }
+    Ok(())
+}
+
+fn known(inputs: &[NamedTensor], signature: &[TensorMetadata]) -> Result<(), Misfit> {
     for input in inputs {
         let found = signature.iter().find(|known| known.name == input.name);
         let known = found.ok_or_else(|| Misfit::no_such(&input.name, signature))?;
@@ -94,8 +110,7 @@ pub(super) fn fit(inputs: &[NamedTensor], signature: &[TensorMetadata]) -> Resul
             });
         }
     }
-    let names: Vec<_> = inputs.iter().map(|input| input.name.as_str()).collect();
-    missing(&names, signature)
+    Ok(())
 }
 
 /// Whether no input is left out. Arguments without axes may be optional, which no signature says.

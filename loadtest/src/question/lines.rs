@@ -76,7 +76,7 @@ fn question(text: &str, asked: Asked<'_>) -> Result<Question, LineProblem> {
     };
     let request = InferRequest::from_json(request.as_bytes())?;
     if let Some(metadata) = asked.metadata {
-        fit::fit(&request.inputs, &metadata.inputs)?;
+        fit::fit_some(&request.inputs, &metadata.inputs)?;
     }
     Ok(Question {
         label,

@@ -143,6 +143,13 @@ fn requests_are_read_as_they_stand_and_may_have_labels() {
         error(&other),
         "t.jsonl:1: input `picture`: the model has image"
     );
+    // Tensors may be optional, which no signature says.
+    let two = metadata(&[
+        ("image", Datatype::Fp32, &[-1, 3]),
+        ("mask", Datatype::Bool, &[-1, 3]),
+    ]);
+    let some = read("t.jsonl", request.as_bytes(), of(&two)).unwrap();
+    assert_eq!(some[0].inputs.len(), 1);
     let other = "{\"inputs\": []}";
     assert_eq!(
         error(other),
