@@ -29,6 +29,13 @@ class Front(TestCase):
                     spoken = "kubernetes.io/h2c" if route["metadata"]["name"].endswith("-grpc") else "http"
                     self.assertEqual(port["appProtocol"], spoken)
 
+    def test_a_load_balancer_is_told_who_may_come_and_by_which_nodes(self):
+        spec = rendered("full").one("Service", "inference-proxy")["spec"]
+        told = [spec[key] for key in ("externalTrafficPolicy", "loadBalancerClass", "loadBalancerSourceRanges")]
+        self.assertEqual(told, ["Local", "example.com/internal", ["10.0.0.0/8"]])
+        plain = rendered("minimal").one("Service", "release-aegis-proxy")["spec"]
+        self.assertEqual(set(plain), {"type", "selector", "ports"})
+
     def test_nginx_speaks_http_to_one_port_and_grpc_to_the_other(self):
         rest, grpc = rendered("nginx").of("Ingress")
         self.assertEqual(rest["spec"]["rules"][0]["http"]["paths"][0]["path"], "/v2")

@@ -171,6 +171,12 @@ class Refusals(TestCase):
             "keep drain_delay_ms (30000) of models.digits.versions.1 at or under grace_ms (25000)",
         )
 
+    def test_what_is_for_load_balancers_is_said_of_one(self):
+        self.assert_refused({"proxy": {"service": {"externalTrafficPolicy": "Local"}}}, "leave proxy.service.externalTrafficPolicy empty")
+        for key, value in (("loadBalancerClass", "a/b"), ("loadBalancerSourceRanges", ["10.0.0.0/8"])):
+            self.assert_refused({"proxy": {"service": {"type": "NodePort", key: value}}}, "with type NodePort: there is no load balancer")
+        self.assert_refused({"proxy": {"service": {"loadBalancerSourceRanges": ["10.0.0.1"]}}}, "schema", "loadBalancerSourceRanges")
+
     def test_the_proxys_ports_differ(self):
         self.assert_refused({"proxy": {"ports": {"admin": 8080}}}, "two ports: both are 8080")
         self.assert_refused({"proxy": {"service": {"grpcPort": 80}}}, "two ports: both are 80")

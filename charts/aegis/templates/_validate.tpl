@@ -29,6 +29,14 @@ What a schema cannot say, in sentences: every fault of the values at once.
 {{- $faults = append $faults (printf "keep proxy.config.drain.delay_ms (%v) at or under grace_ms (%v): the delay is part of the drain" .delay_ms .grace_ms) -}}
 {{- end -}}
 {{- end -}}
+{{- with $proxy.service -}}
+{{- if and .externalTrafficPolicy (eq .type "ClusterIP") -}}
+{{- $faults = append $faults "leave proxy.service.externalTrafficPolicy empty with type ClusterIP: nothing comes from outside" -}}
+{{- end -}}
+{{- if and (or .loadBalancerClass .loadBalancerSourceRanges) (ne .type "LoadBalancer") -}}
+{{- $faults = append $faults (printf "leave loadBalancerClass and loadBalancerSourceRanges of proxy.service empty with type %s: there is no load balancer" .type) -}}
+{{- end -}}
+{{- end -}}
 {{- if eq (int $proxy.service.port) (int $proxy.service.grpcPort) -}}
 {{- $faults = append $faults (printf "give proxy.service.port and grpcPort two ports: both are %v" $proxy.service.port) -}}
 {{- end -}}
