@@ -5,6 +5,8 @@
 
 #[path = "kubernetes/credentials.rs"]
 mod credentials;
+#[path = "kubernetes/outage.rs"]
+mod outage;
 #[path = "kubernetes/reload.rs"]
 mod reload;
 
