@@ -415,6 +415,24 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_that_it_reports_is_believed_less_as_it_ages() {
+        let now = crate::tests::origin();
+        let breaker = Arc::new(BreakerConfig::default());
+        let mut endpoint = Endpoint::new(([127, 0, 0, 1], 1).into(), 0, &breaker);
+        let report = LoadReport {
+            in_flight: 0.0,
+            expected_wait: Some(Duration::from_millis(900)),
+        };
+        endpoint.take_report(report, now);
+        let balance = BalanceConfig::default();
+        for (ms, seconds) in [(0, 0.9), (1_000, 0.9), (1_500, 0.45), (2_000, 0.005)] {
+            let later = now + Duration::from_millis(ms);
+            let expects = endpoint.expects(0.005, &balance, later);
+            assert!((expects - seconds).abs() < 1e-6, "{ms} ms: {expects}");
+        }
+    }
+
+    #[test]
     fn of_two_that_are_as_good_neither_is_clearly_better() {
         let now = crate::tests::origin();
         let breaker = Arc::new(BreakerConfig::default());

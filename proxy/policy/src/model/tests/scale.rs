@@ -45,6 +45,20 @@ fn a_pair_that_was_drawn_before_the_pool_shrank_is_not_used() {
 }
 
 #[test]
+fn nor_is_one_whose_last_place_has_just_gone() {
+    let ports_of_100: Vec<u16> = (1..=100).collect();
+    let mut world = World::ready(config(vec![version("1", 1.0, &ports_of_100)], &[]));
+    for _ in 0..500 {
+        // One goes while the next pair is drawn among a hundred, and comes back.
+        ports(&mut world, 1);
+        world.check("1", at(7), CheckResult::Draining);
+        assert_ne!(ports(&mut world, 1), [7]);
+        world.check("1", at(7), CheckResult::Up);
+        world.check("1", at(7), CheckResult::Up);
+    }
+}
+
+#[test]
 fn the_same_seed_makes_the_same_choices() {
     let run = || {
         let mut world = many();
