@@ -128,10 +128,8 @@ class Refusals(TestCase):
         # The longest that Helm takes, and one with which the end has to be cut off.
         for length in (44, 53):
             short = json.dumps({"models": {"digits": {"versions": {"1": {"name": "d"}}}}})
-            done = subprocess.run(
-                [os.environ["HELM"], "template", "r" * length, str(CHART), f"--values={case('minimal')}", "--values=-"],
-                input=short, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60,
-            )  # fmt: skip
+            command = [os.environ["HELM"], "template", "r" * length, str(CHART), f"--values={case('minimal')}", "--values=-"]
+            done = subprocess.run(command, input=short, capture_output=True, text=True, timeout=60)
             self.assertEqual(done.returncode, 0, done.stderr)
             services = [it["metadata"]["name"] for it in documents(done.stdout) if it["kind"] == "Service"]
             self.assertEqual(len(services), 2)

@@ -196,7 +196,7 @@ where
             };
             drop(unspoken);
             let _ = tcp.set_nodelay(true);
-            let guarded = |stream| Guarded::new(stream, limits.head, metrics);
+            let guarded = |stream| Guarded::new(stream, limits.head, limits.keepalive, metrics);
             if spoke == 0 {
                 // It closed, or never said a word.
             } else if !h2::may_begin(&start[..spoke]) {
@@ -240,7 +240,8 @@ async fn serve_http1<SV>(
     SV::CTX: Send + Sync + 'static,
 {
     let mut session = ServerSession::new_http1(Box::new(client));
-    session.set_keepalive(Some(limits.keepalive.as_secs().max(1)));
+    // The stream itself keeps the time between requests.
+    session.set_keepalive(Some(0));
     session.set_pipelining_enabled(true);
     loop {
         session.set_read_timeout(Some(limits.read_timeout));

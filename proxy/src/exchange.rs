@@ -12,28 +12,25 @@ use std::{
 };
 
 use aegis_policy::{ChosenBy, EndpointKey, RouteKind};
-use aegis_protocol::{Reason, headers, timeout};
+use aegis_protocol::{Reason, headers};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Uri, Version as Protocol, header};
+use http::{HeaderMap, HeaderValue, Uri, header};
 use pingora_core::{Error, ErrorSource, ErrorType, OrErr, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use crate::{
-    answer::{Answer, Refusal, content_length, expects_continue},
+    answer::{Answer, Refusal, content_length},
     body::Body,
     clock,
     grpc::Call,
     lease::OpenVerdict,
     metrics::{STATIC_LABEL, Tracked},
     model::{Attempt, Version},
-    own,
-    request::{Action, Forward, Wanted, identify, refuse_framing},
-    rescue::Rescues,
+    request::{Action, Forward},
     shadow::Sample,
-    state::{Shared, Snapshot},
-    sticky,
-    uncased::{edit_request, forget_case},
+    state::Shared,
+    uncased::edit_request,
 };
 
 mod admission;
@@ -42,6 +39,7 @@ mod call;
 pub mod failure;
 mod hop;
 mod note;
+mod opening;
 mod patience;
 mod shadow;
 mod traced;
@@ -49,9 +47,12 @@ mod traced;
 use attempt::Progress;
 use failure::Failure;
 use note::{Ending, Note};
+use opening::Opened;
 
 /// A client that left before its answer, in metrics (nginx's code for it).
 const CLIENT_GONE: u16 = 499;
+/// Headers that an endpoint is told more than the client said, usually.
+const USUALLY_ADDED: usize = 6;
 /// An answer that the endpoint did not finish, in metrics.
 const CUT_SHORT: u16 = 502;
 
@@ -67,6 +68,9 @@ pub struct Exchange {
     /// Bytes of a streamed body so far, and how many there may be.
     streamed: u64,
     max_body: u64,
+    /// How long a body may take in all, and each piece of it.
+    upload_within: Duration,
+    silence: Duration,
     /// When the whole body must be there.
     upload_until: Option<Instant>,
     /// How long the attempt's connection may be kept when it is done.
@@ -149,6 +153,8 @@ impl Exchange {
             body: Body::default(),
             streamed: 0,
             max_body: u64::MAX,
+            upload_within: Duration::ZERO,
+            silence: Duration::ZERO,
             upload_until: None,
             idle_timeout: Duration::ZERO,
             patience: None,
@@ -180,29 +186,16 @@ impl Exchange {
     /// # Errors
     /// The client's: it went away or stopped sending.
     pub async fn begin(&mut self, session: &mut Session, shared: &Shared) -> Result<bool> {
-        self.note = Some(Note::of(session, shared, self.began));
-        self.call = Call::is_one(session.req_header()).then(Box::default);
-        let max_head = shared.snapshot().config().limits.max_header_bytes;
-        if let Err(refusal) = refuse_framing(session, max_head.get() as usize) {
-            // Nobody knows where the next request would begin.
-            session.set_keepalive(None);
-            let answer = self.refuse(&refusal, shared);
-            self.named(answer).send(session).await?;
-            return Ok(true);
-        }
-        forget_case(session.req_header_mut())?;
-        if session.get_keepalive().is_some() {
-            // pingora has put what the client asks for in its place, or no limit at all.
-            let limit = shared.snapshot().config().limits.keepalive_timeout;
-            session.set_keepalive(Some(limit.as_secs().max(1)));
-        }
-        let next = if self.call.is_some() {
-            self.begin_call(session, shared).await?
-        } else {
-            match self.admit(session, shared) {
-                Ok(Next::Forward) => self.receive(session, shared).await?,
-                next => next,
+        let next = match self.open(session, shared)? {
+            Opened::Unframed(refusal) => {
+                session.set_keepalive(None);
+                let answer = self.refuse(&refusal, shared);
+                self.named(answer).send(session).await?;
+                return Ok(true);
             }
+            Opened::Call => self.begin_call(session, shared).await?,
+            Opened::Other(Ok(Next::Forward)) => self.receive(session, shared).await?,
+            Opened::Other(next) => next,
         };
         let answer = match next {
             Ok(Next::Forward) => match self.enter(session, shared).await? {
@@ -245,14 +238,10 @@ impl Exchange {
     ///
     /// # Errors
     /// Never in practice: the values were checked when they were made.
-    pub fn address_request(
-        &mut self,
-        request: &mut RequestHeader,
-        rescues: &Arc<Rescues>,
-    ) -> Result<()> {
+    pub fn address_request(&mut self, request: &mut RequestHeader) -> Result<()> {
         if self.upgrades() {
             // It is whole with its header.
-            self.sent(rescues);
+            self.sent();
         }
         let (Some(forward), Some(routed)) = (&self.forward, &self.route) else {
             return Err(Error::new_in(ErrorType::InternalError));
@@ -272,6 +261,8 @@ impl Exchange {
 
     /// Writes what the endpoint is told in headers.
     fn address_headers(&self, headers: &mut HeaderMap, forward: &Forward, routed: &Routed) {
+        // Once, and not when the first and then again when another finds no room.
+        headers.reserve(USUALLY_ADDED);
         if let Some(note) = &self.note {
             note.id.write(headers);
             note.origin.write(headers, note.seen.forwarded);
@@ -312,12 +303,7 @@ impl Exchange {
     ///
     /// # Errors
     /// When a streamed body is over the limit, or takes too long.
-    pub fn send_body(
-        &mut self,
-        chunk: &mut Option<Bytes>,
-        last: bool,
-        rescues: &Arc<Rescues>,
-    ) -> Result<()> {
+    pub fn send_body(&mut self, chunk: &mut Option<Bytes>, last: bool) -> Result<()> {
         self.body.fill(chunk);
         match self.body {
             Body::Streamed | Body::Begun(_) => {
@@ -343,7 +329,7 @@ impl Exchange {
         let last = last || self.is_stream();
         // An answer that has begun already is not waited for.
         if last && self.progress.sent.is_none() && !self.progress.answered {
-            self.sent(rescues);
+            self.sent();
         }
         Ok(())
     }
@@ -408,6 +394,12 @@ impl Exchange {
             (None, Some(ErrorSource::Downstream)) => CLIENT_GONE,
             (None, Some(_)) => CUT_SHORT,
         };
+        if error.is_none()
+            && self.call.is_none()
+            && let Some(held) = self.progress.held.take()
+        {
+            held.kept_until(now + self.idle_timeout);
+        }
         let ending = Ending::seen(code, now, session, self.is_told());
         self.settle(&ending);
         if let Some(sample) = self.sample.take()
@@ -418,7 +410,7 @@ impl Exchange {
     }
 
     fn settle(&mut self, ending: &Ending) {
-        self.progress.armed = None;
+        self.progress.held = None;
         self.next = None;
         if let Some(attempt) = self.attempt.take() {
             attempt.lease.end(false, ending.now);
@@ -457,85 +449,6 @@ impl Exchange {
     fn first_byte_after(&self) -> Option<Duration> {
         let (begun, received) = (self.progress.first_byte?, self.received?);
         Some(begun.saturating_duration_since(received))
-    }
-
-    fn admit(&mut self, session: &Session, shared: &Shared) -> Result<Next, Refusal> {
-        let head = session.req_header();
-        let snapshot = shared.snapshot();
-        match identify(&head.method, head.uri.path(), &head.headers, &snapshot)? {
-            Wanted::Own(question) => own::answer(&question, shared, &snapshot).map(Next::Answer),
-            Wanted::Forward(forward) => {
-                if forward.action == Action::Upgrade && head.version != Protocol::HTTP_11 {
-                    let message = "only HTTP/1.1 can be upgraded to another protocol";
-                    return Err(Refusal::new(Reason::BadRequest, message));
-                }
-                if self.note.as_ref().is_some_and(|note| note.seen.timeout) {
-                    self.patience = timeout::from_headers(&head.headers)
-                        .map_err(|bad| Refusal::new(Reason::BadRequest, bad.to_string()))?;
-                }
-                self.take_on(forward, &head.headers, shared, &snapshot);
-                Ok(Next::Forward)
-            }
-        }
-    }
-
-    /// Takes a request on that will be forwarded.
-    fn take_on(
-        &mut self,
-        forward: Forward,
-        headers: &HeaderMap,
-        shared: &Shared,
-        snapshot: &Snapshot,
-    ) {
-        let by = forward.model.config().sticky.as_ref();
-        self.sticky = by.and_then(|by| sticky::key(by, forward.model.name(), headers));
-        self.max_body = snapshot.config().limits.max_body_bytes;
-        self.idle_timeout = snapshot.config().upstream.idle_timeout;
-        self.in_flight = Some(shared.metrics().request_in_flight());
-        self.forward = Some(forward);
-    }
-
-    /// Reads the body, as far as it is to be kept.
-    async fn receive(
-        &mut self,
-        session: &mut Session,
-        shared: &Shared,
-    ) -> Result<Result<Next, Refusal>> {
-        let Some(forward) = &self.forward else {
-            return Err(Error::new_in(ErrorType::InternalError));
-        };
-        let length = content_length(session);
-        if length.is_some_and(|length| length > self.max_body) {
-            return Ok(Err(too_large(self.max_body)));
-        }
-        if expects_continue(session) {
-            let keepalive = session.get_keepalive();
-            session.write_continue_response().await?;
-            // pingora takes it for an answer that comes too early, and would close.
-            session.set_keepalive(keepalive);
-        }
-        // What an endpoint says beforehand is for the proxy.
-        session.set_ignore_info_resp(true);
-        if forward.action == Action::Upgrade {
-            // There is no body, and what follows passes as it comes.
-            let idle = forward.model.config().timeouts.idle;
-            session.set_read_timeout(Some(idle));
-            self.max_body = u64::MAX;
-            return Ok(Ok(Next::Forward));
-        }
-        let limit = forward.model.config().retry.replay_limit_bytes;
-        let all = shared.snapshot().config().limits.upload_timeout;
-        let until = self.began + self.patience.map_or(all, |patience| all.min(patience));
-        self.upload_until = Some(until);
-        let mut mention = self.seek_timeout();
-        let memory = shared.replay_memory();
-        let silence = shared.snapshot().config().limits.read_timeout;
-        let reading = Body::read(session, length, limit, memory, silence, &mut mention);
-        match tokio::time::timeout_at(until.into(), reading).await {
-            Ok(body) => self.body = body.map_err(Error::into_down)?,
-            Err(_) => return Ok(Err(self.too_slow())),
-        }
-        Ok(self.heed_timeout(mention, session).map(|()| Next::Forward))
     }
 
     fn upgrades(&self) -> bool {

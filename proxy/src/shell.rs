@@ -121,8 +121,8 @@ impl ProxyHttp for Shell {
     ) -> Result<()> {
         let socket = digest.and_then(|digest| digest.socket_digest.as_ref());
         let local = socket.and_then(|socket| socket.local_addr()?.as_inet().copied());
-        exchange.connected(local.map(|local| Connection { fd, local }));
-        Ok(())
+        let connection = local.map(|local| Connection { fd, local });
+        exchange.connected(connection, self.shared.rescues())
     }
 
     async fn upstream_request_filter(
@@ -131,7 +131,7 @@ impl ProxyHttp for Shell {
         request: &mut RequestHeader,
         exchange: &mut Box<Exchange>,
     ) -> Result<()> {
-        exchange.address_request(request, self.shared.rescues())
+        exchange.address_request(request)
     }
 
     async fn request_body_filter(
@@ -141,7 +141,7 @@ impl ProxyHttp for Shell {
         end_of_stream: bool,
         exchange: &mut Box<Exchange>,
     ) -> Result<()> {
-        exchange.send_body(chunk, end_of_stream, self.shared.rescues())
+        exchange.send_body(chunk, end_of_stream)
     }
 
     async fn upstream_response_filter(
@@ -157,10 +157,10 @@ impl ProxyHttp for Shell {
         &self,
         _: &mut Session,
         piece: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         exchange: &mut Box<Exchange>,
     ) -> Result<Option<Duration>> {
-        exchange.answer_passes(piece.as_ref());
+        exchange.answer_passes(piece.as_ref(), end_of_stream)?;
         Ok(None)
     }
 

@@ -33,6 +33,8 @@ pub struct Heard {
     pub whole: bool,
     /// The connection was closed on it before that.
     pub cut: bool,
+    /// It was the last on its connection, which the proxy has closed since.
+    pub last: bool,
 }
 
 // === impl Recorder ===
@@ -147,11 +149,14 @@ async fn listen(
 ) -> std::io::Result<()> {
     let mut bytes = vec![0; 64 * 1024];
     let mut current: Option<usize> = None;
+    let mut before: Option<usize> = None;
     loop {
         let read = stream.read(&mut bytes).await.unwrap_or(0);
         if read == 0 {
             if let Some(index) = current {
                 heard.lock()[index].cut = true;
+            } else if let Some(index) = before {
+                heard.lock()[index].last = true;
             }
             return Ok(());
         }
@@ -168,7 +173,7 @@ async fn listen(
             if closes {
                 return Ok(());
             }
-            current = None;
+            before = current.take();
         }
     }
 }
@@ -181,6 +186,7 @@ fn note(heard: &Mutex<Vec<Heard>>, current: &mut Option<usize>, new: &[u8]) -> b
             bytes: Vec::new(),
             whole: false,
             cut: false,
+            last: false,
         });
         heard.len() - 1
     });

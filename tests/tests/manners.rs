@@ -59,6 +59,70 @@ async fn a_connection_is_kept_for_as_long_as_the_configuration_says_and_no_clien
 }
 
 #[tokio::test]
+async fn a_connection_to_an_endpoint_is_kept_for_as_long_as_the_configuration_says() {
+    let endpoint = Recorder::start().await.unwrap();
+    let proxy = proxy(&endpoint, |setup| {
+        setup.set("upstream.idle_timeout_ms", 500)
+    })
+    .await;
+    for _ in 0..2 {
+        let answered = answer(&proxy, &post("1.1", "connection: close\r\n")).await;
+        assert!(answered.starts_with("http/1.1 200"), "{answered}");
+    }
+    until("the one connection to be closed", async || {
+        let closed: Vec<bool> = endpoint.heard().iter().map(|heard| heard.last).collect();
+        ensure!(closed == [false, true], "{closed:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let answered = answer(&proxy, &post("1.1", "connection: close\r\n")).await;
+    assert!(answered.starts_with("http/1.1 200"), "{answered}");
+}
+
+#[tokio::test]
+async fn an_answer_of_no_known_length_that_stalls_does_not_seem_whole() {
+    let endless = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\npart";
+    let endpoint = Recorder::answering(endless, false).await.unwrap();
+    let proxy = proxy(&endpoint, |setup| setup.set_model("timeouts.idle_ms", 200)).await;
+    let answered = answer(&proxy, &post("1.1", "connection: close\r\n")).await;
+    assert!(answered.starts_with("http/1.1 200"), "{answered}");
+    assert!(answered.contains("part"), "{answered}");
+    assert!(
+        !answered.contains("\r\n0\r\n"),
+        "it ends like a whole one: {answered}"
+    );
+    until("it to be counted as cut short", async || {
+        let metrics = proxy.metrics().await?;
+        let cut = metrics.count("aegis_proxy_requests_total", &[("code", "502")])?;
+        ensure!(cut == 1, "{cut} are");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_is_not_held_against_the_endpoint() {
+    const LENGTH: usize = 48 << 20;
+    let mut long = format!("HTTP/1.1 200 OK\r\ncontent-length: {LENGTH}\r\n\r\n").into_bytes();
+    long.resize(long.len() + LENGTH, b'x');
+    let endpoint = Recorder::answering(long.leak(), false).await.unwrap();
+    let proxy = proxy(&endpoint, |setup| setup.set_model("timeouts.idle_ms", 200)).await;
+    let mut stream = TcpStream::connect(proxy.data()).await.unwrap();
+    let request = post("1.1", "connection: close\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut first = [0; 1];
+    stream.peek(&mut first).await.unwrap();
+    // Several times as long as an endpoint may be silent.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let mut answered = Vec::new();
+    stream.read_to_end(&mut answered).await.unwrap();
+    let body = answered.iter().rev().take_while(|byte| **byte == b'x');
+    assert_eq!(body.count(), LENGTH);
+}
+
+#[tokio::test]
 async fn a_client_that_was_told_to_go_on_keeps_its_connection() {
     let endpoint = Recorder::start().await.unwrap();
     let proxy = proxy(&endpoint, |setup| setup).await;

@@ -21,25 +21,30 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, LazyLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
+use memchr::memmem::Finder;
 use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
     TimingDigest, UniqueID, UniqueIDType, l4, raw_connect::ProxyDigest,
 };
+use pingora_proxy::Session;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Sleep, sleep},
+    time::{Sleep, sleep, sleep_until},
 };
 
 use super::{diagnosis, farewell::Farewell, outbox::Outbox};
-use crate::{answer::Refusal, metrics::Metrics};
+use crate::{answer::Refusal, clock, metrics::Metrics};
+
+/// What ends a head.
+static HEAD_END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
 
 /// Room that a connection keeps for the heads to come.
 const USUAL_HEAD: usize = 1024;
@@ -67,6 +72,13 @@ pub struct Guarded {
     head: Vec<u8>,
     /// Runs out with the head's time; set when a part of it has to be waited for.
     clock: Option<Pin<Box<Sleep>>>,
+    /// How long the next head may be waited for, in milliseconds. Shared, as above.
+    keepalive: AtomicU64,
+    /// Since when it is waited for.
+    idle_since: Option<Instant>,
+    /// Made once a connection, and set anew only when it has run out too early: most
+    /// requests come long before.
+    idle: Option<Pin<Box<Sleep>>>,
     /// What waits to be written.
     outbox: Outbox,
     /// What the client is told when the stream is shut down.
@@ -78,15 +90,30 @@ pub fn is_read(client: &Stream) {
     set_reading(client, false);
 }
 
+/// The connection may wait so long for its next request when this one is answered.
+/// pingora would keep time itself, with a timer for every request.
+pub fn keep(session: &mut Session, limit: Duration) {
+    let guarded = session.stream().and_then(guarded);
+    if let Some(guarded) = guarded {
+        guarded.set_keepalive(limit);
+    }
+    // "As long as it likes", to pingora.
+    session.set_keepalive(Some(0));
+}
+
 /// The next thing to come is a head.
 pub fn comes_next(client: &Stream) {
     set_reading(client, true);
 }
 
 fn set_reading(client: &Stream, reading: bool) {
-    if let Some(guarded) = (**client).as_any().downcast_ref::<Guarded>() {
+    if let Some(guarded) = guarded(client) {
         guarded.reading.store(reading, Ordering::Relaxed);
     }
+}
+
+fn guarded(client: &Stream) -> Option<&Guarded> {
+    (**client).as_any().downcast_ref()
 }
 
 /// What is of the head, where it is plain that a body begins behind it. A client may
@@ -95,10 +122,8 @@ fn of_head(bytes: &[u8]) -> &[u8] {
     if matches!(bytes.first(), Some(b'\r' | b'\n')) {
         return bytes;
     }
-    memchr::memchr_iter(b'\n', bytes)
-        .map(|at| &bytes[..=at])
-        .find(|head| head.ends_with(b"\r\n\r\n"))
-        .unwrap_or(bytes)
+    let end = HEAD_END.find(bytes).map(|at| at + HEAD_END.needle().len());
+    end.and_then(|end| bytes.get(..end)).unwrap_or(bytes)
 }
 
 /// Ends pingora's reading. It writes nothing after this, and shuts down.
@@ -111,8 +136,13 @@ fn broken() -> Poll<io::Result<()>> {
 impl Guarded {
     /// Guards a stream whose first request is to come.
     #[must_use]
-    pub fn new(inner: l4::stream::Stream, limits: HeadLimits, metrics: Arc<Metrics>) -> Self {
-        Self {
+    pub fn new(
+        inner: l4::stream::Stream,
+        limits: HeadLimits,
+        keepalive: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let guarded = Self {
             inner,
             limits,
             metrics,
@@ -120,9 +150,39 @@ impl Guarded {
             was_read: false,
             head: Vec::new(),
             clock: None,
+            keepalive: AtomicU64::new(u64::MAX),
+            idle_since: None,
+            idle: None,
             outbox: Outbox::default(),
             farewell: None,
+        };
+        guarded.set_keepalive(keepalive);
+        guarded
+    }
+
+    fn set_keepalive(&self, limit: Duration) {
+        let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        self.keepalive.store(limit, Ordering::Relaxed);
+    }
+
+    /// Waits for a head of which nothing has come. Ready when it has been too long.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let since = *self.idle_since.get_or_insert_with(clock::now);
+        let limit = Duration::from_millis(*self.keepalive.get_mut());
+        let Some(until) = since.checked_add(limit) else {
+            return Poll::Pending;
+        };
+        let idle = self
+            .idle
+            .get_or_insert_with(|| Box::pin(sleep_until(until.into())));
+        while idle.as_mut().poll(cx).is_ready() {
+            if idle.deadline() >= until.into() {
+                return Poll::Ready(());
+            }
+            // It was set for an earlier request.
+            idle.as_mut().reset(until.into());
         }
+        Poll::Pending
     }
 
     /// Whether a head is being read; forgets the one before.
@@ -147,6 +207,7 @@ impl Guarded {
         let before = buf.filled().len();
         match Pin::new(&mut self.inner).poll_read(cx, buf) {
             Poll::Ready(Ok(())) => {
+                self.idle_since = None;
                 let came = &buf.filled()[before..];
                 let first = self.head.is_empty();
                 self.head
@@ -160,7 +221,9 @@ impl Guarded {
                 self.refuse(&diagnosis::too_slow(time));
                 broken()
             }
-            other => other,
+            // The client has said nothing that it could be told about: it is closed.
+            Poll::Pending => self.poll_idle(cx).map(Ok),
+            ended @ Poll::Ready(_) => ended,
         }
     }
 

@@ -36,11 +36,11 @@ use crate::{
     metrics::RetryResult,
     model::Attempt,
     request::{Action, Forward},
-    rescue::{Armed, Connection, Rescues},
+    rescue::{Connection, Held, Rescues},
     uncased::edit_response,
 };
 
-/// The sweep that ends overdue attempts is trusted to be later than this never.
+/// Where both the sweep and pingora watch for the first byte, pingora waits longer.
 const SWEEP_MAY_LAG: Duration = Duration::from_secs(1);
 /// Ends an attempt in whose place the static answer is given.
 const TO_BE_REPLACED: ErrorType = ErrorType::new("an answer that another one stands in for");
@@ -50,16 +50,19 @@ const TO_BE_RETRIED: ErrorType = ErrorType::new("an answer that is tried elsewhe
 /// How far the running attempt has come.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// Its connection.
-    pub(super) connection: Option<Connection>,
+    /// Its connection, on which it is watched how long things take.
+    pub(super) held: Option<Held>,
     /// When the whole request was on its way.
     pub(super) sent: Option<Instant>,
     /// When the first byte of the answer must be there; none before that.
     pub(super) until: Option<Instant>,
-    /// Watches that.
-    pub(super) armed: Option<Armed>,
+    /// How long the next piece of its answer may take, where the sweep watches that;
+    /// none where pingora does.
+    pub(super) idle: Option<Duration>,
     /// The time that it has in all.
     pub(super) within: Option<Duration>,
+    /// Its answer ends where its head says, and not where the connection does.
+    pub(super) framed: bool,
     /// Its answer has begun.
     pub(super) answered: bool,
     /// When the head of its answer came.
@@ -78,8 +81,13 @@ impl Exchange {
             return Err(Error::new_in(ErrorType::InternalError));
         };
         let timeouts = forward.model.config().timeouts;
+        // While a body comes in or anything may pass in both directions, and on the
+        // connections of HTTP/2, only pingora knows who waits for whom.
+        let one_way = !self.uploading && forward.action != Action::Upgrade;
+        let idle = (one_way && self.call.is_none()).then_some(timeouts.idle);
         self.attempts += 1;
         self.progress = Progress {
+            idle,
             within: Some(attempt.first_byte_within),
             ..Progress::default()
         };
@@ -90,7 +98,11 @@ impl Exchange {
         if forward.action != Action::Upgrade {
             peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
         }
-        set_timeouts(&mut peer.options, self.idle_timeout, first_byte, timeouts);
+        set_timeouts(&mut peer.options, first_byte, timeouts, idle.is_none());
+        if self.call.is_some() {
+            // The sweep knows connections by their descriptor, which streams share.
+            peer.options.idle_timeout = Some(self.idle_timeout);
+        }
         if let Some(call) = &mut self.call
             && let Err(error) = call.aim(attempt.version.name(), &mut self.body, &mut peer)
         {
@@ -111,8 +123,20 @@ impl Exchange {
     }
 
     /// A connection to the endpoint stands.
-    pub fn connected(&mut self, connection: Option<Connection>) {
-        self.progress.connection = connection;
+    ///
+    /// # Errors
+    /// When nobody could watch it: it has no address on this side, and will not live.
+    pub fn connected(
+        &mut self,
+        connection: Option<Connection>,
+        rescues: &Arc<Rescues>,
+    ) -> Result<()> {
+        let Some(connection) = connection else {
+            let context = "the connection has no address on this side";
+            return Err(Error::explain(ErrorType::ConnectionClosed, context).into_up());
+        };
+        self.progress.held = Some(rescues.hold(connection));
+        Ok(())
     }
 
     /// Takes note of why the running attempt failed, and says on the error
@@ -123,12 +147,12 @@ impl Exchange {
             error.set_retry(true);
             return error;
         }
-        self.progress.armed = None;
+        let failure = self.failure(&error, stage);
+        self.progress.held = None;
         let Some(attempt) = self.attempt.take() else {
             error.set_retry(false);
             return error;
         };
-        let failure = self.failure(&error, stage);
         let now = clock::now();
         self.trace(|trace| trace.failed(failure.label()));
         if self.progress.answered {
@@ -176,10 +200,14 @@ impl Exchange {
         // A client's short deadline must not look like an endpoint that cannot
         // be reached.
         let hurried = matches!(error.etype(), ErrorType::ConnectTimedout) && self.is_hurried();
+        let shut = self.progress.held.as_ref().is_some_and(Held::is_shut);
+        let late = if self.progress.answered {
+            shut
+        } else {
+            overdue
+        };
         match failure {
-            Failure::Reset | Failure::StaleConnection if overdue && !self.progress.answered => {
-                Failure::Timeout
-            }
+            Failure::Reset | Failure::StaleConnection if late => Failure::Timeout,
             Failure::Connect if hurried => Failure::Timeout,
             _ => failure,
         }
@@ -243,7 +271,7 @@ impl Exchange {
         })
     }
 
-    pub(super) fn sent(&mut self, rescues: &Arc<Rescues>) {
+    pub(super) fn sent(&mut self) {
         let Some(attempt) = &self.attempt else {
             return;
         };
@@ -258,8 +286,9 @@ impl Exchange {
         attempt.lease.sent(now);
         self.progress.sent = Some(now);
         self.progress.until = Some(until);
-        let connection = self.progress.connection;
-        self.progress.armed = connection.map(|connection| rescues.arm(connection, until));
+        if let Some(held) = &self.progress.held {
+            held.first_byte_by(until);
+        }
     }
 
     /// Judges the endpoint by its answer's head, and the answer: one that another
@@ -277,12 +306,22 @@ impl Exchange {
         if response.status.is_informational() && !upgrade {
             return Ok(());
         }
-        self.progress.armed = None;
         self.waiting = None;
+        let now = clock::now();
+        if let Some(held) = &self.progress.held {
+            match self.progress.idle {
+                Some(idle) => held.piece_by(now + idle),
+                None => held.rests(),
+            }
+        }
+        let seen = hop::Seen::of(&response.headers);
+        self.progress.framed = seen.framed;
         let mut report = None;
         edit_response(response, |headers| {
-            report = headers.remove(headers::LOAD_REPORT);
-            if self.call.is_none() {
+            if seen.load_report {
+                report = headers.remove(headers::LOAD_REPORT);
+            }
+            if self.call.is_none() && seen.of_the_connection {
                 hop::remove(headers, upgrade);
             }
             self.sign_answer(headers);
@@ -293,10 +332,11 @@ impl Exchange {
             .and_then(|call| call.ended(&response.headers))
             .unwrap_or(status);
         self.trace(|trace| trace.answered(status));
-        let retry_after = response.headers.get(header::RETRY_AFTER);
-        let refused = retry_after.is_some() || response.headers.contains_key(headers::REASON);
-        let park = retry_after.and_then(seconds);
-        let now = clock::now();
+        let refused = seen.refusal;
+        let park = refused
+            .then(|| response.headers.get(header::RETRY_AFTER))
+            .flatten()
+            .and_then(seconds);
         self.progress.first_byte = Some(now);
         let sent = self.progress.sent;
         let waited = sent.map(|sent| now.saturating_duration_since(sent));
@@ -417,15 +457,14 @@ fn seconds(value: &HeaderValue) -> Option<Duration> {
 
 fn set_timeouts(
     options: &mut PeerOptions,
-    idle: Duration,
     first_byte: Duration,
     timeouts: Timeouts,
+    reads_too: bool,
 ) {
     let connect = timeouts.connect.min(first_byte);
     options.connection_timeout = Some(connect);
     options.total_connection_timeout = Some(connect);
-    // The first byte is watched by the sweep, which must come first.
-    options.read_timeout = Some(timeouts.idle.max(first_byte + SWEEP_MAY_LAG));
     options.write_timeout = Some(timeouts.write);
-    options.idle_timeout = Some(idle);
+    // The first byte is watched by the sweep, which must come first.
+    options.read_timeout = reads_too.then(|| timeouts.idle.max(first_byte + SWEEP_MAY_LAG));
 }

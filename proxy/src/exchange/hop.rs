@@ -10,18 +10,52 @@ use http::{HeaderMap, HeaderName, header};
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Takes them out. `upgrade` says that the answer changes the connection's protocol.
+/// Which of the rarer headers an answer has, found in one pass: to ask for each by its
+/// name would cost a hash of the name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each answers a question of its own"
+)]
+pub(super) struct Seen {
+    /// Any that is of the connection, and says more than whether it is kept.
+    pub(super) of_the_connection: bool,
+    /// What the endpoint says of its load.
+    pub(super) load_report: bool,
+    /// `content-length` or `transfer-encoding`: its end does not depend on the
+    /// connection's.
+    pub(super) framed: bool,
+    /// `retry-after` or `x-aegis-reason`: the endpoint refused the work.
+    pub(super) refusal: bool,
+}
+
+// === impl Seen ===
+
+impl Seen {
+    /// Looks through the headers of an answer.
+    #[must_use]
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for (name, value) in headers {
+            match name.as_str() {
+                // By far the most common, and it names nothing.
+                "connection" if matches!(value.as_bytes(), b"keep-alive" | b"close") => {}
+                "connection" | "keep-alive" | "proxy-connection" | "te" | "trailer" | "upgrade" => {
+                    seen.of_the_connection = true;
+                }
+                "content-length" | "transfer-encoding" => seen.framed = true,
+                "endpoint-load-metrics" => seen.load_report = true,
+                "retry-after" | "x-aegis-reason" => seen.refusal = true,
+                _ => {}
+            }
+        }
+        seen
+    }
+}
+
+/// Takes out what is of the connection. `upgrade` says that the answer changes the
+/// connection's protocol.
 pub(super) fn remove(headers: &mut HeaderMap, upgrade: bool) {
-    let mut any = false;
-    for name in headers.keys() {
-        any |= matches!(
-            name.as_str(),
-            "connection" | "keep-alive" | "proxy-connection" | "te" | "trailer" | "upgrade"
-        );
-    }
-    if !any {
-        return;
-    }
     for name in named(headers) {
         if !(is_of_the_message(&name) || upgrade && name == header::UPGRADE) {
             headers.remove(name);
@@ -61,6 +95,7 @@ fn is_of_the_message(name: &HeaderName) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use aegis_protocol::headers;
     use http::HeaderValue;
 
     use super::*;
@@ -93,6 +128,34 @@ mod tests {
         let kept = ["content-type", "connection", "content-length", "x-kept"];
         assert_eq!(left(&answer, false), kept);
         assert_eq!(left(&[("x", "y")], false), ["x"]);
+    }
+
+    #[test]
+    fn what_an_answer_has_of_the_rarer_ones_is_seen() {
+        let seen = |pairs: &[(HeaderName, &'static str)]| {
+            let value = |(name, value): &(HeaderName, &'static str)| {
+                (name.clone(), HeaderValue::from_static(value))
+            };
+            Seen::of(&pairs.iter().map(value).collect())
+        };
+        let common = (header::CONTENT_TYPE, "a");
+        let kept = (header::CONNECTION, "keep-alive");
+        assert_eq!(seen(&[common.clone(), kept]), Seen::default());
+        for name in [
+            KEEP_ALIVE,
+            PROXY_CONNECTION,
+            header::TE,
+            header::TRAILER,
+            header::UPGRADE,
+        ] {
+            assert!(seen(&[common.clone(), (name, "x")]).of_the_connection);
+        }
+        assert!(seen(&[(header::CONNECTION, "close, x-secret")]).of_the_connection);
+        assert!(seen(&[(header::CONTENT_LENGTH, "1")]).framed);
+        assert!(seen(&[(header::TRANSFER_ENCODING, "chunked")]).framed);
+        assert!(seen(&[(headers::LOAD_REPORT, "x")]).load_report);
+        assert!(seen(&[(headers::REASON, "x")]).refusal);
+        assert!(seen(&[(header::RETRY_AFTER, "1")]).refusal);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::{
 
 use aegis_policy::RouteKind;
 use aegis_protocol::headers;
-use http::{HeaderValue, Method, Uri, Version};
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
 use pingora_proxy::Session;
 use rand::RngExt;
 
@@ -24,7 +24,7 @@ use crate::{
     forwarded::Origin,
     request::Seen,
     request_id::RequestId,
-    state::Shared,
+    state::{Shared, Snapshot},
     trace::{Asked, Trace, trace_id},
 };
 
@@ -73,9 +73,13 @@ pub(super) struct Ending {
 
 impl Note {
     /// Notes a request whose header has come in.
-    pub(super) fn of(session: &Session, shared: &Shared, began: Instant) -> Self {
+    pub(super) fn of(
+        session: &Session,
+        shared: &Shared,
+        snapshot: &Snapshot,
+        began: Instant,
+    ) -> Self {
         let head = session.req_header();
-        let snapshot = shared.snapshot();
         let trusted = &snapshot.config().forwarded.trusted;
         let seen = Seen::of(&head.headers);
         let origin = Origin::of(peer(session), is_encrypted(session), &head.headers, trusted);
@@ -142,7 +146,10 @@ impl Ending {
         Self {
             code,
             now,
-            reason: written.and_then(|head| head.headers.get(headers::REASON).cloned()),
+            // What went well was refused by nobody.
+            reason: written
+                .filter(|_| code != StatusCode::OK)
+                .and_then(|head| head.headers.get(headers::REASON).cloned()),
             bytes_in: Some(session.body_bytes_read() as u64),
             bytes_out: Some(session.body_bytes_sent() as u64),
         }

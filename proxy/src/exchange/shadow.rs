@@ -1,13 +1,13 @@
-//! The shadow's part of an exchange: whether the request is drawn, and what passes
-//! of its answer.
+//! What passes of an answer, and the shadow's part of it: whether the request is drawn.
 
 use bytes::Bytes;
 use http::StatusCode;
+use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::Exchange;
-use crate::request::Action;
+use crate::{clock, request::Action};
 
 impl Exchange {
     /// Draws a request whose answer is about to be passed on.
@@ -30,10 +30,22 @@ impl Exchange {
         });
     }
 
-    /// A piece of the answer passes.
-    pub fn answer_passes(&mut self, piece: Option<&Bytes>) {
+    /// A piece of the answer passes, or its end does.
+    ///
+    /// # Errors
+    /// When it ends because it was ended, which an answer of no known length does not tell.
+    /// One whose length is known may be all there when its connection is shut.
+    pub fn answer_passes(&mut self, piece: Option<&Bytes>, end: bool) -> Result<()> {
         if let (Some(sample), Some(piece)) = (&mut self.sample, piece) {
             sample.keep(piece);
         }
+        if let (Some(held), Some(idle)) = (&self.progress.held, self.progress.idle) {
+            if !end {
+                held.piece_by(clock::now() + idle);
+            } else if held.rests_at_last() && !self.progress.framed {
+                return Err(Error::new_up(ErrorType::ReadTimedout));
+            }
+        }
+        Ok(())
     }
 }
