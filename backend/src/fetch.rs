@@ -243,13 +243,24 @@ impl FetchError {
     fn may_pass(&self) -> bool {
         match self {
             Self::Status { status, .. } => matches!(status, 408 | 429 | 500..),
-            Self::Http { source, .. } => !matches!(
-                **source,
-                ureq::Error::BadUri(_) | ureq::Error::Tls(_) | ureq::Error::TooManyRedirects
-            ),
+            Self::Http { source, .. } => match &**source {
+                ureq::Error::BadUri(_)
+                | ureq::Error::Tls(_)
+                | ureq::Error::Rustls(_)
+                | ureq::Error::TooManyRedirects => false,
+                ureq::Error::Io(error) => !is_untrusted(error),
+                _ => true,
+            },
             _ => false,
         }
     }
+}
+
+/// Whether the certificate of the other side is not taken; it will be the same the next time.
+fn is_untrusted(error: &io::Error) -> bool {
+    let inner = error.get_ref();
+    let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(tls, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 // === impl Shown ===

@@ -63,7 +63,7 @@ fn serve(mut stream: TcpStream, answer: &[u8]) {
     }
 }
 
-fn answer(status: &str, body: &[u8]) -> Vec<u8> {
+pub(crate) fn answer(status: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let head =
         format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
@@ -71,7 +71,7 @@ fn answer(status: &str, body: &[u8]) -> Vec<u8> {
 }
 
 /// A folder with the model, as `tar`.
-fn archive(change: impl Fn(&Path)) -> Vec<u8> {
+pub(crate) fn archive(change: impl Fn(&Path)) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("model.toml"), ECHO).unwrap();
     change(folder.path());

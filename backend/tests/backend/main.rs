@@ -31,5 +31,6 @@ mod metrics;
 mod names;
 mod openapi;
 mod safety;
+mod tls;
 #[cfg(feature = "torch")]
 mod zoo;
