@@ -235,6 +235,9 @@ fn health(app: &App) -> Answer {
 }
 
 fn metrics(app: &App) -> Result<Answer, Refused> {
+    if !app.metrics.are_kept() {
+        return Err(Refused::unknown_path(METRICS));
+    }
     let text = app.metrics.render().map_err(Refused::Metrics)?;
     let mut answer = Response::new(Payload::from(text));
     answer.headers_mut().insert(CONTENT_TYPE, METRICS_TYPE);

@@ -41,7 +41,11 @@ impl App {
     /// Reads the models' descriptions; nothing is loaded yet.
     #[must_use]
     pub fn open(config: &Config) -> Arc<Self> {
-        let metrics = Metrics::new();
+        let metrics = if config.metrics {
+            Metrics::new()
+        } else {
+            Metrics::off()
+        };
         let models = Arc::new(Models::open(config, &metrics));
         Arc::new(Self {
             models,

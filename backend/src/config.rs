@@ -38,6 +38,8 @@ pub struct Config {
     pub drain: DrainTimes,
     /// What may be loaded.
     pub integrity: Integrity,
+    /// Whether metrics are kept.
+    pub metrics: bool,
     /// How log lines are written.
     pub log_format: LogFormat,
 }
@@ -179,6 +181,7 @@ fn validate(raw: &RawConfig, faults: &mut Faults<'_>, folder: &Path) -> Option<C
             grace: Duration::from_millis(raw.grace_ms),
         },
         integrity: integrity(raw, faults, folder),
+        metrics: raw.metrics,
         log_format: raw.log_format,
     })
 }

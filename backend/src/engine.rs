@@ -190,6 +190,25 @@ impl Engine {
     /// end, and its answer thrown away.
     pub async fn infer(
         &self,
+        mut inputs: Inputs,
+        deadline: Instant,
+        priority: Priority,
+    ) -> Result<Vec<Tensor>, InferError> {
+        // Here, and not on the instance's thread, which is what requests wait for.
+        let plan = &self.shared.plan;
+        let filled = plan.signature.fill(&mut inputs, plan.limits.max_rows);
+        let outputs = self.run(inputs, deadline, priority).await?;
+        match filled {
+            Some(filled) => {
+                let cut = plan.signature.cut(outputs, &filled);
+                Ok(cut.map_err(ModelError::Signature)?)
+            }
+            None => Ok(outputs),
+        }
+    }
+
+    async fn run(
+        &self,
         inputs: Inputs,
         deadline: Instant,
         priority: Priority,
@@ -325,8 +344,7 @@ impl Shared {
     /// Shows what batches cost, once that is known.
     fn show_cost(&self, state: &State) {
         if let Some(terms) = state.scheduler.terms() {
-            self.metrics.batch_cost_per_row.set(terms.per_row);
-            self.metrics.batch_cost_per_batch.set(terms.per_batch);
+            self.metrics.show_cost(terms.per_row, terms.per_batch);
         }
     }
 
@@ -371,9 +389,7 @@ impl Shared {
     }
 
     fn show_depth(&self, state: &State) {
-        self.metrics
-            .queue_depth
-            .set(i64::try_from(state.scheduler.len()).unwrap_or(i64::MAX));
+        self.metrics.show_depth(state.scheduler.len());
     }
 }
 

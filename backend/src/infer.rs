@@ -313,7 +313,7 @@ impl<'m> InFlight<'m> {
         // With another status the engine turned it away.
         if self.queued && matches!(status.as_u16(), 200 | 422 | 500 | 504) {
             let latency = clock::now().saturating_duration_since(self.arrived);
-            self.metrics.latency.observe(latency.as_secs_f64());
+            self.metrics.took(latency);
         }
     }
 }

@@ -43,6 +43,8 @@ pub const CODES: [u16; 11] = [
 /// The registry and its families; a clone shares them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
+    /// Whether anything is counted.
+    are_kept: bool,
     registry: Registry,
     /// In the order of [`Reason::ALL`].
     rejected: [IntCounter; Reason::ALL.len()],
@@ -60,30 +62,33 @@ pub struct Metrics {
 /// The series of one model version.
 #[derive(Clone, Debug)]
 pub struct VersionMetrics {
+    /// Whether requests and batches are counted. What is rare is counted in any case, and `in_flight`, which
+    /// load reports tell.
+    are_kept: bool,
     /// In the order of [`CODES`].
     requests: [IntCounter; CODES.len()],
     /// From the request's head to its answer, for requests that were queued.
-    pub latency: Histogram,
+    latency: Histogram,
     /// Requests that are being read, waiting, running or being written.
     pub in_flight: IntGauge,
     /// Accepted, not yet running.
     pub queue_depth: IntGauge,
     /// From push to batch.
-    pub queue_seconds: Histogram,
+    queue_seconds: Histogram,
     /// Requests that waited longer than `max_latency_ms`.
-    pub over_max_wait: IntCounter,
+    over_max_wait: IntCounter,
     /// Rows of a batch.
     pub batch_size: Histogram,
     /// Time of a batch in the model.
-    pub batch_seconds: Histogram,
+    batch_seconds: Histogram,
     /// What a batch costs for each row, in seconds, as learned.
-    pub batch_cost_per_row: Gauge,
+    batch_cost_per_row: Gauge,
     /// And what it costs once.
-    pub batch_cost_per_batch: Gauge,
+    batch_cost_per_batch: Gauge,
     /// Batches that failed and were run again one by one.
     pub batches_split: IntCounter,
     /// Time that instances spent running.
-    pub busy_seconds: Counter,
+    busy_seconds: Counter,
     /// Instances that hung.
     pub hung: IntCounter,
     tests_passed: IntCounter,
@@ -130,6 +135,7 @@ impl Metrics {
         );
         let families = Families::new(declare);
         Self {
+            are_kept: true,
             registry,
             rejected,
             verifications: Verifications(verifications),
@@ -140,10 +146,25 @@ impl Metrics {
         }
     }
 
+    /// The same, of which nothing is kept: for those who have no use for them, and to measure what they cost.
+    #[must_use]
+    pub fn off() -> Self {
+        Self {
+            are_kept: false,
+            ..Self::new()
+        }
+    }
+
+    /// Whether anything is counted.
+    #[must_use]
+    pub fn are_kept(&self) -> bool {
+        self.are_kept
+    }
+
     /// The series of one model version, all at 0 when they are new.
     #[must_use]
     pub fn version(&self, model: &str, version: &str) -> VersionMetrics {
-        self.families.version(model, version)
+        self.families.version(model, version, self.are_kept)
     }
 
     /// Removes the series of one model version: it is served no more.
@@ -177,6 +198,44 @@ impl Default for Metrics {
 // === impl VersionMetrics ===
 
 impl VersionMetrics {
+    /// Records how long a request took that was queued.
+    pub fn took(&self, time: Duration) {
+        if self.are_kept {
+            self.latency.observe(time.as_secs_f64());
+        }
+    }
+
+    /// Records how long a request waited in the queue.
+    pub fn waited(&self, time: Duration) {
+        if self.are_kept {
+            self.queue_seconds.observe(time.as_secs_f64());
+        }
+    }
+
+    /// Counts requests that waited longer than they may for company.
+    pub fn waited_too_long(&self, requests: usize) {
+        if self.are_kept && requests > 0 {
+            let requests = u64::try_from(requests).unwrap_or(u64::MAX);
+            self.over_max_wait.inc_by(requests);
+        }
+    }
+
+    /// Shows how many requests wait.
+    pub fn show_depth(&self, requests: usize) {
+        if self.are_kept {
+            let requests = i64::try_from(requests).unwrap_or(i64::MAX);
+            self.queue_depth.set(requests);
+        }
+    }
+
+    /// Shows what a batch costs, in seconds.
+    pub fn show_cost(&self, per_row: f64, per_batch: f64) {
+        if self.are_kept {
+            self.batch_cost_per_row.set(per_row);
+            self.batch_cost_per_batch.set(per_batch);
+        }
+    }
+
     /// Counts a request that ended with this status.
     pub fn answered(&self, status: StatusCode) {
         self.ended(status.as_u16());
@@ -198,6 +257,9 @@ impl VersionMetrics {
 
     /// Records a batch of so many rows that took so long.
     pub fn ran(&self, rows: usize, time: Duration) {
+        if !self.are_kept {
+            return;
+        }
         // Exact up to 2^53 rows.
         #[expect(clippy::cast_precision_loss, reason = "nobody batches that many rows")]
         self.batch_size.observe(rows as f64);
@@ -227,6 +289,9 @@ impl VersionMetrics {
     }
 
     fn ended(&self, code: u16) {
+        if !self.are_kept {
+            return;
+        }
         let at = CODES.iter().position(|known| *known == code);
         debug_assert!(at.is_some(), "{code} is missing in CODES");
         if let Some(at) = at {

@@ -9,11 +9,13 @@ use bytes::Bytes;
 
 mod error;
 mod kind;
+mod padding;
 #[cfg(test)]
 mod tests;
 
 pub use error::{Axes, Names, Rows, SignatureError};
 pub use kind::{Kind, Plain};
+pub use padding::{Follows, Padding};
 
 /// One axis of a declared tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +45,10 @@ pub struct TensorSpec {
     /// The list that it is an element of, where an argument takes several tensors. Elements of one stand one
     /// after the other.
     pub list: Option<String>,
+    /// How a free axis of an input is filled up.
+    pub padding: Option<Padding>,
+    /// Which input an axis of an output is as long as.
+    pub follows: Option<Follows>,
 }
 
 /// The inputs and outputs of a model, in the order of its arguments and results.
@@ -106,6 +112,7 @@ impl Signature {
                 spec.check_not_empty(tensor)?;
             }
             spec.check_elements(tensor)?;
+            spec.check_length(tensor)?;
         }
         Ok(Inputs {
             plain: self.plain(&tensors),
@@ -130,19 +137,23 @@ impl Signature {
         self.made(rows, |spec| spec.zeros(self.batched, rows))
     }
 
-    /// The same without the tensors that may be left out; none where none may.
+    /// All that has to be run before requests of so many rows are fast: each length that inputs are filled up to,
+    /// the longest first, with and without what may be left out.
     #[must_use]
-    pub fn least_zeros(&self, rows: usize) -> Option<Inputs> {
-        self.inputs.iter().any(|spec| spec.optional).then(|| {
-            let make = |spec: &TensorSpec| {
-                if spec.optional {
-                    spec.left_out()
-                } else {
-                    spec.zeros(self.batched, rows)
-                }
-            };
-            self.made(rows, make)
-        })
+    pub fn warm_ups(&self, rows: usize) -> Vec<Inputs> {
+        let padded = self.inputs.iter().filter_map(|spec| spec.padding.as_ref());
+        let lengths = padded.map(|padding| padding.lengths.len()).max();
+        let has_optional = self.inputs.iter().any(|spec| spec.optional);
+        let mut all = Vec::new();
+        for nth in 0..lengths.unwrap_or(1) {
+            let whole = |spec: &TensorSpec| spec.of_length(nth).zeros(self.batched, rows);
+            all.push(self.made(rows, whole));
+            if has_optional {
+                let least = |spec: &TensorSpec| spec.left_out().or_else(|| whole(spec));
+                all.push(self.made(rows, least));
+            }
+        }
+        all
     }
 
     fn made(&self, rows: usize, make: impl Fn(&TensorSpec) -> Option<Tensor>) -> Inputs {
@@ -204,6 +215,8 @@ impl TensorSpec {
             kind: Kind::Tensor,
             optional: false,
             list: None,
+            padding: None,
+            follows: None,
         }
     }
 

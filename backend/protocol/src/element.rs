@@ -35,10 +35,12 @@ macro_rules! elements {
         impl Element for $type {
             const DATATYPE: Datatype = Datatype::$datatype;
 
+            #[inline]
             fn put(self, raw: &mut Vec<u8>) {
                 raw.extend_from_slice(&self.to_le_bytes());
             }
 
+            #[inline]
             fn get(raw: &[u8]) -> Self {
                 let mut bytes = [0; Self::SIZE];
                 bytes.copy_from_slice(&raw[..Self::SIZE]);

@@ -50,6 +50,8 @@ pub struct RawConfig {
     pub request_timeout_ms: u64,
     /// How log lines are written to stderr.
     pub log_format: LogFormat,
+    /// Whether metrics are kept and told at `/metrics`. Without them that path is not there.
+    pub metrics: bool,
     /// Whether a model version must be as a trusted key signed it: `required` loads no other, `warn`
     /// loads it and says so, `off` does not look. What is verified is the folder `NAME/VERSION`, by
     /// the `model.sig` in it (OpenSSF Model Signing v1.0), with a `model.toml` of its own.
@@ -149,6 +151,7 @@ impl Default for RawConfig {
             idle_timeout_ms: 75_000,
             request_timeout_ms: 30_000,
             log_format: LogFormat::Text,
+            metrics: true,
             verify: RawVerify::Off,
             trusted_keys: Vec::new(),
             max_model_bytes: 8 << 30,

@@ -122,13 +122,7 @@ fn warmed(shared: &Shared, mut model: Box<dyn Model>) -> Result<Box<dyn Model>, 
     } else {
         1
     };
-    for zeros in (1..=sizes).rev().flat_map(|rows| {
-        // A module specializes for what is left out, too.
-        [Some(signature.zeros(rows)), signature.least_zeros(rows)]
-    }) {
-        let Some(zeros) = zeros else {
-            continue;
-        };
+    for zeros in (1..=sizes).rev().flat_map(|rows| signature.warm_ups(rows)) {
         let rows = zeros.rows;
         let mut settling = Settling::default();
         loop {

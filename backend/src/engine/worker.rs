@@ -199,11 +199,9 @@ impl<'s> Worker<'s> {
     fn note_waits(&self, batch: &Batch<Job>) {
         let metrics = &self.shared.metrics;
         for request in &batch.requests {
-            metrics.queue_seconds.observe(request.waited.as_secs_f64());
+            metrics.waited(request.waited);
         }
-        metrics
-            .over_max_wait
-            .inc_by(u64::try_from(batch.over_max_wait).unwrap_or(u64::MAX));
+        metrics.waited_too_long(batch.over_max_wait);
     }
 
     /// Runs zeros, after so many failures that inputs or model may be at fault.

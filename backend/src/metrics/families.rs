@@ -109,11 +109,12 @@ impl Families {
         }
     }
 
-    pub(super) fn version(&self, model: &str, version: &str) -> VersionMetrics {
+    pub(super) fn version(&self, model: &str, version: &str, are_kept: bool) -> VersionMetrics {
         let labels = &[model, version];
         let term = |term| self.batch_cost.with_label_values(&[model, version, term]);
         let test = |outcome| self.tests.with_label_values(&[model, version, outcome]);
         VersionMetrics {
+            are_kept,
             requests: CODES.map(|code| {
                 let code = code.to_string();
                 self.requests

@@ -48,3 +48,19 @@ fn counts_go_to_their_own_series() {
         );
     }
 }
+
+#[test]
+fn nothing_is_counted_where_nothing_is_kept() {
+    let metrics = Metrics::off();
+    let version = metrics.version("m", "1");
+    version.answered(StatusCode::OK);
+    version.took(Duration::from_millis(1));
+    version.waited(Duration::from_millis(1));
+    version.waited_too_long(1);
+    version.ran(3, Duration::from_millis(1));
+    version.show_depth(4);
+    version.show_cost(1.0, 2.0);
+    let text = metrics.render().unwrap();
+    let mut values = text.lines().filter(|line| !line.starts_with('#'));
+    assert!(values.all(|line| line.ends_with(" 0")), "{text}");
+}

@@ -90,6 +90,12 @@ pub struct RawInput {
     /// The argument of the model that it is an element of, where that is a list of tensors (a
     /// `List[Tensor]`). Such inputs stand one after the other, each with a name of its own.
     pub list: Option<String>,
+    /// Lengths that its free axis, which must be the only one beside the batch axis, is filled up to, the shortest
+    /// first: requests of different lengths then run together. What is longer than the last is refused. Only where
+    /// requests run together.
+    pub pad_to: Vec<usize>,
+    /// What it is filled up with: a number, or a boolean for BOOL. Left out, 0 or false.
+    pub pad_with: Option<RawValue>,
 }
 
 /// What a model gets of an input.
@@ -134,6 +140,9 @@ pub struct RawOutput {
     pub datatype: String,
     /// Its axes, as for inputs.
     pub shape: Vec<i64>,
+    /// The input with `pad_to` that its free axis, which must be the only one beside the batch axis, is as long as:
+    /// it is cut back to the length that the request had.
+    pub unpad: Option<String>,
 }
 
 /// What a scripted model does. Runs are counted from 1, warm-up aside.

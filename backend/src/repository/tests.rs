@@ -409,3 +409,68 @@ fn tensors_may_be_optional_and_elements_of_a_list() {
     let scripted = format!("platform = \"scripted\"\n{alone}");
     assert!(faults(&scripted).contains("inputs[0].optional: only with platform"));
 }
+
+#[test]
+fn lengths_are_taken_with_what_fills_them_and_what_follows_them() {
+    let text = |input: &str, output: &str| {
+        format!(
+            "[[inputs]]\nname = \"t\"\ndatatype = \"INT64\"\nshape = [-1, -1]\n{input}\n\
+             [[inputs]]\nname = \"x\"\ndatatype = \"FP32\"\nshape = [-1, 2]\n\
+             [[outputs]]\nname = \"y\"\ndatatype = \"FP32\"\nshape = [-1, 3, -1]\n{output}\n"
+        )
+    };
+    let spec = parse(&text("pad_to = [16, 64]\npad_with = 1", "unpad = \"t\"")).unwrap();
+    let padding = spec.signature.inputs[0].padding.clone().unwrap();
+    assert_eq!((padding.axis, &*padding.lengths), (1, &[16, 64][..]));
+    assert_eq!(padding.with, 1_i64.to_le_bytes());
+    let follows = spec.signature.outputs[0].follows.unwrap();
+    assert_eq!((follows.axis, follows.input), (2, 0));
+    // What a request may be at the most is what has to be in memory.
+    assert_eq!(spec.signature.inputs[0].example, [64]);
+
+    for (input, output, told) in [
+        ("pad_with = 1", "", "inputs[0].pad_with: only with pad_to"),
+        (
+            "pad_to = [64, 16]",
+            "",
+            "inputs[0].pad_to: expected at most 16 sizes",
+        ),
+        (
+            "pad_to = [0, 16]",
+            "",
+            "inputs[0].pad_to: expected at most 16 sizes",
+        ),
+        (
+            "pad_to = [16]\npad_with = 0.5",
+            "",
+            "inputs[0].pad_with: expected a value of INT64",
+        ),
+        (
+            "pad_to = [16]\nwarm_up = [16]",
+            "",
+            "inputs[0].warm_up: its lengths are warmed up",
+        ),
+        (
+            "pad_to = [16]",
+            "unpad = \"x\"",
+            "outputs[0].unpad: expected the name of an input with pad_to, got `x`",
+        ),
+        (
+            "pad_to = [100000000]",
+            "",
+            "inputs[0].shape: a batch of 8 rows needs more than",
+        ),
+    ] {
+        let faults = faults(&text(input, output));
+        assert!(faults.contains(told), "{told}: {faults}");
+    }
+    let fixed = text("pad_to = [16]", "").replace("[-1, -1]", "[-1, 4]");
+    assert!(
+        faults(&fixed)
+            .contains("inputs[0].pad_to: expected one free axis beside the batch axis, got 0")
+    );
+    let alone = format!("max_batch_size = 0\n{}", text("pad_to = [16]", ""));
+    assert!(
+        faults(&alone).contains("inputs[0].pad_to: only for tensors of requests that run together")
+    );
+}

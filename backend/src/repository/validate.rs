@@ -12,6 +12,7 @@ use crate::model::scripted::{Answer, Every, Script};
 use crate::signature::{Axis, Signature, TensorSpec};
 
 mod inputs;
+mod lengths;
 mod safety;
 
 /// Warm-up runs every size up to it.
@@ -49,12 +50,13 @@ pub(super) fn validate(raw: &RawModelFile, faults: &mut Faults<'_>) -> Option<Mo
     let outputs: Vec<_> = raw.outputs.iter().map(RawInput::from).collect();
     let outputs = tensors("outputs", &outputs, batched, faults);
     let signature = inputs.zip(outputs);
-    let signature = signature.map(|(inputs, outputs)| Signature {
+    let mut signature = signature.map(|(inputs, outputs)| Signature {
         batched,
         inputs,
         outputs,
     });
-    if let Some(signature) = &signature {
+    if let Some(signature) = &mut signature {
+        lengths::complete(raw, signature, faults);
         check_warm_up(signature, max_batch_size.max(1), faults);
     }
     let platform = platform(raw, signature.as_ref(), faults);
@@ -314,6 +316,7 @@ impl From<&RawOutput> for RawInput {
             name,
             datatype,
             shape,
+            unpad: _,
         } = raw.clone();
         Self {
             name,

@@ -69,6 +69,34 @@ pub enum SignatureError {
         /// As given.
         got: Shape,
     },
+    /// Longer than the longest that an input is filled up to.
+    #[error(
+        "`{name}`.shape: expected at most {longest} on axis {axis}, the longest of pad_to, got {got}"
+    )]
+    TooLong {
+        /// The name in the signature.
+        name: String,
+        /// The axis that is filled up.
+        axis: usize,
+        /// The most that it may have.
+        longest: usize,
+        /// What it has.
+        got: usize,
+    },
+    /// An output is not as long as the input that it should follow.
+    #[error(
+        "`{name}`.shape: expected {expected} on axis {axis}, as the input that it follows, got {got}"
+    )]
+    Length {
+        /// The name in the signature.
+        name: String,
+        /// The axis that should follow.
+        axis: usize,
+        /// What the input was filled up to.
+        expected: usize,
+        /// What the output has.
+        got: usize,
+    },
     /// A UINT64 that the executor cannot count.
     #[error("`{name}`: expected UINT64 up to 9223372036854775807, element {element} is larger")]
     TooLarge {

@@ -127,3 +127,11 @@ fn exported(text: &str) -> BTreeMap<String, Described> {
     }
     found
 }
+
+#[tokio::test]
+async fn where_they_are_not_kept_there_are_none_and_all_else_is_as_it_was() {
+    let backend = Backend::ready_with("metrics = false", &[("echo", ECHO)]).await;
+    assert_eq!(backend.infer("echo", echo_body(&[1.0])).await.status, 200);
+    assert_eq!(backend.get("/metrics").await.status, 404);
+    assert_eq!(backend.get("/v2/health/ready").await.status, 200);
+}

@@ -185,6 +185,36 @@ async fn tensors_with_names_of_their_own_are_a_list_to_the_model() {
 }
 
 #[tokio::test]
+async fn requests_of_different_lengths_are_filled_up_and_answered_as_long_as_they_came() {
+    // Fails on every length but those that it was told of, and counts what fills them up.
+    let methods = "  def forward(self, t: Tensor) -> Tuple[Tensor, Tensor]:
+    n = torch.size(t, 1)
+    if torch.__and__(torch.ne(n, 4), torch.ne(n, 8)):
+      ops.prim.RaiseException(\"another length\")
+    return (torch.neg(t), torch.sum(torch.eq(t, 9), [1]))
+";
+    let model = "[[inputs]]\nname = \"t\"\ndatatype = \"INT64\"\nshape = [-1, -1]\n\
+                 pad_to = [4, 8]\npad_with = 9\n\
+                 [[outputs]]\nname = \"u\"\ndatatype = \"INT64\"\nshape = [-1, -1]\nunpad = \"t\"\n\
+                 [[outputs]]\nname = \"nines\"\ndatatype = \"INT64\"\nshape = [-1]\n";
+    let folder = repository(methods, model);
+    let backend = serve(folder.path()).await;
+    let t = |length: usize| input("t", "INT64", &[1, length], &json!(vec![1; length]));
+    let asked = (1..=8).map(|length| {
+        let (backend, inputs) = (&backend, [t(length)]);
+        async move {
+            let answer = ask(backend, &inputs).await.unwrap();
+            let filled = if length <= 4 { 4 } else { 8 };
+            assert_eq!(answer, [json!(vec![-1; length]), json!([filled - length])]);
+        }
+    });
+    futures::future::join_all(asked).await;
+    let (status, error) = ask(&backend, &[t(9)]).await.unwrap_err();
+    let told = error.contains("`t`.shape: expected at most 8 on axis 1");
+    assert_eq!((status, told), (400, true), "{error}");
+}
+
+#[tokio::test]
 async fn a_dict_is_taken_by_name_and_another_method_than_forward_called() {
     let methods = "  def forward(self, x: Tensor) -> Tensor:
     return x
