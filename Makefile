@@ -1,7 +1,7 @@
 # Aegis: set up, run, test. Everything else is plain cargo, which works once `make setup` ran.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build quick run demo test bench-proxy bench-faults bench-memory bench-simulator bench-crosscheck bench-backend bench-batching bench-tune mutants fmt lint doc deny clean
+.PHONY: help setup build quick run demo test bench-proxy bench-faults bench-memory bench-simulator bench-crosscheck bench-backend bench-batching bench-costs bench-tune mutants fmt lint doc deny clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +81,16 @@ bench-tune: setup ## Hold the tuner to a sweep over every setting of a real back
 	target/quick/examples/bench_models target/bench-models
 	target/quick/aegis-bench tune --bin target/release --bin target/quick --models target/bench-models \
 		--json target/bench-tune.json $(if $(CHECK),--check) $(BENCH_ARGS)
+
+bench-costs: setup ## Measure what metrics and safety checks cost, and whether the backend's memory stays flat for ten minutes
+	@scripts/setup.sh bench-backend
+	cargo build --release -p aegis-backend
+	cargo build --profile quick -p aegis-e2e --bin aegis-bench -p aegis-torch --example bench_models
+	target/quick/examples/bench_models target/bench-models
+	target/quick/aegis-bench costs --bin target/release --models target/bench-models \
+		--json target/bench-costs.json $(if $(CHECK),--check) $(BENCH_ARGS)
+	target/quick/aegis-bench backend-memory --bin target/release --models target/bench-models \
+		--json target/bench-backend-memory.json $(if $(CHECK),--check)
 
 mutants: ## Break policy and batcher a thousand times, a little each time: their tests have to notice (hours; MUTANTS_ARGS="--shard 0/8")
 	@scripts/setup.sh mutants

@@ -102,7 +102,12 @@ impl TensorSpec {
         let mut spec = self.clone();
         if let Some(padding) = &self.padding {
             let lengths = padding.lengths.iter().rev();
-            spec.example = lengths.take(nth + 1).last().copied().into_iter().collect();
+            spec.example = lengths
+                .take(nth + 1)
+                .next_back()
+                .copied()
+                .into_iter()
+                .collect();
         }
         spec
     }

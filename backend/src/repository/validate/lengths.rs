@@ -85,19 +85,17 @@ fn padding(
 
 /// The one free axis beside the batch axis.
 fn free_axis(spec: &TensorSpec, path: &KeyPath, faults: &mut Faults<'_>) -> Option<usize> {
-    let axes = spec.axes.iter().enumerate().skip(1);
-    let free: Vec<usize> = axes
+    let beside = spec.axes.iter().enumerate().skip(1);
+    let free: Vec<usize> = beside
         .filter(|(_, axis)| **axis == Axis::Free)
         .map(|(at, _)| at)
         .collect();
-    match free[..] {
-        [axis] => Some(axis),
-        _ => {
-            let got = free.len();
-            let message = format!("expected one free axis beside the batch axis, got {got}");
-            faults.refuse(path.clone(), message)
-        }
+    if let [only] = free[..] {
+        return Some(only);
     }
+    let got = free.len();
+    let message = format!("expected one free axis beside the batch axis, got {got}");
+    faults.refuse(path.clone(), message)
 }
 
 /// One element in the raw encoding; none where it is no such value.

@@ -35,6 +35,8 @@ use crate::wrk::Wrk;
 
 use self::model::{Model, ROWS};
 
+pub(crate) use self::model::ready;
+
 /// Connections of the closed load: enough that four batches wait.
 const CONNECTIONS: usize = 32;
 /// The cores of server and load.

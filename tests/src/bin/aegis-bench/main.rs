@@ -10,6 +10,7 @@ mod batching;
 mod bystanders;
 mod clock;
 mod contender;
+mod costs;
 mod crosscheck;
 mod faults;
 mod healthy;
@@ -49,8 +50,12 @@ enum Bench {
     Tune(TuningArgs),
     /// Nothing misbehaves: what each model server makes of two cores.
     Backend(ServingArgs),
+    /// What metrics and safety checks of the backend cost.
+    Costs(CostsArgs),
     /// Faults, reloads and replays for minutes: whether the proxy's memory stays flat.
     Memory(MemoryArgs),
+    /// Requests of all shapes and forms for minutes: whether the backend's memory stays flat.
+    BackendMemory(BackendMemoryArgs),
 }
 
 /// What to run, and with what.
@@ -223,6 +228,49 @@ struct TuningArgs {
     check: bool,
 }
 
+/// What to measure, and with what.
+#[derive(Debug, clap::Args)]
+struct CostsArgs {
+    /// Folders in which aegis-backend is looked for, before PATH.
+    #[arg(long)]
+    bin: Vec<PathBuf>,
+    /// What the example `bench_models` has made.
+    #[arg(long)]
+    models: PathBuf,
+    /// How often each setting is measured; medians of ratios are reported.
+    #[arg(long, default_value_t = 10)]
+    pairs: usize,
+    /// How long each load lasts.
+    #[arg(long, default_value_t = 3)]
+    seconds: u64,
+    /// Where the figures are written as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Exit with 1, naming every bound that was missed.
+    #[arg(long)]
+    check: bool,
+}
+
+/// How long, and with what.
+#[derive(Debug, clap::Args)]
+struct BackendMemoryArgs {
+    /// Folders in which aegis-backend is looked for, before PATH.
+    #[arg(long)]
+    bin: Vec<PathBuf>,
+    /// What the example `bench_models` has made.
+    #[arg(long)]
+    models: PathBuf,
+    /// How long it lasts; the first reading counts after a fifth.
+    #[arg(long, default_value_t = 600)]
+    seconds: u64,
+    /// Where the readings are written as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Exit with 1 when it has grown too much.
+    #[arg(long)]
+    check: bool,
+}
+
 /// How long, and with what.
 #[derive(Debug, clap::Args)]
 struct MemoryArgs {
@@ -247,6 +295,8 @@ async fn main() -> ExitCode {
         Bench::Batching(args) => (batching::run(&args).await, args.check),
         Bench::Backend(args) => (serving::run(&args).await, args.check),
         Bench::Bystanders(args) => (bystanders::run(&args).await, args.check),
+        Bench::BackendMemory(args) => (memory::backend::run(&args).await, args.check),
+        Bench::Costs(args) => (costs::run(&args).await, args.check),
         Bench::Crosscheck(args) => (crosscheck::run(&args).await, args.check),
         Bench::Faults(args) => (faults::run(&args).await, args.check),
         Bench::Memory(args) => (memory::run(&args).await, args.check),

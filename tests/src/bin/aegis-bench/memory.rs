@@ -3,7 +3,7 @@
 //! Load at a fixed rate, one request in ten with a body that is kept for a replay, pods that fail,
 //! hang, reset and come back in turn, and a new configuration every second with other weights and a
 //! pod more or less. What is resident at the end may be 5 % and 5 MB over what was resident after a
-//! fifth of the time.
+//! fifth of the time. [`backend`] asks the same of the backend.
 
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]
 
@@ -28,6 +28,8 @@ use crate::clock;
 use crate::contender::{PATH, Running, find, free_port, write};
 use crate::healthy::measure;
 use crate::pods::{Fault, Pod};
+
+pub(crate) mod backend;
 
 const PODS: usize = 4;
 const SERVICE: Duration = Duration::from_millis(5);
@@ -127,6 +129,11 @@ fn report(readings: &[Reading], counts: &Counts, args: &MemoryArgs) -> Result<Ve
     if let Some(file) = &args.json {
         std::fs::write(file, serde_json::to_vec_pretty(readings)?)?;
     }
+    grown(readings)
+}
+
+/// What has grown too much.
+fn grown(readings: &[Reading]) -> Result<Vec<String>> {
     let early = readings.get(readings.len() / 5).context("too short")?;
     let late = readings.last().context("too short")?;
     let bound = early.resident_mb * GROWTH + SLACK_MB;

@@ -28,11 +28,14 @@ use crate::healthy::measure;
 use crate::wrk::Closed;
 
 use self::contender::{Contender, Places, Server};
-use self::form::{Examples, Form};
+use self::form::Form;
 use self::load::Generator;
 
+pub(crate) use self::form::Examples;
+pub(crate) use self::load::binary as binary_load;
+
 /// The model that is served.
-const MODEL: &str = "mlp";
+pub(crate) const MODEL: &str = "mlp";
 /// The cores of servers and load.
 const CORES: &str = "0,1";
 /// Connections of the three loads.

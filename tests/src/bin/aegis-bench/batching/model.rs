@@ -125,7 +125,8 @@ pub(super) fn body() -> String {
     )
 }
 
-async fn ready(server: &Running) -> Result<()> {
+/// Waits until a server is ready.
+pub(crate) async fn ready(server: &Running) -> Result<()> {
     let http: Client<HttpConnector, Empty<bytes::Bytes>> =
         Client::builder(TokioExecutor::new()).build_http();
     let url: http::Uri = format!("http://{}/health", server.address).parse()?;

@@ -40,7 +40,7 @@ pub(super) struct Body {
 
 /// Inputs, and what libtorch itself answers to them.
 #[derive(Debug)]
-pub(super) struct Examples {
+pub(crate) struct Examples {
     inputs: Vec<f32>,
     outputs: Vec<f32>,
 }
@@ -134,7 +134,7 @@ impl Body {
 
 impl Examples {
     /// Those that came with the model.
-    pub(super) fn read(models: &Path) -> Result<Self> {
+    pub(crate) fn read(models: &Path) -> Result<Self> {
         let read = |name: &str| {
             let file = models.join(MODEL).join(name);
             let bytes = fs::read(&file).with_context(|| format!("{}", file.display()))?;

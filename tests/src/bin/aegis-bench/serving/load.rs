@@ -43,7 +43,8 @@ pub(super) enum Generator {
     Wrk {
         wrk: Wrk,
         path: String,
-        _bodies: TempDir,
+        /// Held while it runs.
+        bodies: TempDir,
     },
     H2load {
         program: PathBuf,
@@ -81,7 +82,7 @@ impl Generator {
         Ok(Self::Wrk {
             wrk: Wrk::with(&script)?,
             path: contender.path(),
-            _bodies: folder,
+            bodies: folder,
         })
     }
 
@@ -121,6 +122,14 @@ impl Generator {
                 read_log(&fs::read_to_string(&log)?, lasts)
             }
         }
+    }
+}
+
+/// The load of Aegis in binary: what makes it, where it goes, and the folder that it needs meanwhile.
+pub(crate) fn binary(examples: &Examples) -> Result<(Wrk, String, TempDir)> {
+    match Generator::new(Contender::Aegis, Form::Binary, examples)? {
+        Generator::Wrk { wrk, path, bodies } => Ok((wrk, path, bodies)),
+        Generator::H2load { .. } => bail!("h2load speaks gRPC only"),
     }
 }
 
