@@ -38,6 +38,8 @@ struct Setting {
 struct Trial {
     setting: Setting,
     sustained: Option<f64>,
+    /// Whether a run was too small, or the client could not keep up.
+    is_doubtful: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -62,8 +64,8 @@ struct Row {
     chosen: Setting,
     /// Requests a second that it saw the setting sustain.
     said: f64,
-    /// The same, of the sweeps.
-    sustained: f64,
+    /// The same, of the sweeps; none where they could not tell.
+    sustained: Option<f64>,
     /// The best of them, and what it sustains.
     best: Setting,
     best_sustained: f64,
@@ -142,7 +144,7 @@ impl Tuner {
                 model,
                 chosen: found.setting,
                 said: found.per_pod,
-                sustained: sustained.get(&found.setting).copied().unwrap_or(0.0),
+                sustained: sustained.get(&found.setting).copied(),
                 best: *best,
                 best_sustained: *best_sustained,
                 runs: tuning.runs,
@@ -180,14 +182,18 @@ impl Tuner {
     }
 }
 
-/// What each setting sustains, on average over the sweeps; nothing counts as nothing.
+/// What each setting sustains, on average over the sweeps that could tell: what keeps no objective sustains nothing,
+/// and of what this machine could not measure nothing is known.
 fn means(sweeps: &[Tuning]) -> BTreeMap<Setting, f64> {
-    let mut means = BTreeMap::new();
-    for trial in sweeps.iter().flat_map(|sweep| &sweep.trials) {
-        let mean: &mut f64 = means.entry(trial.setting).or_default();
-        *mean += trial.sustained.unwrap_or(0.0) / sweeps.len() as f64;
+    let mut seen: BTreeMap<Setting, Vec<f64>> = BTreeMap::new();
+    let trials = sweeps.iter().flat_map(|sweep| &sweep.trials);
+    for trial in trials.filter(|trial| trial.sustained.is_some() || !trial.is_doubtful) {
+        let rates = seen.entry(trial.setting).or_default();
+        rates.push(trial.sustained.unwrap_or(0.0));
     }
-    means
+    let means = seen.into_iter();
+    let mean = |rates: Vec<f64>| rates.iter().sum::<f64>() / rates.len() as f64;
+    means.map(|(setting, rates)| (setting, mean(rates))).collect()
 }
 
 // === impl Row ===
@@ -196,10 +202,11 @@ impl Row {
     fn line(&self) -> String {
         let setting = |of: Setting| format!("{} x {}", of.instances, of.max_batch_size);
         format!(
-            "{:7} {:12} {:8.1}  {:13}  {:8.1}   {} of {}  (it saw {:.1})",
+            "{:7} {:12} {:>8}  {:13}  {:8.1}   {} of {}  (it saw {:.1})",
             self.model,
             setting(self.chosen),
-            self.sustained,
+            self.sustained
+                .map_or("-".to_owned(), |rate| format!("{rate:.1}")),
             setting(self.best),
             self.best_sustained,
             self.runs,
@@ -211,12 +218,16 @@ impl Row {
     /// Everything that does not hold, in a sentence each.
     fn missed(&self) -> Vec<String> {
         let mut missed = Vec::new();
-        let near = self.sustained / self.best_sustained;
-        if near < NEAR {
-            missed.push(format!(
+        match self.sustained.map(|rate| rate / self.best_sustained) {
+            Some(near) if near >= NEAR => {}
+            Some(near) => missed.push(format!(
                 "{}: the setting that was found serves {near:.3} of the best, and should serve {NEAR}",
                 self.model
-            ));
+            )),
+            None => missed.push(format!(
+                "{}: the sweeps could not measure the setting that was found: is this machine busy?",
+                self.model
+            )),
         }
         let part = self.runs as f64 / self.sweep_runs as f64;
         if part > RUNS {
@@ -244,25 +255,25 @@ mod tests {
     fn a_setting_counts_by_what_every_sweep_saw_of_it() {
         let text = |one: &str, two: &str| {
             format!(
-                "{{\"trials\":[{{\"setting\":{{\"instances\":1,\"max_batch_size\":1}},\"sustained\":{one}}},\
-                 {{\"setting\":{{\"instances\":1,\"max_batch_size\":8}},\"sustained\":{two}}}],\
+                "{{\"trials\":[{{\"setting\":{{\"instances\":1,\"max_batch_size\":1}},\"sustained\":{one},\"is_doubtful\":false}},\
+                 {{\"setting\":{{\"instances\":1,\"max_batch_size\":8}},\"sustained\":{two},\"is_doubtful\":true}}],\
                  \"runs\":8,\"sweep_runs\":8,\"best\":null}}"
             )
         };
-        let sweeps = [text("100.0", "300.0"), text("null", "320.0")];
+        let sweeps = [text("100.0", "300.0"), text("null", "320.0"), text("0.0", "null")];
         let sweeps = sweeps.map(|text| serde_json::from_str::<Tuning>(&text).unwrap());
         let means = means(&sweeps);
-        assert!((means[&setting(1)] - 50.0).abs() < 1e-9);
+        assert!((means[&setting(1)] - 100.0 / 3.0).abs() < 1e-9);
         assert!((means[&setting(8)] - 310.0).abs() < 1e-9);
     }
 
     #[test]
     fn what_is_far_from_the_best_or_took_too_long_is_missed() {
-        let row = |sustained, runs| Row {
+        let row = |sustained: f64, runs| Row {
             model: "fixed",
             chosen: setting(8),
             said: 300.0,
-            sustained,
+            sustained: (sustained > 0.0).then_some(sustained),
             best: setting(16),
             best_sustained: 310.0,
             runs,
@@ -272,5 +283,7 @@ mod tests {
         let missed = row(290.0, 13).missed();
         assert!(missed[0].contains("serves 0.935 of the best"), "{missed:?}");
         assert!(missed[1].contains("0.27 of a sweep's runs"), "{missed:?}");
+        let unknown = row(0.0, 12).missed();
+        assert!(unknown[0].contains("could not measure"), "{unknown:?}");
     }
 }
