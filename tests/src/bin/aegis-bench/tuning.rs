@@ -193,7 +193,9 @@ fn means(sweeps: &[Tuning]) -> BTreeMap<Setting, f64> {
     }
     let means = seen.into_iter();
     let mean = |rates: Vec<f64>| rates.iter().sum::<f64>() / rates.len() as f64;
-    means.map(|(setting, rates)| (setting, mean(rates))).collect()
+    means
+        .map(|(setting, rates)| (setting, mean(rates)))
+        .collect()
 }
 
 // === impl Row ===
@@ -260,7 +262,11 @@ mod tests {
                  \"runs\":8,\"sweep_runs\":8,\"best\":null}}"
             )
         };
-        let sweeps = [text("100.0", "300.0"), text("null", "320.0"), text("0.0", "null")];
+        let sweeps = [
+            text("100.0", "300.0"),
+            text("null", "320.0"),
+            text("0.0", "null"),
+        ];
         let sweeps = sweeps.map(|text| serde_json::from_str::<Tuning>(&text).unwrap());
         let means = means(&sweeps);
         assert!((means[&setting(1)] - 100.0 / 3.0).abs() < 1e-9);
