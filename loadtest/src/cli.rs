@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 
 use crate::slo::{Invalid, Judgement, Verdict};
@@ -29,6 +30,10 @@ const USAGE: u8 = 64;
 
 /// A run that shows nothing: invalid, or too small to tell.
 const TOO_SMALL: u8 = 2;
+
+/// The most descriptors that are asked for, twice the most requests that may be under way. Programs that it starts
+/// inherit the limit, and some close every number below it first.
+const MAX_DESCRIPTORS: u64 = 1 << 20;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -75,12 +80,26 @@ pub async fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
         }
     };
+    raise_descriptors();
     match cli.command {
         Command::Run(args) => run::run(*args).await,
         Command::Merge(args) => merge::run(&args),
         Command::Compare(args) => compare::run(*args).await,
         Command::Safety(args) => safety::run(*args).await,
         Command::Tune(args) => tune::run(*args).await,
+    }
+}
+
+/// Lets this process have more descriptors, as far as the system allows it: one for each request under way. The
+/// usual limit, 1,024, is for programs that still use `select`.
+fn raise_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    let allowed = limit.maximum.unwrap_or(MAX_DESCRIPTORS);
+    let allowed = allowed.min(MAX_DESCRIPTORS);
+    if limit.current.is_some_and(|current| current < allowed) {
+        limit.current = Some(allowed);
+        // Where it may not, it is as it was.
+        let _ = setrlimit(Resource::Nofile, limit);
     }
 }
 

@@ -20,7 +20,7 @@
 //!   as a table and as a page), `timeline` (when it happened), [`measured`](Measured) (in histograms, and as an HDR log), [`slo`] (whether objectives
 //!   are kept), [`merge`] (several runs as one), [`compare`] (whether one of two is worse), [`safety`] (what unsafe requests were let through, and what that proves),
 //!   [`tune`] (which settings serve most, in few runs);
-//! - shell: `clock` (the only reader of time), `client` (HTTP/1.1 and gRPC), [`metadata`] (what a model takes), `shot` (one
+//! - shell: `clock` (the only reader of time), `pace` (waits for instants), `client` (HTTP/1.1 and gRPC), [`metadata`] (what a model takes), `shot` (one
 //!   request), [`load`](Load) (all of them), `scrape` (what servers say of themselves meanwhile), [`cli`].
 //!
 //! ```no_run
@@ -49,6 +49,7 @@ pub mod merge;
 pub mod metadata;
 mod order;
 mod outcome;
+mod pace;
 mod plan;
 mod profile;
 mod question;

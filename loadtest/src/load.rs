@@ -1,7 +1,7 @@
 //! Runs a plan: keeps the schedule, sends, and counts.
 //!
-//! An open loop has one thread that waits for each instant of the schedule and
-//! then hands the request to the async runtime, without ever waiting for an
+//! An open loop has one task that waits for each instant of the schedule and
+//! then starts the request as a task of its own, without ever waiting for an
 //! answer. What comes back is recorded twice: for the whole run, and for the
 //! window since [`Handle::window`] was last called.
 
@@ -17,6 +17,8 @@ use self::recorder::Recorder;
 use crate::clock;
 use crate::measured::Measured;
 use crate::measured::examples::Set;
+use crate::outcome::Outcome;
+use crate::pace::Pace;
 use crate::plan::{Pattern, Plan};
 use crate::report::{PlanSummary, Report, Summary};
 use crate::schedule::Schedule;
@@ -35,9 +37,13 @@ const MAX_TIMEOUT: Duration = Duration::from_hours(1);
 /// The longest run: far longer than any, and far from where instants overflow.
 const MAX_DURATION: Duration = Duration::from_hours(30 * 24);
 
-/// How long the thread that keeps the schedule sleeps at least: waking for every request of tens of
+/// How long the task that keeps the schedule sleeps at least: waking for every request of tens of
 /// thousands a second would take more time than sending them.
 const BREATH: Duration = Duration::from_micros(100);
+
+/// How long a worker of a closed loop waits when this machine has run out of what it takes to send: it is told so
+/// at once, and asking again at once would take the time of those who can.
+const REST: Duration = Duration::from_millis(10);
 
 /// A plan that is ready to run.
 #[derive(Debug)]
@@ -280,7 +286,7 @@ impl Drop for Handle {
 impl Run {
     async fn run(self: Arc<Self>) -> bool {
         let complete = match &self.plan.pattern {
-            Pattern::Open { schedule, warmup } => self.open(schedule.clone(), *warmup).await,
+            Pattern::Open { schedule, warmup } => self.open(schedule, *warmup).await,
             Pattern::Closed {
                 connections,
                 warmup,
@@ -314,44 +320,46 @@ impl Run {
         complete
     }
 
-    async fn open(self: &Arc<Self>, schedule: Schedule, warmup: Duration) -> bool {
+    async fn open(self: &Arc<Self>, schedule: &Schedule, warmup: Duration) -> bool {
         let start = clock::now();
         self.recorder.lock().begin(start + warmup);
         if let Some(timeline) = &self.timeline {
             timeline.begin(start, start + warmup);
         }
-        let runtime = tokio::runtime::Handle::current();
-        let run = Arc::clone(self);
-        let keep_schedule = move || {
-            let mut woken = start;
-            for (request, at) in (0..).zip(schedule.instants(warmup, run.plan.seed)) {
-                let due = start + at;
-                if due > woken {
-                    if !run.stop.wait_until(due.max(woken + BREATH)) {
-                        return false;
-                    }
-                    woken = clock::now();
-                } else if run.stop.is_set() {
-                    return false;
+        let complete = self.keep(schedule, start, warmup).await;
+        // And no longer: one request that nobody answers would halve the rate of a short run.
+        self.recorder.lock().end(clock::now());
+        complete
+    }
+
+    /// Sends every request when it is due; says whether it came to the end of the schedule.
+    async fn keep(self: &Arc<Self>, schedule: &Schedule, start: Instant, warmup: Duration) -> bool {
+        let pace = Pace::new();
+        let mut stopped = std::pin::pin!(self.stop.wait());
+        let mut woken = start;
+        for (request, at) in (0..).zip(schedule.instants(warmup, self.plan.seed)) {
+            let due = start + at;
+            if due > woken {
+                tokio::select! {
+                    biased;
+                    () = &mut stopped => return false,
+                    () = pace.until(due.max(woken + BREATH)) => {}
                 }
-                run.due(request, due, at >= warmup, &runtime);
+                woken = clock::now();
+            } else if self.stop.is_set() {
+                return false;
             }
-            // The measurement lasts to its end, also when nothing more is due.
-            run.stop.wait_until(start + warmup + schedule.length())
-        };
-        tokio::task::spawn_blocking(keep_schedule)
-            .await
-            .unwrap_or(false)
+            self.due(request, due, at >= warmup);
+        }
+        // The measurement lasts to its end, also when nothing more is due.
+        tokio::select! {
+            () = &mut stopped => false,
+            () = pace.until(start + warmup + schedule.length()) => true,
+        }
     }
 
     /// Sends a request whose instant has come, if there is a slot.
-    fn due(
-        self: &Arc<Self>,
-        request: u64,
-        intended: Instant,
-        is_measured: bool,
-        runtime: &tokio::runtime::Handle,
-    ) {
+    fn due(self: &Arc<Self>, request: u64, intended: Instant, is_measured: bool) {
         let slot = Arc::clone(&self.slots).try_acquire_owned().ok();
         if is_measured {
             self.recorder.lock().due(slot.is_some());
@@ -361,7 +369,7 @@ impl Run {
         }
         let Some(slot) = slot else { return };
         let run = Arc::clone(self);
-        runtime.spawn(async move {
+        tokio::spawn(async move {
             let sample = run.gun.fire(request, intended).await;
             if is_measured {
                 run.recorder.lock().record(&sample);
@@ -416,6 +424,9 @@ impl Run {
             }
             if let Some(timeline) = &self.timeline {
                 timeline.record(&sample);
+            }
+            if matches!(sample.outcome, Outcome::Unsent { .. }) {
+                tokio::time::sleep(REST).await;
             }
         }
     }

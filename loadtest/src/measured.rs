@@ -4,6 +4,8 @@
 //! both runs as one would have given, exactly: a histogram is a list of counts. So a load that
 //! several machines send is judged as one (`aegis-loadtest merge`), with nobody to coordinate them.
 
+use std::time::Duration;
+
 use crate::outcome::{ErrorKind, Outcome, Sample};
 
 pub use self::examples::Examples;
@@ -33,13 +35,15 @@ pub struct Measured {
     pub lag: Latencies,
     /// Different examples that answers were compared with; nothing where nobody counted.
     pub examples: Examples,
+    /// What this machine ran out of descriptors or ports for, as durations of nothing.
+    pub unsent: Latencies,
 }
 
 // === impl Measured ===
 
 impl Measured {
     /// Each histogram, and its tag in a log; what is read first by other programs has none.
-    pub(crate) fn parts(&self) -> [(Option<&'static str>, &Latencies); 7] {
+    pub(crate) fn parts(&self) -> [(Option<&'static str>, &Latencies); 8] {
         [
             (None, &self.latency),
             (Some("timeout"), &self.timeouts),
@@ -48,6 +52,7 @@ impl Measured {
             (Some("unscored"), &self.unscored),
             (Some("dropped"), &self.dropped),
             (Some("lag"), &self.lag),
+            (Some("unsent"), &self.unsent),
         ]
     }
 
@@ -61,15 +66,21 @@ impl Measured {
             Some("unscored") => &mut self.unscored,
             Some("dropped") => &mut self.dropped,
             Some("lag") => &mut self.lag,
+            Some("unsent") => &mut self.unsent,
             Some(_) => return None,
         })
     }
 
     /// Counts the fate of a request.
     pub(crate) fn record(&mut self, sample: &Sample) {
+        if matches!(sample.outcome, Outcome::Unsent { .. }) {
+            return self.unsent.record(Duration::ZERO);
+        }
         let latency = sample.latency();
         self.lag.record(sample.lag());
         match &sample.outcome {
+            // Counted before.
+            Outcome::Unsent { .. } => {}
             Outcome::Scored { right, .. } => {
                 self.latency.record(latency);
                 // Whoever gave up, below, waited that long: left out, the worst latencies of all
@@ -140,7 +151,7 @@ impl Measured {
         self.timeouts.len() + self.failures.len()
     }
 
-    /// Requests whose fate is known, dropped ones apart.
+    /// Requests that were sent and whose fate is known.
     #[must_use]
     pub fn finished(&self) -> u64 {
         self.ok() + self.failed()

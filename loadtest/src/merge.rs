@@ -162,16 +162,17 @@ impl Logs {
     #[must_use]
     pub fn merged(&self, slo: Option<&Slo>, limits: Limits) -> Merged {
         let measured = &self.measured;
-        let dropped = measured.dropped.len();
+        let (dropped, unsent) = (measured.dropped.len(), measured.unsent.len());
         Merged {
             files: self.files.clone(),
-            requests: measured.finished() + dropped,
+            requests: measured.finished() + dropped + unsent,
             ok: measured.ok(),
             failed: measured.failed(),
             achieved_rate: self.rate,
             latency: measured.latency.quantiles(),
             client: Client {
                 dropped,
+                unsent,
                 lag: measured.lag.quantiles(),
                 wait: None,
             },

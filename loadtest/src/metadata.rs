@@ -125,7 +125,10 @@ async fn ask(target: &Target, transport: Transport, timeout: Duration) -> Result
             client.send(&letter, None).await
         }
     };
-    sent.map_err(|error| format!("{}: {}", error.kind, error.text))
+    sent.map_err(|error| match error.kind {
+        Some(kind) => format!("{kind}: {}", error.text),
+        None => error.text,
+    })
 }
 
 /// What a refusal says.

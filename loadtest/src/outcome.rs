@@ -44,6 +44,11 @@ pub(crate) enum Outcome {
         /// The body, cut.
         text: String,
     },
+    /// This machine could not send it: out of file descriptors, of local ports, of memory. No server's doing.
+    Unsent {
+        /// What the system said.
+        text: String,
+    },
     /// No answer that could be used.
     Failed {
         /// The kind of failure.
@@ -57,9 +62,9 @@ pub(crate) enum Outcome {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Origin {
     /// The model version that answered.
-    pub(crate) version: Option<String>,
+    pub(crate) version: Option<Arc<str>>,
     /// How the proxy chose that version.
-    pub(crate) route: Option<String>,
+    pub(crate) route: Option<Arc<str>>,
 }
 
 /// The kinds of failure that leave no usable answer.

@@ -74,7 +74,7 @@ pub struct Summary {
     pub elapsed_seconds: f64,
     /// Requests that became due.
     pub requests: u64,
-    /// Requests whose fate is known, dropped ones apart.
+    /// Requests that were sent and whose fate is known.
     pub finished: u64,
     /// Requests under way at the end of the span.
     pub in_flight: u64,
@@ -87,7 +87,8 @@ pub struct Summary {
     pub right: u64,
     /// Requests without such an answer: `finished - ok`.
     pub failed: u64,
-    /// `ok` answers a second.
+    /// `ok` answers for each second of the span. Of an open loop it ends with the schedule, and answers that came
+    /// later count: those of an overloaded server, up to the timeout.
     pub achieved_rate: f64,
     /// `right` of `scored`.
     pub accuracy: Option<f64>,
@@ -174,6 +175,10 @@ pub struct Failure {
 pub struct Client {
     /// Requests that were due while `max_in_flight` were under way.
     pub dropped: u64,
+    /// Requests that could not be sent, since this machine was out of file descriptors, of local ports or of
+    /// memory. `failures` says which.
+    #[serde(default)]
+    pub unsent: u64,
     /// From the intended send time to when this client began to send. It is part
     /// of the latency; where it is large, so is the doubt about the latency.
     pub lag: Option<Quantiles>,

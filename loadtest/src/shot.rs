@@ -90,19 +90,17 @@ impl Gun {
         let mut started = None;
         let magazine = self.magazine(request);
         let (letter, label) = magazine.round();
-        let answer = async {
-            let more = magazine.user(mixed(self.seed ^ 1, request));
-            // Waiting for a connection is part of the latency: `intended` stands.
-            self.client.send(letter, more, &mut started).await
-        };
+        let more = magazine.user(mixed(self.seed ^ 1, request));
         let deadline = tokio::time::Instant::from_std(intended + self.timeout);
-        let outcome = match tokio::time::timeout_at(deadline, answer).await {
-            Ok(Ok(answer)) => self.judge(answer, magazine, label),
-            Ok(Err(error)) => Outcome::Failed {
-                kind: error.kind,
-                text: error.text,
+        // Waiting for a connection is part of the latency: `intended` stands.
+        let sent = self.client.send(deadline, letter, more, &mut started);
+        let outcome = match sent.await {
+            Some(Ok(answer)) => self.judge(answer, magazine, label),
+            Some(Err(SendError { kind, text })) => match kind {
+                Some(kind) => Outcome::Failed { kind, text },
+                None => Outcome::Unsent { text },
             },
-            Err(_) => Outcome::Failed {
+            None => Outcome::Failed {
                 kind: ErrorKind::Timeout,
                 text: format!("no answer within {:?}", self.timeout),
             },
@@ -145,7 +143,7 @@ impl Gun {
         match self.transport.score(&answer, &magazine.output, label) {
             Ok(scored) => {
                 let mut from = answer.from;
-                from.version = from.version.or(scored.version);
+                from.version = from.version.or(scored.version.map(Arc::from));
                 Outcome::Scored {
                     from,
                     right: scored.right,
@@ -169,22 +167,29 @@ fn refusal(body: &[u8]) -> String {
 // === impl Client ===
 
 impl Client {
-    /// Sends a letter; `started` is when it had a connection.
+    /// Sends a letter; `started` is when it had a connection. None where there is no answer by `deadline`.
     async fn send(
         &self,
+        deadline: tokio::time::Instant,
         letter: &Letter,
         more: Option<(HeaderName, HeaderValue)>,
         started: &mut Option<Instant>,
-    ) -> Result<Answer, SendError> {
+    ) -> Option<Result<Answer, SendError>> {
         match self {
             Self::Rest(client) => {
-                let lease = client.lease().await;
+                let lease = match client.try_lease() {
+                    Some(lease) => lease,
+                    None => tokio::time::timeout_at(deadline, client.lease())
+                        .await
+                        .ok()?,
+                };
                 *started = Some(clock::now());
-                lease.send(letter, more).await
+                lease.send_until(deadline, letter, more).await
             }
             Self::Grpc(client) => {
                 *started = Some(clock::now());
-                client.send(letter, more).await
+                let answer = tokio::time::timeout_at(deadline, client.send(letter, more));
+                answer.await.ok()
             }
         }
     }

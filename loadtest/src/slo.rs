@@ -112,6 +112,11 @@ pub enum Invalid {
         /// How many.
         requests: u64,
     },
+    /// Requests could not be sent, since this machine was out of descriptors, ports or memory.
+    Unsent {
+        /// How many.
+        requests: u64,
+    },
     /// Requests were sent too late.
     Late {
         /// How late, all in all.

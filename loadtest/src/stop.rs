@@ -1,18 +1,14 @@
-//! A wait that can be cut short, for the thread that keeps the schedule.
-//!
-//! Tokio's timers tick in milliseconds; at 500 requests a second that is half a
-//! gap. A thread that waits on a condition variable wakes within some tens of
-//! microseconds, and a stop wakes it at once.
+//! Whether a run should end.
 
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
 
-/// Whether a run should end, and who waits to hear of it.
+/// Set once, from anywhere; waited for by whoever keeps the schedule.
 #[derive(Debug, Default)]
 pub(crate) struct Stop {
-    set: Mutex<bool>,
-    changed: Condvar,
+    set: AtomicBool,
+    changed: Notify,
 }
 
 // === impl Stop ===
@@ -20,48 +16,37 @@ pub(crate) struct Stop {
 impl Stop {
     /// Asks for the end.
     pub(crate) fn set(&self) {
-        *self.set.lock() = true;
-        self.changed.notify_all();
+        self.set.store(true, Ordering::Relaxed);
+        // Kept for who begins to wait only now.
+        self.changed.notify_one();
     }
 
     /// Whether the end was asked for.
     pub(crate) fn is_set(&self) -> bool {
-        *self.set.lock()
+        self.set.load(Ordering::Relaxed)
     }
 
-    /// Blocks until `due`, and says whether the run goes on.
-    pub(crate) fn wait_until(&self, due: Instant) -> bool {
-        let mut set = self.set.lock();
-        while !*set {
-            if self.changed.wait_until(&mut set, due).timed_out() {
-                break;
-            }
+    /// Waits until it is; for one at a time.
+    pub(crate) async fn wait(&self) {
+        while !self.is_set() {
+            self.changed.notified().await;
         }
-        !*set
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::time::Duration;
-
     use super::*;
-    use crate::clock;
 
-    #[test]
-    fn a_stop_cuts_a_wait_short() {
-        let stop = Arc::new(Stop::default());
-        let waiter = Arc::clone(&stop);
-        let day = clock::now() + Duration::from_hours(24);
-        let thread = std::thread::spawn(move || waiter.wait_until(day));
-        stop.set();
-        assert!(!thread.join().unwrap());
+    #[tokio::test]
+    async fn a_stop_is_heard_by_who_waits_and_by_who_comes_later() {
+        let stop = Stop::default();
+        assert!(!stop.is_set());
+        tokio::join!(stop.wait(), async {
+            tokio::task::yield_now().await;
+            stop.set();
+        });
         assert!(stop.is_set());
-    }
-
-    #[test]
-    fn a_due_instant_goes_on() {
-        assert!(Stop::default().wait_until(clock::now()));
+        stop.wait().await;
     }
 }

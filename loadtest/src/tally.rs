@@ -27,6 +27,7 @@ const MAX_FAILURES: usize = 100;
 pub(crate) struct Tally {
     due: u64,
     dropped: u64,
+    unsent: u64,
     finished: u64,
     ok: u64,
     scored: u64,
@@ -66,6 +67,7 @@ impl Default for Tally {
         Self {
             due: 0,
             dropped: 0,
+            unsent: 0,
             finished: 0,
             ok: 0,
             scored: 0,
@@ -94,15 +96,21 @@ impl Tally {
         self.measured.dropped.record(Duration::ZERO);
     }
 
-    /// Requests that are due, not dropped, and not finished.
+    /// Requests that are due, not dropped, and not over.
     pub(crate) fn in_flight(&self) -> u64 {
-        self.due.saturating_sub(self.dropped + self.finished)
+        let over = self.dropped + self.unsent + self.finished;
+        self.due.saturating_sub(over)
     }
 
     /// Counts the fate of a request.
     pub(crate) fn record(&mut self, sample: &Sample) {
-        self.finished += 1;
         self.measured.record(sample);
+        if let Outcome::Unsent { text } = &sample.outcome {
+            self.unsent += 1;
+            *self.failures.entry(&format!("not sent: {text}")) += 1;
+            return;
+        }
+        self.finished += 1;
         self.wait.record(sample.wait());
         if let Some(name) = &sample.part {
             let part = self.parts.entry(Arc::clone(name)).or_default();
@@ -127,6 +135,8 @@ impl Tally {
                 }
                 *self.failures.entry(&format!("{status}: {text}")) += 1;
             }
+            // Counted before.
+            Outcome::Unsent { .. } => {}
             Outcome::Failed { kind, text } => {
                 *self.errors.entry(*kind).or_default() += 1;
                 *self.failures.entry(&format!("{kind}: {text}")) += 1;
@@ -190,6 +200,7 @@ impl Tally {
                 .collect(),
             client: Client {
                 dropped: self.dropped,
+                unsent: self.unsent,
                 lag: self.measured.lag.quantiles(),
                 wait: self.wait.quantiles(),
             },

@@ -36,6 +36,9 @@ const MAX_NAMES: usize = 8;
 /// What requests count as that were due when too many were under way.
 const DROPPED: &str = "dropped by this client";
 
+/// What requests count as for which this machine had no descriptor or port.
+const UNSENT: &str = "not sent by this client";
+
 /// Records outcomes by their time; shared by everything that sends.
 #[derive(Debug)]
 pub(crate) struct Timeline(Mutex<Recording>);
@@ -119,6 +122,7 @@ impl Timeline {
                     None => recording.failed(sample.intended, &format!("status {status}")),
                 }
             }
+            Outcome::Unsent { .. } => recording.failed(sample.intended, UNSENT),
             Outcome::Failed { kind, .. } => {
                 // As in the summary: whoever gave up waited that long.
                 if *kind == crate::ErrorKind::Timeout {

@@ -115,8 +115,8 @@ mod tests {
         };
         for route in ["split", "split", "fallback"] {
             let from = Origin {
-                version: Some("2".to_owned()),
-                route: Some(route.to_owned()),
+                version: Some("2".into()),
+                route: Some(route.into()),
             };
             record(Outcome::Scored { from, right: None });
         }

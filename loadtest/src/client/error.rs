@@ -1,6 +1,9 @@
 //! Tells the ways apart in which there is no answer.
 
 use std::error::Error;
+use std::io;
+
+use rustix::io::Errno;
 
 use super::SendError;
 use crate::outcome::ErrorKind;
@@ -18,7 +21,7 @@ impl SendError {
             text.push_str(&cause.to_string());
         }
         Self {
-            kind,
+            kind: (!is_own(error)).then_some(kind),
             text: text.chars().take(MAX_TEXT).collect(),
         }
     }
@@ -26,6 +29,18 @@ impl SendError {
     pub(super) fn broken(error: &(dyn Error + 'static)) -> Self {
         Self::new(broken(error), error)
     }
+}
+
+/// Whether this machine has no descriptor, local port or memory left: no server can help that.
+fn is_own(error: &(dyn Error + 'static)) -> bool {
+    let errors = chain(error).filter_map(|error| error.downcast_ref::<io::Error>());
+    let mut errnos = errors.filter_map(Errno::from_io_error);
+    errnos.any(|errno| {
+        matches!(
+            errno,
+            Errno::MFILE | Errno::NFILE | Errno::ADDRNOTAVAIL | Errno::NOBUFS | Errno::NOMEM
+        )
+    })
 }
 
 /// Tells an answer that makes no sense from a connection that broke.
@@ -46,4 +61,25 @@ fn broken(error: &(dyn Error + 'static)) -> ErrorKind {
 /// The error and what caused it, outermost first.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| error.source())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_machine_has_run_out_of_is_no_failure_of_the_server() {
+        let of = |errno: Errno| SendError::new(ErrorKind::Connect, &io::Error::from(errno));
+        for errno in [
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::ADDRNOTAVAIL,
+            Errno::NOBUFS,
+        ] {
+            assert_eq!(of(errno).kind, None, "{errno}");
+        }
+        for errno in [Errno::CONNREFUSED, Errno::HOSTUNREACH, Errno::TIMEDOUT] {
+            assert_eq!(of(errno).kind, Some(ErrorKind::Connect), "{errno}");
+        }
+    }
 }

@@ -158,7 +158,7 @@ fn ended(
     body: &Bytes,
 ) -> Result<Answer, SendError> {
     let nonsense = |text: String| SendError {
-        kind: ErrorKind::BadAnswer,
+        kind: Some(ErrorKind::BadAnswer),
         text,
     };
     let code = trailers.get(GRPC_STATUS).or_else(|| head.get(GRPC_STATUS));
@@ -249,7 +249,7 @@ mod tests {
     fn what_is_no_grpc_is_a_bad_answer() {
         let none = HeaderMap::new();
         let error = ended(404, &none, &none, &Bytes::new()).unwrap_err();
-        assert_eq!(error.kind, ErrorKind::BadAnswer);
+        assert_eq!(error.kind, Some(ErrorKind::BadAnswer));
         assert!(error.text.ends_with("HTTP status 404"), "{}", error.text);
         let mut trailers = HeaderMap::new();
         trailers.insert(GRPC_STATUS, "0".parse().unwrap());

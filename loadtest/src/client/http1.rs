@@ -11,19 +11,23 @@
 use std::io;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, Uri, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use http::{HeaderName, HeaderValue, Uri, header};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
-use super::{Answer, Letter, MAX_ANSWER, SendError};
+use self::connection::{Connection, Exchanged};
+use super::{Answer, Letter, SendError};
+use crate::clock;
 use crate::outcome::ErrorKind;
+
+mod alarm;
+mod answer;
+mod connection;
+
+/// Longer than anybody waits.
+const FOREVER: Duration = Duration::from_hours(24 * 365);
 
 /// Sends to one address.
 #[derive(Debug)]
@@ -36,7 +40,11 @@ pub(crate) struct HttpClient {
     /// under way are bounded.
     permits: Option<Semaphore>,
     /// Open and unused; the one used last is taken first.
-    idle: Mutex<Vec<Connection>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "they are moved for every request, and are large"
+    )]
+    idle: Mutex<Vec<Box<Connection>>>,
 }
 
 /// The right to one connection.
@@ -44,13 +52,6 @@ pub(crate) struct HttpClient {
 pub(crate) struct Lease<'a> {
     client: &'a HttpClient,
     _permit: Option<SemaphorePermit<'a>>,
-}
-
-/// An open connection, closed when this is dropped.
-#[derive(Debug)]
-struct Connection {
-    sender: SendRequest<Full<Bytes>>,
-    driver: AbortHandle,
 }
 
 // === impl HttpClient ===
@@ -89,54 +90,37 @@ impl HttpClient {
         }
     }
 
-    fn request(
-        &self,
-        letter: &Letter,
-        more: Option<(HeaderName, HeaderValue)>,
-    ) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(letter.body.clone()));
-        *request.method_mut() = letter.method.clone();
-        *request.uri_mut() = letter.path.clone();
-        let headers = request.headers_mut();
-        headers.clone_from(&letter.headers);
-        headers.insert(header::HOST, self.host_header.clone());
-        if let Some((name, value)) = more {
-            headers.insert(name, value);
-        }
-        request
+    /// A connection that may be used at once; none where all are.
+    pub(crate) fn try_lease(&self) -> Option<Lease<'_>> {
+        let permit = match &self.permits {
+            Some(permits) => Some(permits.try_acquire().ok()?),
+            None => None,
+        };
+        Some(Lease {
+            client: self,
+            _permit: permit,
+        })
     }
 
-    /// A kept connection that still takes requests.
-    async fn kept(&self) -> Option<Connection> {
+    /// A kept connection that still stands.
+    fn kept(&self) -> Option<Box<Connection>> {
         loop {
-            let mut connection = self.idle.lock().pop()?;
-            if connection.sender.ready().await.is_ok() {
+            let connection = self.idle.lock().pop()?;
+            if connection.is_open() {
                 return Some(connection);
             }
         }
     }
 
-    async fn connect(&self) -> Result<Connection, SendError> {
+    async fn connect(&self) -> Result<Box<Connection>, SendError> {
         let opened = async {
             let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
             stream.set_nodelay(true)?;
-            http1::handshake(TokioIo::new(stream))
-                .await
-                .map_err(io::Error::other)
+            Ok(Box::new(Connection::new(stream)))
         };
-        let failed = |error: io::Error| SendError::new(ErrorKind::Connect, &error);
-        let (sender, driver) = tokio::time::timeout(self.connect_timeout, opened)
-            .await
-            .map_err(|_| failed(io::ErrorKind::TimedOut.into()))?
-            .map_err(failed)?;
-        let driver = tokio::spawn(async {
-            // Whoever waits for an answer on it is told the error.
-            let _ = driver.await;
-        });
-        Ok(Connection {
-            sender,
-            driver: driver.abort_handle(),
-        })
+        let opened = tokio::time::timeout(self.connect_timeout, opened).await;
+        let opened = opened.unwrap_or_else(|_| Err(timed_out()));
+        opened.map_err(|error: io::Error| SendError::new(ErrorKind::Connect, &error))
     }
 }
 
@@ -153,45 +137,154 @@ impl Lease<'_> {
         letter: &Letter,
         more: Option<(HeaderName, HeaderValue)>,
     ) -> Result<Answer, SendError> {
-        let mut request = self.client.request(letter, more);
-        // A server may close a kept connection at any time.
-        if let Some(mut connection) = self.client.kept().await {
-            match connection.sender.try_send_request(request).await {
-                Ok(response) => return self.read(connection, response).await,
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(SendError::broken(error.error())),
-                },
-            }
-        }
-        let mut connection = self.client.connect().await?;
-        match connection.sender.send_request(request).await {
-            Ok(response) => self.read(connection, response).await,
-            Err(error) => Err(SendError::broken(&error)),
-        }
+        let years = Instant::from_std(clock::now()) + FOREVER;
+        let answer = self.send_until(years, letter, more).await;
+        answer.unwrap_or_else(|| Err(SendError::new(ErrorKind::Timeout, &timed_out())))
     }
 
-    async fn read(
+    /// The same until `deadline`; none where that came first.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it closes the connection that it used.
+    pub(crate) async fn send_until(
+        self,
+        deadline: Instant,
+        letter: &Letter,
+        more: Option<(HeaderName, HeaderValue)>,
+    ) -> Option<Result<Answer, SendError>> {
+        let more = more.as_ref();
+        // A server may close a kept connection at any time.
+        while let Some(connection) = self.client.kept() {
+            match self.exchange(connection, deadline, letter, more).await? {
+                Exchanged::Answered(answer) => return Some(Ok(answer)),
+                Exchanged::Unsent(_) => {}
+                Exchanged::Failed(error) => return Some(Err(error)),
+            }
+        }
+        let connection = tokio::time::timeout_at(deadline, self.client.connect());
+        let connection = match connection.await.ok()? {
+            Ok(connection) => connection,
+            Err(error) => return Some(Err(error)),
+        };
+        Some(
+            match self.exchange(connection, deadline, letter, more).await? {
+                Exchanged::Answered(answer) => Ok(answer),
+                Exchanged::Unsent(error) => Err(SendError::new(ErrorKind::Reset, &error)),
+                Exchanged::Failed(error) => Err(error),
+            },
+        )
+    }
+
+    async fn exchange(
         &self,
-        connection: Connection,
-        response: Response<Incoming>,
-    ) -> Result<Answer, SendError> {
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, MAX_ANSWER)
-            .collect()
-            .await
-            .map_err(|error| SendError::broken(&*error))?;
-        self.client.idle.lock().push(connection);
-        Ok(Answer::new(
-            head.status.as_u16(),
-            &head.headers,
-            body.to_bytes(),
-        ))
+        mut connection: Box<Connection>,
+        deadline: Instant,
+        letter: &Letter,
+        more: Option<&(HeaderName, HeaderValue)>,
+    ) -> Option<Exchanged> {
+        let host = &self.client.host_header;
+        let exchanged = connection.exchange(deadline, letter, host, more);
+        let exchanged = exchanged.await?;
+        if matches!(exchanged, Exchanged::Answered(_)) && connection.may_stay() {
+            self.client.idle.lock().push(connection);
+        }
+        Some(exchanged)
     }
 }
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.driver.abort();
+fn timed_out() -> io::Error {
+    io::ErrorKind::TimedOut.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderMap, Method};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+    async fn listener() -> (TcpListener, HttpClient) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}", listener.local_addr().unwrap());
+        let client = HttpClient::new(&uri.parse().unwrap(), Some(1), Duration::from_secs(30));
+        (listener, client.unwrap())
+    }
+
+    fn letter(body: Bytes) -> Letter {
+        Letter {
+            method: Method::POST,
+            path: "/v2/x".parse().unwrap(),
+            headers: HeaderMap::new(),
+            body,
+        }
+    }
+
+    async fn send(client: &HttpClient, body: Bytes) -> Result<Answer, SendError> {
+        let user = (HeaderName::from_static("x-user"), HeaderValue::from(7));
+        client.lease().await.send(&letter(body), Some(user)).await
+    }
+
+    #[tokio::test]
+    async fn a_request_is_written_as_http_says() {
+        let (listener, client) = listener().await;
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut got = vec![0; 1024];
+            let length = stream.read(&mut got).await.unwrap();
+            stream.write_all(ANSWER).await.unwrap();
+            String::from_utf8(got[..length].to_vec()).unwrap()
+        };
+        let (got, answer) = tokio::join!(serve, send(&client, Bytes::from_static(b"abc")));
+        let host = listener.local_addr().unwrap();
+        let expected = format!(
+            "POST /v2/x HTTP/1.1\r\nhost: {host}\r\nx-user: 7\r\ncontent-length: 3\r\n\r\nabc"
+        );
+        assert_eq!(got, expected);
+        assert_eq!(answer.unwrap().body, "ok");
+    }
+
+    #[tokio::test]
+    async fn a_kept_connection_that_is_gone_costs_no_request() {
+        let (listener, client) = listener().await;
+        for _ in 0..3 {
+            let serve = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+                stream.write_all(ANSWER).await.unwrap();
+            };
+            let ((), answer) = tokio::join!(serve, send(&client, Bytes::new()));
+            assert_eq!(answer.unwrap().status, 200);
+            // The server has closed it, which is seen some time later.
+            let gone = async {
+                while client.idle.lock().iter().any(|kept| kept.is_open()) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(30), gone)
+                .await
+                .unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_a_request_that_is_not_read_to_its_end_counts() {
+        let (listener, client) = listener().await;
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+            let refusal = b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(refusal).await.unwrap();
+            stream
+        };
+        // More than two sockets hold, so that it cannot be written to its end.
+        let body = Bytes::from(vec![b'x'; 64 << 20]);
+        let (_stream, answer) = tokio::join!(serve, send(&client, body));
+        assert_eq!(answer.unwrap().status, 413);
+        assert!(client.idle.lock().is_empty(), "half a request stands on it");
     }
 }

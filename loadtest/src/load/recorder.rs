@@ -37,9 +37,9 @@ impl Recorder {
         self.window_began = at;
     }
 
-    /// Stops the measurement's time.
+    /// Stops the measurement's time, once. What is under way still counts when it is over.
     pub(super) fn end(&mut self, at: Instant) {
-        self.ended = Some(at);
+        self.ended.get_or_insert(at);
     }
 
     pub(super) fn due(&mut self, is_sent: bool) {

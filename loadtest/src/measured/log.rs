@@ -88,7 +88,9 @@ pub enum LineError {
     #[error("expected a comment, or `[Tag=NAME,]start,length,max,histogram`")]
     Shape,
     /// Its tag is none of ours.
-    #[error("expected no tag, or timeout, failed, wrong, unscored, dropped or lag, got `{0}`")]
+    #[error(
+        "expected no tag, or timeout, failed, wrong, unscored, dropped, lag or unsent, got `{0}`"
+    )]
     Tag(String),
     /// What it says of examples is nothing, or of too many sets.
     #[error("expected a set of examples and their number, of at most {MAX_SETS} sets")]

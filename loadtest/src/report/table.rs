@@ -72,6 +72,9 @@ impl Display for Summary {
             "requests  {requests} due, {ok} answered, {failed} failed, "
         )?;
         write!(f, "{dropped} dropped by this client")?;
+        if self.client.unsent > 0 {
+            write!(f, ", {} that it could not send", self.client.unsent)?;
+        }
         if *in_flight > 0 {
             write!(f, ", {in_flight} under way")?;
         }

@@ -17,11 +17,15 @@ pub struct Limits {
 pub fn invalid(measured: &Measured, limits: Limits) -> Vec<Invalid> {
     let mut invalid = Vec::new();
     let dropped = measured.dropped.len();
-    if measured.finished() + dropped == 0 {
+    let unsent = measured.unsent.len();
+    if measured.finished() + dropped + unsent == 0 {
         invalid.push(Invalid::Empty);
     }
     if dropped > 0 {
         invalid.push(Invalid::Dropped { requests: dropped });
+    }
+    if unsent > 0 {
+        invalid.push(Invalid::Unsent { requests: unsent });
     }
     let limit_ms = limits.lag.as_secs_f64() * 1000.0;
     if let Some(lag) = measured.lag.quantiles().filter(|lag| lag.p99_ms > limit_ms) {

@@ -116,6 +116,12 @@ impl Display for Invalid {
                 "{requests} requests were not sent, since the most that may be under way were \
                  (--max-in-flight)"
             ),
+            Self::Unsent { requests } => write!(
+                f,
+                "{requests} requests were not sent, since this machine was out of file descriptors, local ports or \
+                 memory, as the failures say; raise its limits (ulimit -n, net.ipv4.ip_local_port_range), or bound \
+                 the load (--connections, --max-in-flight)"
+            ),
             Self::Late { lag, limit_ms } => write!(
                 f,
                 "this client could not keep up: 1 % of requests were sent {:.2} ms late or later, where \

@@ -37,9 +37,14 @@ impl<T> Labels<T> {
 
 impl<T: Default> Labels<T> {
     pub(super) fn entry(&mut self, label: &str) -> &mut T {
-        let has_room = self.values.len() < self.max || self.values.contains_key(label);
-        let label = if has_room { label } else { OTHERS };
-        self.values.entry(label.to_owned()).or_default()
+        let has_room = self.values.len() < self.max;
+        // Nearly always it is there, and then nothing is copied.
+        if self.values.contains_key(label) {
+            self.values.get_mut(label).expect("it is there")
+        } else {
+            let label = if has_room { label } else { OTHERS };
+            self.values.entry(label.to_owned()).or_default()
+        }
     }
 }
 

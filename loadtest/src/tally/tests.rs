@@ -17,8 +17,8 @@ fn sample(start: Instant, lag: u64, latency: u64, outcome: Outcome) -> Sample {
 
 fn scored(version: &str, route: &str, right: bool) -> Outcome {
     let from = Origin {
-        version: Some(version.to_owned()),
-        route: Some(route.to_owned()),
+        version: Some(version.into()),
+        route: Some(route.into()),
     };
     Outcome::Scored {
         from,
@@ -98,7 +98,7 @@ fn a_refusal_counts_for_its_version_and_reason_and_not_for_latency() {
     let start = clock::now();
     let refused = Outcome::Refused {
         from: Origin {
-            version: Some("2".to_owned()),
+            version: Some("2".into()),
             route: None,
         },
         status: 429,

@@ -7,7 +7,7 @@ use crate::outcome::Origin;
 
 fn from(version: &str) -> Origin {
     Origin {
-        version: Some(version.to_owned()),
+        version: Some(version.into()),
         route: None,
     }
 }

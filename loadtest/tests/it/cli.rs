@@ -20,14 +20,21 @@ pub(crate) fn command(args: &[&str]) -> Command {
 
 /// Runs against `url` for a moment, with ten digits as data.
 pub(crate) fn run_command(folder: &Path, url: &str, more: &[&str]) -> Command {
+    let mut command = load_command(folder, url, &["--rate", "200"]);
+    command.args(more);
+    command
+}
+
+/// The same with a load of its own.
+pub(crate) fn load_command(folder: &Path, url: &str, load: &[&str]) -> Command {
     let data = folder.join("digits.csv");
     std::fs::write(&data, DIGITS).expect("a file in a folder of our own");
     let data = data.to_str().expect("a plain path");
     let mut command = command(&["run", "--url", url, "--model", "digits", "--data", data]);
     // A machine that builds meanwhile is late, which is not what these tests are about.
     command
-        .args(["--rate", "200", "--warmup", "0s", "--max-lag", "10s"])
-        .args(more);
+        .args(["--warmup", "0s", "--max-lag", "10s"])
+        .args(load);
     command
 }
 

@@ -1,13 +1,15 @@
 //! Each kind of failure is told from the others.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use aegis_loadtest::{ErrorKind, Load, Plan, Summary};
+use aegis_loadtest::{ErrorKind, Load, Plan, Report, Summary};
 use http::Response;
 use http_body_util::Full;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use crate::cli::{load_command, output, text};
 use crate::server::{Server, right};
 use crate::{closed_port, digits, target};
 
@@ -90,4 +92,59 @@ async fn a_failure_in_between_leaves_the_rest_right() {
         (5, 1),
         "{summary}"
     );
+}
+
+/// A load of half a second, by a process that may open fewer connections than there are requests, on a server that
+/// never answers.
+async fn starved(load: &[&str]) -> Summary {
+    let server = Server::start(async |_| std::future::pending().await).await;
+    let folder = tempfile::tempdir().expect("a folder of our own");
+    let json = folder.path().join("report.json");
+    let mut program = load_command(folder.path(), &server.url, load);
+    program.args(["--duration", "500ms", "--timeout", "3s"]);
+    program.arg("--json").arg(&json);
+    let mut command = Command::new("sh");
+    // Some of these the program needs itself.
+    command.args(["-c", "ulimit -n 48; exec \"$0\" \"$@\""]);
+    command.arg(program.get_program()).args(program.get_args());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = output(command).await;
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("out of file descriptors"), "{stderr}");
+    let report = std::fs::read(json).expect("it wrote a report");
+    let report: Report = serde_json::from_slice(&report).expect("it wrote JSON");
+    report.summary
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_out_of_descriptors_makes_the_run_invalid_and_the_server_no_worse() {
+    let summary = starved(&["--rate", "200"]).await;
+    assert!(summary.client.unsent > 0, "{summary}");
+    assert_eq!(summary.errors(ErrorKind::Connect), 0, "{summary}");
+    assert_eq!(
+        summary.failed,
+        summary.errors(ErrorKind::Timeout),
+        "{summary}"
+    );
+    assert_eq!(
+        summary.requests,
+        summary.failed + summary.client.unsent,
+        "{summary}"
+    );
+    let texts = &summary.failures;
+    assert!(
+        texts
+            .iter()
+            .any(|failure| failure.text.starts_with("not sent: ")),
+        "{summary}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_cannot_send_does_not_ask_again_and_again() {
+    let summary = starved(&["--closed", "64"]).await;
+    assert!(summary.client.unsent > 0, "{summary}");
+    // Each of them once in 10 ms of the half second at the most.
+    assert!(summary.client.unsent <= 64 * 51, "{summary}");
 }

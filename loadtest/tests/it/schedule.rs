@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aegis_loadtest::{Arrivals, Load, Pattern, Plan, Schedule};
+use aegis_loadtest::{Arrivals, ErrorKind, Load, Pattern, Plan, Schedule};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
@@ -47,6 +47,36 @@ async fn nobody_waits_for_a_request_that_hangs() {
         (expected, expected)
     );
     assert_eq!(report.summary.accuracy, Some(1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_straggler_does_not_stretch_the_second_that_answers_are_counted_by() {
+    let server = Server::start(async |asked| {
+        if asked.number == 0 {
+            std::future::pending::<()>().await;
+        }
+        Some(right(&asked))
+    })
+    .await;
+    let duration = Duration::from_millis(500);
+    let mut plan = Plan::open(target(&server.url), digits(), rate(200.0), duration);
+    plan.timeout = Duration::from_secs(6);
+    let mut load = Load::new(plan).unwrap().start();
+    load.finished().await;
+    let (_, elapsed) = load.measured();
+    let summary = load.stop().await.summary;
+    assert_eq!(summary.errors(ErrorKind::Timeout), 1, "{summary}");
+    // The schedule may end late on a busy machine, but not as late as who gave up.
+    assert!(
+        elapsed >= duration && elapsed < 4 * Duration::from_secs(1),
+        "{elapsed:?}"
+    );
+    assert!(
+        (summary.elapsed_seconds - elapsed.as_secs_f64()).abs() < 1e-9,
+        "{summary}"
+    );
+    let expected = summary.ok as f64 / elapsed.as_secs_f64();
+    assert!((summary.achieved_rate - expected).abs() < 1e-6, "{summary}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,7 +167,9 @@ async fn a_load_that_is_dropped_stops() {
     let server = Server::start(async |asked| Some(right(&asked))).await;
     let hour = Duration::from_hours(1);
     let plan = Plan::open(target(&server.url), digits(), rate(500.0), hour);
-    drop(Load::new(plan).unwrap().start());
-    // The runtime would wait for the thread that keeps the schedule: without a
-    // stop this test would not end for an hour.
+    let load = Load::new(plan).unwrap().start();
+    until("it sends", || server.requests() >= 20).await;
+    drop(load);
+    // What keeps the schedule keeps the connections: they are closed when it has ended.
+    until("nothing is left of it", || server.open() == 0).await;
 }

@@ -41,6 +41,7 @@ pub(crate) struct Server {
 struct Counts {
     requests: AtomicU64,
     connections: AtomicU64,
+    open: AtomicU64,
 }
 
 // === impl Server ===
@@ -67,6 +68,11 @@ impl Server {
         self.counts.requests.load(Ordering::SeqCst)
     }
 
+    /// Connections that are not closed.
+    pub(crate) fn open(&self) -> u64 {
+        self.counts.open.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn connections(&self) -> u64 {
         self.counts.connections.load(Ordering::SeqCst)
     }
@@ -81,6 +87,7 @@ impl Drop for Server {
 async fn accept(listener: TcpListener, counts: Arc<Counts>, behaviour: Arc<Behaviour>) {
     while let Ok((stream, _)) = listener.accept().await {
         counts.connections.fetch_add(1, Ordering::SeqCst);
+        counts.open.fetch_add(1, Ordering::SeqCst);
         tokio::spawn(serve(stream, Arc::clone(&counts), Arc::clone(&behaviour)));
     }
 }
@@ -116,6 +123,7 @@ async fn serve(stream: TcpStream, counts: Arc<Counts>, behaviour: Arc<Behaviour>
     let _ = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .await;
+    counts.open.fetch_sub(1, Ordering::SeqCst);
 }
 
 /// What the model takes: one feature for each row.

@@ -145,6 +145,12 @@ fn a_run_that_could_not_be_kept_up_with_is_invalid_and_not_slow() {
     assert_eq!(judge(&slo, &dropped, LIMITS).verdict, Verdict::Invalid);
     let text = invalid(&dropped, LIMITS)[0].to_string();
     assert!(text.starts_with("1 requests were not sent"), "{text}");
+
+    let mut unsent = measured(1_000, 0, |_| 5);
+    unsent.unsent.record(Duration::ZERO);
+    assert_eq!(judge(&slo, &unsent, LIMITS).verdict, Verdict::Invalid);
+    let text = invalid(&unsent, LIMITS)[0].to_string();
+    assert!(text.contains("out of file descriptors"), "{text}");
     assert_eq!(invalid(&Measured::default(), LIMITS), [Invalid::Empty]);
 }
 

@@ -4,7 +4,8 @@
 //! [`faults`]: fake pods that misbehave on cue, open-loop load through each contender, and what its
 //! clients saw of it; and [`bystanders`], of releases and clients that misbehave. Contenders are configured as somebody would who knows
 //! them well; their files stand in [`contender`], to be argued with. `make bench-backend` runs
-//! [`serving`]: what a model server makes of two cores, beside its peers. `make bench-tune` runs [`tuning`].
+//! [`serving`]: what a model server makes of two cores, beside its peers. `make bench-tune` runs [`tuning`]. `make
+//! bench-loadtest` runs [`sending`]: what the load tester itself can send, and whether it tells the truth.
 
 mod batching;
 mod bystanders;
@@ -17,6 +18,7 @@ mod healthy;
 mod load;
 mod memory;
 mod pods;
+mod sending;
 mod serving;
 mod tuning;
 mod wrk;
@@ -52,6 +54,8 @@ enum Bench {
     Backend(ServingArgs),
     /// What metrics and safety checks of the backend cost.
     Costs(CostsArgs),
+    /// The load tester: how much it sends, how punctually, at what cost, and what it says of a server that stalls.
+    Loadtest(SendingArgs),
     /// Faults, reloads and replays for minutes: whether the proxy's memory stays flat.
     Memory(MemoryArgs),
     /// Requests of all shapes and forms for minutes: whether the backend's memory stays flat.
@@ -199,6 +203,26 @@ struct BatchingArgs {
     check: bool,
 }
 
+/// What to measure, and with what.
+#[derive(Debug, clap::Args)]
+struct SendingArgs {
+    /// Folders in which aegis-loadtest is looked for, before PATH.
+    #[arg(long)]
+    bin: Vec<PathBuf>,
+    /// How often each load is run; medians are reported.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// How long each load lasts, but for those of the server that stalls.
+    #[arg(long, default_value_t = 8)]
+    seconds: u64,
+    /// Where the figures are written as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Exit with 1, naming every bound that was missed.
+    #[arg(long)]
+    check: bool,
+}
+
 /// What to tune, and with what.
 #[derive(Debug, clap::Args)]
 struct TuningArgs {
@@ -299,6 +323,7 @@ async fn main() -> ExitCode {
         Bench::Costs(args) => (costs::run(&args).await, args.check),
         Bench::Crosscheck(args) => (crosscheck::run(&args).await, args.check),
         Bench::Faults(args) => (faults::run(&args).await, args.check),
+        Bench::Loadtest(args) => (sending::run(&args).await, args.check),
         Bench::Memory(args) => (memory::run(&args).await, args.check),
         Bench::Proxy(args) => (healthy::run(&args).await, args.check),
         Bench::Tune(args) => (tuning::run(&args).await, args.check),

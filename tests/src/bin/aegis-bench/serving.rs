@@ -160,6 +160,7 @@ async fn measured(
         p50_ms,
         p99_ms,
         failed,
+        ..
     } = generator.run(server, connections, lasts).await?;
     let cpu = measure::cpu_time(pid)?.saturating_sub(before);
     let counted = proof::counted(contender, server.metrics).await? - counted;
