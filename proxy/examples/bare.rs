@@ -27,6 +27,7 @@ use aegis_proxy::{
     metrics::Metrics,
 };
 
+use aegis_allocator::Allocator;
 use async_trait::async_trait;
 use pingora_core::{
     Error, Result,
@@ -42,7 +43,7 @@ use tokio::{
 };
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 /// Kept connections, as many as aegis-proxy keeps.
 const KEPT: usize = 1_024;

@@ -2,10 +2,12 @@
 
 use std::process::ExitCode;
 
+use aegis_allocator::Allocator;
+
 /// Measured on the bare framework: a fifth less CPU a request than with the
 /// system's allocator.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
     aegis_proxy::cli::main()
