@@ -253,3 +253,87 @@ impl Counted {
     /// The values of the label `result`.
     pub(crate) const RESULTS: [&str; 2] = ["done", "failed"];
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use prometheus::IntCounter;
+
+    use super::*;
+
+    fn control() -> Control {
+        let counter = || IntCounter::new("n", "n").expect("a counter");
+        let counted = Counted([[counter(), counter()], [counter(), counter()]]);
+        Control::new(ModelControl::Explicit, counted)
+    }
+
+    fn load(model: usize) -> Action {
+        Action::Load {
+            model: format!("m{model}"),
+            versions: None,
+        }
+    }
+
+    fn taken(control: &Control) -> Job {
+        match control.next(Some(Duration::ZERO)) {
+            Next::Job(job) => job,
+            Next::Nothing | Next::Closed => panic!("no job waits"),
+        }
+    }
+
+    #[test]
+    fn as_many_wait_as_may_and_each_is_done_in_its_turn() {
+        let control = control();
+        let mut asked: Vec<_> = (0..MAX_WAITING)
+            .map(|model| Box::pin(control.ask(load(model))))
+            .collect();
+        for ask in &mut asked {
+            assert_eq!(ask.now_or_never(), None, "it waits for its turn");
+        }
+        assert_eq!(
+            control.ask(load(MAX_WAITING)).now_or_never(),
+            Some(Err(ControlError::Full))
+        );
+        let first = taken(&control);
+        assert_eq!(first.action, load(0));
+        let mut last = Box::pin(control.ask(load(MAX_WAITING)));
+        assert_eq!((&mut last).now_or_never(), None, "there is room again");
+        assert_eq!(
+            control.ask(load(99)).now_or_never(),
+            Some(Err(ControlError::Full))
+        );
+        control.done(first, Ok(()));
+        assert_eq!((&mut asked[0]).now_or_never(), Some(Ok(())));
+        for model in 1..=MAX_WAITING {
+            let job = taken(&control);
+            assert_eq!(job.action, load(model));
+            control.done(job, Err(ControlError::Stopped));
+        }
+        assert!(matches!(control.next(Some(Duration::ZERO)), Next::Nothing));
+        assert_eq!(last.now_or_never(), Some(Err(ControlError::Stopped)));
+        let [[loads, failed], unloads] = &control.counted.0;
+        assert_eq!((loads.get(), failed.get()), (1, 16));
+        assert!(unloads.iter().all(|count| count.get() == 0));
+    }
+
+    #[test]
+    fn who_left_has_it_done_all_the_same() {
+        let control = control();
+        assert_eq!(control.ask(load(1)).now_or_never(), None);
+        assert_eq!(taken(&control).action, load(1));
+    }
+
+    #[test]
+    fn what_is_closed_forgets_who_waits() {
+        let control = control();
+        let mut ask = Box::pin(control.ask(load(1)));
+        assert_eq!((&mut ask).now_or_never(), None);
+        control.close();
+        assert_eq!(ask.now_or_never(), Some(Err(ControlError::Stopped)));
+        assert!(matches!(control.next(None), Next::Closed));
+        assert_eq!(
+            control.ask(load(2)).now_or_never(),
+            Some(Err(ControlError::Stopped))
+        );
+    }
+}

@@ -350,7 +350,8 @@ async fn only_so_many_changes_wait() {
             other => panic!("{other}: {}", reply.text()),
         }
     }
-    // As many as may wait, and one more where the first was under way before the last came.
+    // How many may wait is proved beside the queue. Here some of those that wait have their turn while
+    // others still come.
     assert!(done >= 16 && refused >= 1, "{done} done, {refused} refused");
 }
 
