@@ -4,6 +4,7 @@ import contextlib
 import http.server
 import json
 import os
+import re
 import socket
 import subprocess
 import tempfile
@@ -25,6 +26,16 @@ from test_programs import PATIENCE, ask, on_free_ports, place, running, service,
 ELSEWHERE = "kube_"
 # What has nothing to say until it has watched for long: a quantile of no requests is no number, and a day is a day.
 LATER = {"safety: Flagged": "[1d]"}
+
+# Each request alone, and the first is never done.
+STUCK = """
+platform = "scripted"
+max_batch_size = 0
+run_timeout_ms = 0
+scripted = { hang_every = 1 }
+inputs = [{ name = "image", datatype = "FP32", shape = [1, 64] }]
+outputs = [{ name = "label", datatype = "FP32", shape = [1, 64] }]
+"""
 
 
 class Prometheus:
@@ -129,31 +140,49 @@ class Scraped(TestCase):
 
     def test_the_depth_of_queues_is_what_the_autoscalers_get(self):
         program("aegis-backend")
-        result = rendered("canary")
-        with running("aegis-backend", on_free_ports(with_bundled_models(result.backend_tomls()[0]))) as backend:
-            wait_for(200, backend["http"], "/v2/health/ready")
-            text = ask(backend["http"], "/metrics")[1]
-        series = 'aegis_inference_queue_depth{model="digits",model_version="1"} '
-        self.assertIn(f"\n{series}0\n", text)
-        # What two pods of it, and a proxy, would say while requests wait.
-        shown = {"/x": text.replace(f"{series}0\n", f"{series}3\n"), "/y": text.replace(f"{series}0\n", f"{series}6\n")}
-        shown["/p"] = series.replace("}", ',via="proxy"}') + "900\n"
-        with showing(shown) as address:
-            with prometheus([target(address, path[1:], path) for path in shown]) as server:
+        text = rendered("canary").backend_tomls()[0]
+        # What a proxy says of its own queue is not added to it.
+        proxy = {"/p": 'aegis_inference_queue_depth{model="digits",model_version="1",via="proxy"} 900\n'}
+        with stuck(text, waiting=3) as x, stuck(text, waiting=6) as y, showing(proxy) as p:
+            with prometheus([target(x, "x"), target(y, "y"), target(p, "p", "/p")]) as server:
                 asked = {it.where: it.expr for it in queries.adapter()}
                 of_pods = asked["adapter: aegis_inference_queue_depth"]
-                server.until(lambda: len(server.query(of_pods)) == 2, "both pods")
-                depths = {it["metric"]["pod"]: float(it["value"][1]) for it in server.query(of_pods)}
-                self.assertEqual(depths, {"x": 3, "y": 6})
+
+                def depths() -> Dict[str, float]:
+                    return {it["metric"]["pod"]: float(it["value"][1]) for it in server.query(of_pods)}
+
+                server.until(lambda: depths() == {"x": 3, "y": 6}, "what waits in both pods")
                 (of_version,) = [it.expr for it in queries.keda() if "queue_depth" in it.expr and it.where.endswith("digits-1")][:1]
                 self.assertEqual(server.number(of_version), 9)
-                # No request was seen: 0, and not the number that is none.
+                # No request was answered: 0, and not the number that is none.
                 p95 = asked["adapter: aegis_inference_latency_p95_seconds"]
                 server.until(lambda: server.query(p95), "a rate, of two looks")
                 self.assertEqual(server.number(p95), 0)
                 # Of a version that nobody runs nothing is said, so that nothing is scaled by it.
                 (nothing,) = [it.expr for it in queries.adapter('model_version="9"') if it.where.endswith("p95_seconds")][-1:]
                 self.assertEqual(server.query(nothing), [])
+
+
+@contextlib.contextmanager
+def stuck(text: str, waiting: int) -> Iterator[str]:
+    """A pod of version 1 whose only instance never returns from the first run, and so many requests that wait for it."""
+    body = json.dumps({"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 64], "data": [0] * 64}]})
+    request = f"POST /v2/models/digits/infer HTTP/1.1\r\nhost: test\r\ncontent-length: {len(body)}\r\n\r\n{body}"
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as clients:
+        model = Path(folder) / "digits"
+        (model / "1").mkdir(parents=True)
+        (model / "model.toml").write_text(STUCK)
+        text = re.sub(r"(?m)^model_repository = .*$", lambda _: f"model_repository = {json.dumps(folder)}", text)
+        text = re.sub(r"(?m)^trusted_keys = .*$", "", text).replace('verify = "required"', 'verify = "off"')
+        with running("aegis-backend", on_free_ports(text)) as backend:
+            wait_for(200, backend["http"], "/v2/health/ready")
+            host, port = backend["http"].split(":")
+            for _ in range(1 + waiting):
+                client = clients.enter_context(socket.create_connection((host, int(port))))
+                client.sendall(request.encode())
+            yield backend["http"]
+            # Whom nobody waits for any more does not keep it from ending.
+            clients.close()
 
 
 @contextlib.contextmanager
