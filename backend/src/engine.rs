@@ -14,10 +14,16 @@
 //! one that never ends, since nothing can stop it: its requests are answered by the
 //! [watchdog](Engine::give_up_hung), and its instance counts as dead. The end does not wait for it.
 //!
+//! **One bad row.** A batch that fails is run again request by request, by whichever instance is free, and
+//! before anything that waits. Each of these runs is one of its own to the watchdog, and none is made for a
+//! request that nobody waits for any more. So what it costs is bounded by what is still wanted, and no
+//! instance is taken for hung because there were many.
+//!
 //! **Whose fault a failure is.** Runs that fail one after the other are the model's fault or that of
 //! its inputs. So the instance then runs zeros: where those fail too, the engine is not healthy until
 //! they do no more, and else it goes on. A client's inputs alone take nobody out of service.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -113,6 +119,8 @@ struct State {
     scheduler: Scheduler<Job>,
     /// Who waits for the batches that run.
     waiting: Vec<(BatchId, Vec<Answer>)>,
+    /// Requests of batches that failed, each to run alone before anything else does.
+    again: VecDeque<Job>,
     /// Instances that run nothing.
     idle: usize,
     /// Instances whose module is in memory.
@@ -154,6 +162,7 @@ impl Engine {
         let state = State {
             scheduler: Scheduler::new(plan.limits, plan.instances, clock::now()),
             waiting: Vec::new(),
+            again: VecDeque::new(),
             idle: 0,
             alive: 0,
             dead: 0,
@@ -221,7 +230,9 @@ impl Engine {
             priority,
             deadline: Some(deadline),
         };
-        let mut place = self.shared.push(Job::new(inputs, answer), place)?;
+        let mut place = self
+            .shared
+            .push(Job::new(inputs, answer, deadline), place)?;
         match tokio::time::timeout_at(deadline.into(), outputs).await {
             Ok(outcome) => {
                 place.ticket = None;
@@ -366,7 +377,7 @@ impl Shared {
         drop(state);
         self.ended.notify_all();
         for answer in answers {
-            let _ = answer.send(Err(InferError::Hung { limit }));
+            answer.send(Err(InferError::Hung { limit }));
         }
         stopped(orphans);
         true
@@ -379,7 +390,8 @@ impl Shared {
         state.dead += 1;
         state.scheduler.lose_instance();
         let orphans = if state.dead == self.plan.instances {
-            state.scheduler.clear()
+            let again = std::mem::take(&mut state.again);
+            again.into_iter().chain(state.scheduler.clear()).collect()
         } else {
             Vec::new()
         };
@@ -400,6 +412,11 @@ impl State {
     fn started(&mut self) {
         self.alive += 1;
         self.idle += 1;
+    }
+
+    /// Whether there is something for another instance to run.
+    fn has_work(&self) -> bool {
+        !self.again.is_empty() || !self.scheduler.is_empty()
     }
 
     /// Who waits for a batch; none where it was given up.

@@ -1,9 +1,10 @@
 //! Many requests through the model as one, and cut apart again.
 //!
 //! Joining is one copy for each input, and none for a batch of one; cutting is none. When a batch
-//! of several fails, each of its requests is run again alone, once: only the culprit keeps its
+//! of several fails, each of its requests is to run again alone, once: only the culprit keeps its
 //! failure. That costs one batch of single runs and is worth it, because the alternative is that
-//! one client's bad row fails seven others.
+//! one client's bad row fails seven others. The [worker](super::worker) makes those runs, each as one of
+//! its own.
 
 use std::sync::Arc;
 
@@ -16,42 +17,37 @@ use crate::signature::{Inputs, Signature};
 type Outputs = Result<Vec<Tensor>, ModelError>;
 
 /// What came of a batch.
-pub(super) struct Outcome {
-    /// Of each request in order.
-    pub(super) outputs: Vec<Outputs>,
-    /// Whether the batch failed, and its requests were run one by one.
-    pub(super) split: bool,
+pub(super) enum Outcome {
+    /// This, of each request in order.
+    Each(Vec<Outputs>),
+    /// It failed as a whole: each of its requests is to run alone.
+    Split,
 }
 
 /// Runs requests that have equal shapes but for the batch axis.
 pub(super) fn run(model: &mut dyn Model, signature: &Signature, requests: &[Inputs]) -> Outcome {
     if let [only] = requests {
-        return Outcome {
-            outputs: vec![alone(model, signature, only)],
-            split: false,
-        };
+        return Outcome::Each(vec![alone(model, signature, only)]);
     }
     match together(model, signature, requests) {
-        Ok(outputs) => Outcome {
-            outputs,
-            split: false,
-        },
+        Ok(outputs) => Outcome::Each(outputs),
         // Nothing runs on a broken device, and each of them would only say so again.
-        Err(ModelError::Broken(reason)) => Outcome {
-            outputs: requests
-                .iter()
-                .map(|_| Err(ModelError::Broken(Arc::clone(&reason))))
-                .collect(),
-            split: false,
-        },
-        Err(_) => {
-            let outputs = requests
-                .iter()
-                .map(|request| alone(model, signature, request));
-            Outcome {
-                outputs: outputs.collect(),
-                split: true,
-            }
+        Err(ModelError::Broken(reason)) => {
+            let broken = |_| Err(ModelError::Broken(Arc::clone(&reason)));
+            Outcome::Each(requests.iter().map(broken).collect())
+        }
+        Err(_) => Outcome::Split,
+    }
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// Whether every request has its outputs.
+    pub(super) fn is_whole(&self) -> bool {
+        match self {
+            Self::Each(outputs) => outputs.iter().all(Result::is_ok),
+            Self::Split => false,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A request in the queue.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Instant;
 
 use aegis_protocol::Tensor;
 use tokio::sync::oneshot;
@@ -9,8 +10,15 @@ use super::InferError;
 use crate::batcher::{Batchable, Class};
 use crate::signature::Inputs;
 
-/// Where a request's outputs go.
-pub(super) type Answer = oneshot::Sender<Result<Vec<Tensor>, InferError>>;
+/// Where the outputs of a request go.
+type Sender = oneshot::Sender<Result<Vec<Tensor>, InferError>>;
+
+/// Where a request's outputs go, and until when.
+#[derive(Debug)]
+pub(super) struct Answer {
+    sender: Sender,
+    deadline: Instant,
+}
 
 /// One request's inputs, and where its outputs go.
 #[derive(Debug)]
@@ -20,20 +28,43 @@ pub(super) struct Job {
     class: Class,
 }
 
+// === impl Answer ===
+
+impl Answer {
+    /// Answers, if somebody still listens.
+    pub(super) fn send(self, outcome: Result<Vec<Tensor>, InferError>) {
+        let _ = self.sender.send(outcome);
+    }
+
+    /// Whether nobody waits for it any more: its caller has left, or its deadline has passed.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.sender.is_closed() || self.deadline <= now
+    }
+}
+
 // === impl Job ===
 
 impl Job {
-    pub(super) fn new(inputs: Inputs, answer: Answer) -> Self {
+    pub(super) fn new(inputs: Inputs, sender: Sender, deadline: Instant) -> Self {
         Self {
             class: class(&inputs),
             inputs,
+            answer: Answer { sender, deadline },
+        }
+    }
+
+    /// The same request as before it ran with others of this class.
+    pub(super) fn again(inputs: Inputs, answer: Answer, class: Class) -> Self {
+        Self {
+            inputs,
             answer,
+            class,
         }
     }
 
     /// Answers, if somebody still listens.
     pub(super) fn answer(self, outcome: Result<Vec<Tensor>, InferError>) {
-        let _ = self.answer.send(outcome);
+        self.answer.send(outcome);
     }
 }
 

@@ -11,6 +11,7 @@ use crate::metrics::Metrics;
 use crate::model::Model;
 use crate::signature::{Axis, TensorSpec};
 
+mod again;
 mod faults;
 mod plain;
 mod queue;

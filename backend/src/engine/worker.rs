@@ -1,13 +1,15 @@
 //! The loop of an instance: takes batches until the engine is closed and its queue empty.
 
 use std::cell::Cell;
+use std::iter;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
 
+use super::batch::{self, Outcome};
 use super::job::{Answer, Job, class};
-use super::{InferError, Shared, State, batch, stopped};
+use super::{InferError, Shared, State, stopped};
 use crate::batcher::{Batch, Batchable, Class, Decision};
 use crate::chain::Chain;
 use crate::clock;
@@ -76,10 +78,17 @@ impl<'s> Worker<'s> {
             if ended != Ended::Done {
                 return ended;
             }
+            if let Some(job) = state.again.pop_front() {
+                let ended = self.run_again(job, &mut state);
+                if ended != Ended::Done {
+                    return ended;
+                }
+                continue;
+            }
             let idle = state.idle;
             match state.scheduler.poll(clock::now(), idle) {
                 Decision::Run(batch) => {
-                    let ended = self.run(batch, &mut state);
+                    let ended = self.run_batch(batch, &mut state);
                     if ended != Ended::Done {
                         return ended;
                     }
@@ -105,26 +114,43 @@ impl<'s> Worker<'s> {
         Ended::Done
     }
 
-    /// Runs a batch outside the lock, and answers its requests unless that was done for it.
-    fn run(&mut self, batch: Batch<Job>, state: &mut MutexGuard<'_, State>) -> Ended {
-        let shared = self.shared;
+    fn run_batch(&mut self, batch: Batch<Job>, state: &mut MutexGuard<'_, State>) -> Ended {
+        self.note_waits(&batch);
+        self.shared.show_depth(state);
         let rows = batch.rows;
         let class = batch.requests.first().map(|one| one.request.class());
-        let class = class.unwrap_or_default();
-        let another_could_run = state.idle > 1 && !state.scheduler.is_empty();
-        self.note_waits(&batch);
-        let (inputs, answers): (Vec<Inputs>, Vec<Answer>) = batch
-            .requests
-            .into_iter()
-            .map(|one| (one.request.inputs, one.request.answer))
-            .unzip();
-        shared.show_depth(state);
+        let jobs = batch.requests.into_iter().map(|one| one.request);
+        self.run(jobs, rows, class.unwrap_or_default(), state)
+    }
+
+    /// Runs a request of a batch that failed, unless nobody waits for it any more.
+    fn run_again(&mut self, job: Job, state: &mut MutexGuard<'_, State>) -> Ended {
+        if job.answer.is_over(clock::now()) {
+            MutexGuard::unlocked(state, || job.answer(Err(InferError::Deadline)));
+            return Ended::Done;
+        }
+        let (rows, class) = (job.rows(), job.class());
+        self.run(iter::once(job), rows, class, state)
+    }
+
+    /// Runs requests together outside the lock, and answers them unless that was done for it.
+    fn run(
+        &mut self,
+        jobs: impl Iterator<Item = Job>,
+        rows: usize,
+        class: Class,
+        state: &mut MutexGuard<'_, State>,
+    ) -> Ended {
+        let shared = self.shared;
+        let another_could_run = state.idle > 1 && state.has_work();
+        let (inputs, answers): (Vec<Inputs>, Vec<Answer>) =
+            jobs.map(|job| (job.inputs, job.answer)).unzip();
         let ran = self.run_unlocked(state, class, rows, answers, |model| {
             if another_could_run {
                 shared.work.notify_one();
             }
             let outcome = batch::run(model, &shared.plan.signature, &inputs);
-            let whole = !outcome.split && outcome.outputs.iter().all(Result::is_ok);
+            let whole = outcome.is_whole();
             (outcome, whole)
         });
         let Some(Ran {
@@ -138,18 +164,26 @@ impl<'s> Worker<'s> {
         };
         shared.show_cost(state);
         self.failures = if whole { 0 } else { self.failures + 1 };
-        let broken = outcome.outputs.iter().find_map(|output| match output {
+        let outputs = match outcome {
+            Outcome::Each(outputs) => outputs,
+            Outcome::Split => {
+                shared.metrics.ran(rows, took);
+                shared.metrics.batches_split.inc();
+                let jobs = inputs.into_iter().zip(answers);
+                let jobs = jobs.map(|(inputs, answer)| Job::again(inputs, answer, class));
+                state.again.extend(jobs);
+                shared.work.notify_all();
+                return Ended::Done;
+            }
+        };
+        let broken = outputs.iter().find_map(|output| match output {
             Err(ModelError::Broken(reason)) => Some(Arc::clone(reason)),
             _ => None,
         });
         MutexGuard::unlocked(state, || {
             shared.metrics.ran(rows, took);
-            if outcome.split {
-                shared.metrics.batches_split.inc();
-            }
-            for (answer, outputs) in answers.into_iter().zip(outcome.outputs) {
-                // Nobody may listen any more.
-                let _ = answer.send(outputs.map_err(InferError::Model));
+            for (answer, outputs) in answers.into_iter().zip(outputs) {
+                answer.send(outputs.map_err(InferError::Model));
             }
         });
         match broken {
