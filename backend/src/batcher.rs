@@ -33,10 +33,12 @@ use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 mod priority;
+mod tally;
 #[cfg(test)]
 mod tests;
 
 pub use priority::{BadPriority, Priority};
+pub use tally::{Batches, Tally};
 
 /// What the batcher must know of a request.
 pub trait Batchable {
@@ -161,7 +163,7 @@ pub struct Batcher<T> {
     limits: Limits,
     queue: BTreeMap<Ticket, Entry<T>>,
     bytes: usize,
-    rows: usize,
+    tally: Tally,
     next_number: u64,
 }
 
@@ -181,7 +183,7 @@ impl<T: Batchable> Batcher<T> {
             limits,
             queue: BTreeMap::new(),
             bytes: 0,
-            rows: 0,
+            tally: Tally::default(),
             next_number: 0,
         }
     }
@@ -192,10 +194,10 @@ impl<T: Batchable> Batcher<T> {
         self.queue.len()
     }
 
-    /// How many rows those have in all.
+    /// Those that wait, added up.
     #[must_use]
-    pub fn rows(&self) -> usize {
-        self.rows
+    pub fn tally(&self) -> Tally {
+        self.tally
     }
 
     /// Whether nobody waits.
@@ -220,8 +222,7 @@ impl<T: Batchable> Batcher<T> {
         let ticket = place.into().ticket(self.next_number);
         self.next_number += 1;
         self.bytes += request.bytes();
-        // A client may say any number of rows; their sum is advice.
-        self.rows = self.rows.saturating_add(request.rows());
+        self.tally.add(request.rows(), self.limits.max_rows);
         let since = now;
         self.queue.insert(ticket, Entry { request, since });
         Ok(ticket)
@@ -235,22 +236,21 @@ impl<T: Batchable> Batcher<T> {
 
     /// Takes everything out, in order.
     pub fn clear(&mut self) -> Vec<T> {
-        (self.bytes, self.rows) = (0, 0);
+        (self.bytes, self.tally) = (0, Tally::default());
         let queue = std::mem::take(&mut self.queue);
         queue.into_values().map(|entry| entry.request).collect()
     }
 
-    /// How many requests stand before that place, and how many rows they have.
+    /// The requests that stand before that place, added up.
     #[must_use]
-    pub fn before(&self, place: Place) -> (usize, usize) {
-        let (mut requests, mut rows) = (self.queue.len(), self.rows);
+    pub fn before(&self, place: Place) -> Tally {
+        let mut before = self.tally;
         // Mostly deadlines are those of arrivals and a constant, and nobody is behind.
         let behind = place.ticket(self.next_number)..;
         for Entry { request, .. } in self.queue.range(behind).map(|(_, entry)| entry) {
-            requests -= 1;
-            rows = rows.saturating_sub(request.rows());
+            before.remove(request.rows(), self.limits.max_rows);
         }
-        (requests, rows)
+        before
     }
 
     /// Says what to do now, when `idle_instances` could start a batch. `takes` predicts how long a
@@ -396,7 +396,8 @@ impl<T: Batchable> Batcher<T> {
     fn remove(&mut self, ticket: Ticket) -> Option<Entry<T>> {
         let entry = self.queue.remove(&ticket)?;
         self.bytes -= entry.request.bytes();
-        self.rows = self.rows.saturating_sub(entry.request.rows());
+        self.tally
+            .remove(entry.request.rows(), self.limits.max_rows);
         Some(entry)
     }
 }

@@ -10,7 +10,8 @@
 //! (rest of the running batches + rows before it · α + batches of those · β) / instances + its own batch
 //! ```
 //!
-//! and a tenth (`MARGIN`), because costs are means. Nobody is refused while there is an idle instance
+//! and a tenth (`MARGIN`), because costs are means. How many batches those are, and whether it shares the
+//! last of them, a [tally](crate::batcher::Tally) says. Nobody is refused while there is an idle instance
 //! and nothing before it, whatever was predicted, or before anything was learned.
 //!
 //! **Promise.** Where all ask for the same time and have as many rows, nearly all who were admitted are
@@ -26,7 +27,9 @@ use std::time::{Duration, Instant};
 
 use aegis_protocol::LoadReport;
 
-use crate::batcher::{Batchable, Batcher, Class, Decision, Limits, Place, QueueFull, Ticket};
+use crate::batcher::{
+    Batchable, Batcher, Batches, Class, Decision, Limits, Place, QueueFull, Ticket,
+};
 
 pub mod cost;
 #[cfg(test)]
@@ -108,23 +111,21 @@ impl<T: Batchable> Scheduler<T> {
     /// How long until such a request would be answered there; none where it would be tried in any
     /// case, or before anything is known.
     fn expected(&self, request: &T, place: Place, now: Instant) -> Option<Duration> {
-        let (requests, before) = self.batcher.before(place);
-        if before == 0 && self.work.running() < self.instances {
+        let before = self.batcher.before(place);
+        if before.requests() == 0 && self.work.running() < self.instances {
             return None;
         }
         let terms = self.work.costs.of(request.class())?;
-        // Requests of three rows do not fill a batch of eight.
         let rows = request.rows();
-        let each = before.saturating_add(rows).div_ceil(requests + 1);
-        let full = (self.limits.max_rows / each.max(1) * each).max(1);
+        let Batches { count, last } = before.batches(self.limits.max_rows);
+        let together = last.saturating_add(rows);
         // It shares the last of the batches before it, unless it has too many rows for that.
-        let whole = before / full * full;
-        let (ahead, own) = if before - whole + rows > full {
-            (before, rows)
+        let (ahead, batches, own) = if last > 0 && together <= self.limits.max_rows {
+            (before.rows() - last, count - 1, together)
         } else {
-            (whole, before - whole + rows)
+            (before.rows(), count, rows)
         };
-        let ahead = self.work.rest(now)? + terms.queue_seconds(ahead, full);
+        let ahead = self.work.rest(now)? + terms.queue_seconds(ahead, batches);
         let wait = ahead / self.instances.max(1) as f64;
         Some(work::seconds((wait + terms.seconds(own)) * MARGIN))
     }
@@ -178,7 +179,7 @@ impl<T: Batchable> Scheduler<T> {
     #[must_use]
     pub fn load_report(&self, in_flight: f64, now: Instant) -> LoadReport {
         let queued = Queued {
-            rows: self.batcher.rows(),
+            tally: self.batcher.tally(),
             max_rows: self.limits.max_rows,
             instances: self.instances,
         };

@@ -144,10 +144,10 @@ impl Terms {
         self.per_row * rows as f64 + self.per_batch
     }
 
-    /// How long so many queued rows take in batches of at most `max_rows`, in seconds.
+    /// How long so many rows take in so many batches, in seconds.
     #[must_use]
-    pub fn queue_seconds(self, rows: usize, max_rows: usize) -> f64 {
-        self.per_row * rows as f64 + self.per_batch * rows.div_ceil(max_rows.max(1)) as f64
+    pub fn queue_seconds(self, rows: usize, batches: usize) -> f64 {
+        self.per_row * rows as f64 + self.per_batch * batches as f64
     }
 }
 
@@ -196,8 +196,8 @@ mod tests {
             per_row: 1.0,
             per_batch: 10.0,
         };
-        assert!((terms.queue_seconds(0, 8)).abs() < 1e-12);
-        assert!((terms.queue_seconds(9, 8) - 29.0).abs() < 1e-12);
+        assert!((terms.queue_seconds(0, 0)).abs() < 1e-12);
+        assert!((terms.queue_seconds(9, 2) - 29.0).abs() < 1e-12);
     }
 
     /// Ten batches of one row that took so long.

@@ -182,6 +182,70 @@ fn a_run_that_hangs_is_given_up_once_and_counts_as_busy_until_then() {
     assert!(scheduler.load_report(0.0, later).utilization.unwrap() > 0.05);
 }
 
+/// α is 1 ms and β 10, eight rows share a batch, and one of so many runs, before requests of these rows.
+fn behind(running: usize, waiting: &[usize], now: Instant) -> Scheduler<Item> {
+    let limits = Limits {
+        max_rows: 8,
+        ..LIMITS
+    };
+    let mut scheduler = Scheduler::new(limits, 1, now);
+    for rows in [1, 4, 8, 1, 4, 8] {
+        scheduler.learn(Class(0), rows, takes(rows));
+    }
+    scheduler.begin(Class(0), running, now);
+    for (id, rows) in (0..).zip(waiting) {
+        let item = Item {
+            rows: *rows,
+            ..one(id)
+        };
+        scheduler.push(item, None, now).unwrap();
+    }
+    scheduler
+}
+
+/// When such a request is expected to be answered, and when it would be if it were the last: all that
+/// is queued is then run, batch by batch, as the batcher says. In milliseconds, and without the tenth.
+fn expected_and_true(running: usize, waiting: &[usize], rows: usize) -> (f64, f64) {
+    let now = clock::now();
+    let mut scheduler = behind(running, waiting, now);
+    let last = Item {
+        rows,
+        ..one(u32::MAX)
+    };
+    let expected = scheduler.expected(&last, None.into(), now).unwrap();
+    scheduler.push(last, None, now).unwrap();
+    let mut ends = now + takes(running);
+    while let Decision::Run(batch) = scheduler.poll(ends, 1) {
+        ends += takes(batch.rows);
+    }
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    (ms(expected) / MARGIN, ms(ends - now))
+}
+
+#[test]
+fn requests_that_run_alone_cost_one_batch_each() {
+    for (running, waiting, rows, truth) in [
+        (16, &[16; 4][..], 16, 156.0),
+        // Eight that share a batch, and one behind it.
+        (8, &[1; 8], 100, 146.0),
+        // One that is large makes nobody else wait for more batches than there are.
+        (1, &[1, 1, 100, 1, 1], 4, 11.0 + 110.0 + 18.0),
+        (1, &[100, 8, 1, 1], 8, 11.0 + 110.0 + 18.0 + 12.0 + 18.0),
+    ] {
+        let (expected, is) = expected_and_true(running, waiting, rows);
+        assert!((is - truth).abs() < 0.01, "{waiting:?}: {is}");
+        assert!((expected - truth).abs() < 0.01, "{waiting:?}: {expected}");
+    }
+}
+
+#[test]
+fn the_proxy_is_told_the_same_of_requests_that_run_alone() {
+    let now = clock::now();
+    let report = behind(16, &[16; 4], now).load_report(0.0, now);
+    let wait = report.expected_wait.unwrap().as_secs_f64() * 1e3;
+    assert!((wait - 5.0 * 26.0).abs() < 0.01, "{wait}");
+}
+
 /// What it says once it has given up whom it gives up.
 fn next_batch(scheduler: &mut Scheduler<Item>, now: Instant) -> Decision<Item> {
     match scheduler.poll(now, 1) {
@@ -191,6 +255,21 @@ fn next_batch(scheduler: &mut Scheduler<Item>, now: Instant) -> Decision<Item> {
 }
 
 proptest! {
+    /// Where all have as many rows, or one and others run alone, the prediction is what the batcher does.
+    #[test]
+    fn what_is_expected_is_what_the_batcher_takes_for_all_of_it(
+        same in 1..40_usize,
+        count in 0..30_usize,
+        mixed in prop::collection::vec(prop_oneof![3 => Just(1_usize), 1 => 8..120_usize], 0..40),
+        last in prop_oneof![Just(1_usize), 8..120_usize],
+        running in 1..40_usize,
+    ) {
+        for (waiting, rows) in [(vec![same; count], same), (mixed, last)] {
+            let (expected, truth) = expected_and_true(running, &waiting, rows);
+            prop_assert!((expected - truth).abs() < 0.01, "{waiting:?}, {rows}: {expected}, {truth}");
+        }
+    }
+
     /// Admission is nearly a promise where all ask for the same time and rows, and predictions come
     /// true: only a batch that grows after one was admitted to it may make that one late. Of patience
     /// for no more than two runs there is less to promise.

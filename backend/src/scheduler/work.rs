@@ -11,7 +11,7 @@
 use std::time::{Duration, Instant};
 
 use super::cost::Costs;
-use crate::batcher::Class;
+use crate::batcher::{Class, Tally};
 
 /// In how long the memory of a busy time falls to 1/e.
 const MEMORY: Duration = Duration::from_secs(5);
@@ -44,7 +44,7 @@ pub struct BatchId(u64);
 /// What waits, and who could run it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Queued {
-    pub(super) rows: usize,
+    pub(super) tally: Tally,
     pub(super) max_rows: usize,
     /// Instances that work.
     pub(super) instances: usize,
@@ -103,11 +103,12 @@ impl Work {
 
     /// How long a new request would wait before it runs; none before anything is known.
     pub(super) fn expected_wait(&self, queued: Queued, now: Instant) -> Option<Duration> {
-        if queued.rows == 0 && self.running.len() < queued.instances {
+        if queued.tally.requests() == 0 && self.running.len() < queued.instances {
             return Some(Duration::ZERO);
         }
         let terms = self.costs.terms()?;
-        let queue = terms.queue_seconds(queued.rows, queued.max_rows);
+        let batches = queued.tally.batches(queued.max_rows);
+        let queue = terms.queue_seconds(queued.tally.rows(), batches.count);
         let wait = (self.rest(now)? + queue) / queued.instances.max(1) as f64;
         Some(seconds(wait))
     }
@@ -161,9 +162,12 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn queued(rows: usize) -> Queued {
+    /// So many requests of one row.
+    fn queued(requests: usize) -> Queued {
+        let mut tally = Tally::default();
+        (0..requests).for_each(|_| tally.add(1, 8));
         Queued {
-            rows,
+            tally,
             max_rows: 8,
             instances: 1,
         }
