@@ -181,10 +181,19 @@ fn metadata(app: &App, served: &Served) -> Result<Answer, Refused> {
     }
 }
 
-/// Alive means that waiting may help. Where every instance of a model has died, only a restart
-/// does; a model that cannot be loaded is not helped by one.
+/// Alive means that waiting may help. Where an instance is lost, only a restart does; a model that cannot
+/// be loaded is not helped by one, and one that fails every run may recover.
+///
+/// One of several is enough: the process is not ready for the rest of its life then, and so of no use,
+/// however many instances are left. They serve on until the restart, which comes later than the end of
+/// readiness: a probe of liveness is more patient, and by then a proxy has turned elsewhere. Who drains
+/// ends anyway, and is not to be ended sooner.
+fn is_live(app: &App) -> bool {
+    app.phase() != Phase::Serving || !app.models.any_lost()
+}
+
 fn live(app: &App) -> Answer {
-    let live = !app.models.any_dead();
+    let live = is_live(app);
     let status = if live {
         StatusCode::OK
     } else {

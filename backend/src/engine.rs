@@ -268,11 +268,11 @@ impl Engine {
         threads.into_iter().all(|thread| thread.join().is_ok())
     }
 
-    /// Whether every instance has died.
+    /// Whether an instance is lost. It does not come back in this process: a thread that hangs cannot be
+    /// stopped, and one that panicked or whose device broke leaves a runtime that nobody knows the state of.
     #[must_use]
-    pub fn is_dead(&self) -> bool {
-        let state = self.shared.state.lock();
-        state.dead == self.shared.plan.instances
+    pub fn has_lost_instances(&self) -> bool {
+        self.shared.state.lock().dead > 0
     }
 
     /// Why the engine should not be given requests: an instance died, or all runs fail.

@@ -81,7 +81,7 @@ pub enum Standing {
     Ready,
     /// Not loaded, and why.
     Failed(String),
-    /// It was ready, and an instance died.
+    /// It was ready, and an instance is lost, or fails every run.
     Broken(String),
 }
 
@@ -254,14 +254,13 @@ impl Models {
         standings.find(|(_, standing)| *standing != Standing::Ready)
     }
 
-    /// Whether a model can never answer again in this process, because all its instances died.
+    /// Whether an instance of a model is lost. The others go on, and the model is broken in this process
+    /// for ever.
     #[must_use]
-    pub fn any_dead(&self) -> bool {
-        self.set
-            .load()
-            .values()
-            .flatten()
-            .any(|served| served.engine().is_some_and(Engine::is_dead))
+    pub fn any_lost(&self) -> bool {
+        let set = self.set.load();
+        let mut engines = set.values().flatten().filter_map(|served| served.engine());
+        engines.any(Engine::has_lost_instances)
     }
 
     /// Gives up the runs that take too long.

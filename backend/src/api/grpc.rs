@@ -28,7 +28,7 @@ use prost::Message;
 
 use super::body::Upload;
 use super::infer::{flag, mark, report_load};
-use super::{Answer, Payload, Refused, body, caller, find, server_metadata};
+use super::{Answer, Payload, Refused, body, caller, find, is_live, server_metadata};
 use crate::app::{App, Phase};
 use crate::clock;
 use crate::infer::{self, Answered, Asked, InFlight, TimeoutError, work};
@@ -126,9 +126,7 @@ fn patience(headers: &HeaderMap) -> Result<Option<Duration>, Refused> {
 fn tell(app: &App, method: Method, call: &Upload) -> Result<Answer, Refused> {
     let target = || decode::<Target>(&call.bytes);
     Ok(match method {
-        Method::ServerLive => answer(&ServerLiveResponse {
-            live: !app.models.any_dead(),
-        }),
+        Method::ServerLive => answer(&ServerLiveResponse { live: is_live(app) }),
         Method::ServerReady => answer(&ServerReadyResponse {
             ready: is_ready(app),
         }),

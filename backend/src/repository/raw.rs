@@ -26,7 +26,8 @@ pub struct RawModelFile {
     /// `aegis_inference_over_max_wait_total`.
     pub max_latency_ms: u64,
     /// The longest that a run may take, in milliseconds. Nothing can stop it then: its requests get
-    /// 500, its instance works no more, and the model is not ready. 0 for no bound.
+    /// 500, its instance works no more, the model is not ready, and the process asks to be restarted. 0
+    /// for no bound.
     pub run_timeout_ms: u64,
     /// Copies of the model that run at the same time, each on a thread of its own.
     pub instances: usize,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aegis_backend::app::Phase;
 use aegis_backend::model::{Model, ModelError};
 use aegis_protocol::Tensor;
 
@@ -137,6 +138,54 @@ async fn while_models_load_it_answers_that_they_are_not() {
     );
     backend.load();
     assert_eq!(backend.when_ready().await.get("/health").await.status, 200);
+}
+
+/// Comes up, and panics on 13.
+struct Unlucky;
+
+impl Model for Unlucky {
+    fn run(&mut self, batch: &[Tensor]) -> Result<Vec<Tensor>, ModelError> {
+        assert!(
+            !batch[0].as_f32().unwrap().contains(&13.0),
+            "a panic that the test asked for"
+        );
+        Ok(batch.to_vec())
+    }
+
+    fn warm_up(&mut self, batch: &[Tensor]) -> Result<Vec<Tensor>, ModelError> {
+        Ok(batch.to_vec())
+    }
+}
+
+#[tokio::test]
+async fn one_lost_instance_of_several_asks_for_a_restart_while_the_others_serve() {
+    let two = format!("instances = 2\n{ECHO}");
+    let backend = Setup {
+        keys: "drain_delay_ms = 10000",
+        models: &[("echo", &two)],
+    }
+    .listen()
+    .await;
+    for served in backend.app.models.all() {
+        served.load(Ok(Arc::new(|| Ok(Box::new(Unlucky)))), &Arc::default());
+    }
+    let live = "/v2/health/live";
+    assert_eq!(backend.get(live).await.status, 200);
+    assert_eq!(backend.infer("echo", echo_body(&[13.0])).await.status, 500);
+    until(|| async { backend.get("/v2/health/ready").await.status == 503 }).await;
+    let reply = backend.get(live).await;
+    assert_eq!(reply.status, 503);
+    assert_eq!(reply.json()["live"], false);
+    // Whoever still comes is answered.
+    for _ in 0..4 {
+        assert_eq!(backend.infer("echo", echo_body(&[1.0])).await.status, 200);
+    }
+    // The restart comes as a drain, which nobody should cut short.
+    backend.stop.send(()).await.unwrap();
+    until(|| async { backend.app.phase() == Phase::Leaving }).await;
+    assert_eq!(backend.get(live).await.status, 200);
+    assert_eq!(backend.infer("echo", echo_body(&[1.0])).await.status, 200);
+    backend.stop.send(()).await.unwrap();
 }
 
 /// Comes up, and then panics.

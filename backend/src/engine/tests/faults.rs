@@ -77,7 +77,7 @@ async fn a_panic_fails_its_batch_and_stops_the_engine_with_its_last_instance() {
         engine.fault().as_deref(),
         Some("instance 0 of test/1 panicked")
     );
-    assert!(engine.is_dead());
+    assert!(engine.has_lost_instances());
     assert_eq!(metrics.loaded.get(), 0);
     assert_eq!(metrics.queue_depth.get(), 0);
     assert!(engine.stop(clock::now() + LONG));
@@ -107,7 +107,7 @@ async fn a_device_that_is_broken_ends_the_instance_and_says_why() {
         engine.fault().as_deref(),
         Some("an instance of test/1 ended: the device is lost")
     );
-    assert!(engine.is_dead());
+    assert!(engine.has_lost_instances());
     assert_eq!(metrics.loaded.get(), 0);
     assert!(engine.stop(clock::now() + LONG));
 }
@@ -124,8 +124,8 @@ async fn an_instance_that_is_left_goes_on() {
     gate.next().await;
     gate.open();
     assert!(matches!(dies.await.unwrap(), Err(InferError::InstanceDied)));
-    until(|| engine.fault().is_some()).await;
-    assert!(!engine.is_dead());
+    until(|| engine.has_lost_instances()).await;
+    assert!(engine.fault().is_some());
     let outcome = ask_within(&engine, rows(&[2.0]), LONG);
     gate.next().await;
     gate.open();
@@ -133,7 +133,8 @@ async fn an_instance_that_is_left_goes_on() {
         outcome.await.unwrap(),
         Err(InferError::InstanceDied)
     ));
-    until(|| engine.is_dead()).await;
+    let outcome = ask_within(&engine, rows(&[3.0]), LONG).await.unwrap();
+    assert!(matches!(outcome, Err(InferError::Stopped)), "{outcome:?}");
 }
 
 /// As [`gate`], and panics when it is let through.
@@ -186,7 +187,7 @@ async fn a_run_that_hangs_is_answered_and_its_instance_works_no_more() {
         fault.contains("a run of 1 rows takes more than 1 ms"),
         "{fault}"
     );
-    assert!(engine.is_dead());
+    assert!(engine.has_lost_instances());
     assert_eq!((metrics.hung.get(), metrics.loaded.get()), (1, 0));
     // It is given up once.
     engine.give_up_hung(later());
@@ -206,7 +207,7 @@ async fn beside_an_instance_that_hangs_another_goes_on() {
     gate.next().await;
     engine.give_up_hung(later());
     assert!(matches!(hangs.await.unwrap(), Err(InferError::Hung { .. })));
-    assert!(!engine.is_dead() && engine.fault().is_some());
+    assert!(engine.has_lost_instances() && engine.fault().is_some());
     let runs = ask_within(&engine, rows(&[2.0]), LONG);
     gate.next().await;
     gate.open();
@@ -249,6 +250,7 @@ async fn a_model_that_fails_zeros_too_is_not_ready_until_it_does_no_more() {
     assert!(matches!(outcome, Err(InferError::Model(_))));
     until(|| engine.fault().is_some()).await;
     assert!(engine.fault().unwrap().contains("of zeros too"));
+    assert!(!engine.has_lost_instances());
     fails.store(false, Ordering::Relaxed);
     // Nobody asks: it finds out by itself.
     until(|| engine.fault().is_none()).await;
