@@ -213,7 +213,7 @@ fn ready(app: &App) -> Answer {
 }
 
 fn model_ready(app: &App, served: &Served) -> Answer {
-    let mut answer = match served.standing() {
+    let mut answer = match app.models.standing(served) {
         _ if app.phase() != Phase::Serving => Refused::Draining.answer(),
         Standing::Ready => json(
             StatusCode::OK,

@@ -165,16 +165,10 @@ pub(crate) fn count(
 
 /// Why a version does not answer.
 pub(crate) fn not_ready(served: &Served, standing: Standing) -> Refused {
-    let reason = match standing {
-        Standing::Loading => "it is loading".to_owned(),
-        Standing::Ready => "it has only just become so".to_owned(),
-        Standing::Failed(reason) | Standing::Broken(reason) => reason,
-    };
-    let (model, version) = (served.name.clone(), served.version.clone());
     Refused::NotReady {
-        model,
-        version,
-        reason,
+        model: served.name.clone(),
+        version: served.version.clone(),
+        reason: standing.reason(),
     }
 }
 

@@ -28,8 +28,8 @@ use crate::signature::Inputs;
 enum Unasked {
     #[error("it is not served here")]
     NotServed,
-    #[error("it is not ready")]
-    NotReady,
+    #[error("{0}")]
+    NotReady(String),
     #[error(transparent)]
     Guard(#[from] GuardError),
     #[error(transparent)]
@@ -42,8 +42,8 @@ enum Unasked {
 ///
 /// # Errors
 ///
-/// When one blocks the request, or there was no time or no room to ask it and a check that fails
-/// blocks: a retry helps then, which a finding would deny.
+/// When one blocks the request; or it could not be asked now, and a check that fails blocks: there was no
+/// time or no room, or it is not ready. A retry helps then, later or elsewhere, which a finding would deny.
 pub(crate) async fn guards(
     app: &App,
     served: &Served,
@@ -56,10 +56,8 @@ pub(crate) async fn guards(
     let mut findings = Findings::default();
     for guard in &spec.safety.guards {
         let looked = match ask(app, guard, inputs, deadline, priority).await {
-            Err(Unasked::Infer(error @ (InferError::Deadline | InferError::Refused(_))))
-                if spec.safety.on_error == Action::Block =>
-            {
-                return Err(error.into());
+            Err(error) if error.may_pass() && spec.safety.on_error == Action::Block => {
+                return Err(error.refusal(served, guard));
             }
             Err(error) => Err(Chain(&error).to_string()),
             Ok(looked) => Ok(looked),
@@ -85,7 +83,7 @@ async fn ask(
     let found = app.models.find(&guard.model, guard.version.as_deref());
     let served = found.map_err(|_: NotFound| Unasked::NotServed)?;
     let (Some(spec), Some(engine)) = (served.spec(), served.engine()) else {
-        return Err(Unasked::NotReady);
+        return Err(Unasked::NotReady(served.standing().reason()));
     };
     let (question, output) = guard.question(&spec.signature, inputs)?;
     let rows = question.rows;
@@ -170,5 +168,33 @@ fn note(served: &Served, caller: Caller<'_>, finding: &Finding) {
             rows = %finding.rows,
             "safety: {finding}"
         );
+    }
+}
+
+// === impl Unasked ===
+
+impl Unasked {
+    /// Whether it says nothing of the request, and may be otherwise later or elsewhere.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::NotServed | Self::NotReady(_) => true,
+            Self::Infer(error) => matches!(
+                error,
+                InferError::Deadline | InferError::Refused(_) | InferError::Stopped
+            ),
+            Self::Guard(_) | Self::Score(_) => false,
+        }
+    }
+
+    /// What it is to the client, where it [may pass](Self::may_pass).
+    fn refusal(self, served: &Served, guard: &Guard) -> Refused {
+        match self {
+            Self::Infer(error @ (InferError::Deadline | InferError::Refused(_))) => error.into(),
+            other => Refused::NotReady {
+                model: served.name.clone(),
+                version: served.version.clone(),
+                reason: guard.says(Chain(&other)),
+            },
+        }
     }
 }

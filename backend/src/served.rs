@@ -28,6 +28,7 @@ use crate::integrity::{Gate, Provenance};
 use crate::metrics::{Metrics, VersionMetrics};
 use crate::model::{Factory, LoadError};
 use crate::repository::{ModelSpec, SpecError};
+use crate::safety::{self, GuardError};
 use crate::seldom::Seldom;
 
 /// How often the log tells of a version's requests that failed, and of what safety checks found in them.
@@ -83,6 +84,8 @@ pub enum Standing {
     Failed(String),
     /// It was ready, and an instance is lost, or fails every run.
     Broken(String),
+    /// It would be ready, and a guard that it cannot answer without is not.
+    Unguarded(String),
 }
 
 /// Nothing of that name is served. The client's fault.
@@ -244,11 +247,41 @@ impl Models {
         Some(spec.metadata(&served.name, &versions))
     }
 
+    /// How a version is, its guards among what it needs: where a check that cannot be made blocks, it
+    /// answers nobody without them.
+    #[must_use]
+    pub fn standing(&self, served: &Served) -> Standing {
+        match served.standing() {
+            Standing::Ready => self
+                .guard_not_ready(served)
+                .map_or(Standing::Ready, Standing::Unguarded),
+            other => other,
+        }
+    }
+
+    /// Why a guard that this version needs is not ready. Guards are asked without their own.
+    fn guard_not_ready(&self, served: &Served) -> Option<String> {
+        let safety = &served.spec()?.safety;
+        if safety.on_error != safety::Action::Block {
+            return None;
+        }
+        safety.guards.iter().find_map(|guard| {
+            let reason = match self.find(&guard.model, guard.version.as_deref()) {
+                Ok(found) => match found.standing() {
+                    Standing::Ready => return None,
+                    standing => standing.reason(),
+                },
+                Err(_) => GuardError::NotServed.to_string(),
+            };
+            Some(guard.says(reason))
+        })
+    }
+
     /// The first version that is not ready, and how it is.
     #[must_use]
     pub fn first_not_ready(&self) -> Option<(Arc<Served>, Standing)> {
         let mut standings = self.all().into_iter().map(|served| {
-            let standing = served.standing();
+            let standing = self.standing(&served);
             (served, standing)
         });
         standings.find(|(_, standing)| *standing != Standing::Ready)
@@ -275,7 +308,9 @@ impl Models {
     /// The answer to `GET /health`.
     #[must_use]
     pub fn health(&self, draining: bool) -> HealthReport {
-        let models: Vec<_> = self.all().iter().map(|served| served.health()).collect();
+        let all = self.all();
+        let health = |served: &Arc<Served>| served.health(self.standing(served));
+        let models: Vec<_> = all.iter().map(health).collect();
         let model_version = match models.as_slice() {
             [only] => only.version.clone(),
             several => {
@@ -319,6 +354,20 @@ impl Models {
             all &= served.engine().is_none_or(|engine| engine.stop(deadline));
         }
         all
+    }
+}
+
+// === impl Standing ===
+
+impl Standing {
+    /// Why it does not answer.
+    #[must_use]
+    pub fn reason(self) -> String {
+        match self {
+            Self::Loading => "it is loading".to_owned(),
+            Self::Ready => "it has only just become so".to_owned(),
+            Self::Failed(reason) | Self::Broken(reason) | Self::Unguarded(reason) => reason,
+        }
     }
 }
 
@@ -377,7 +426,7 @@ impl Served {
         self.engine.get()?.as_ref().ok()
     }
 
-    /// How it is.
+    /// How it is by itself; [`Models::standing`] looks at its guards too.
     #[must_use]
     pub fn standing(&self) -> Standing {
         match self.engine.get() {
@@ -438,12 +487,12 @@ impl Served {
         }
     }
 
-    fn health(&self) -> ModelHealth {
-        let (loaded, warm, reason) = match self.standing() {
+    fn health(&self, standing: Standing) -> ModelHealth {
+        let (loaded, warm, reason) = match standing {
             Standing::Loading => (false, false, Some("loading".to_owned())),
             Standing::Ready => (true, true, None),
             Standing::Failed(reason) => (false, false, Some(reason)),
-            Standing::Broken(reason) => (true, false, Some(reason)),
+            Standing::Broken(reason) | Standing::Unguarded(reason) => (true, false, Some(reason)),
         };
         let provenance = self.provenance.get().cloned().unwrap_or_default();
         ModelHealth {

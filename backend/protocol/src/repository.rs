@@ -99,8 +99,8 @@ impl ChangeRequest {
         }
     }
 
-    /// Checks what an unload may say: `unload_dependents`, which changes nothing, since no model
-    /// here depends on another.
+    /// Checks what an unload may say: `unload_dependents`, which changes nothing. It means the models
+    /// that were loaded along with this one, and here each is loaded on its own, guards too.
     ///
     /// # Errors
     ///

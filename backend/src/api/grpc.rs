@@ -144,7 +144,8 @@ fn tell(app: &App, method: Method, call: &Upload) -> Result<Answer, Refused> {
         }
         Method::ModelReady => {
             let served = asked_for(app, &target()?)?;
-            let ready = app.phase() == Phase::Serving && served.standing() == Standing::Ready;
+            let is_ready = app.models.standing(&served) == Standing::Ready;
+            let ready = app.phase() == Phase::Serving && is_ready;
             let mut answer = answer(&ModelReadyResponse { ready });
             mark(&mut answer, &served);
             answer

@@ -36,7 +36,7 @@ pub(super) async fn index(app: &App, body: &mut Incoming) -> Result<Answer, Refu
 pub(super) async fn lines(app: &App, ready: bool) -> Result<Vec<ModelIndex>, Refused> {
     let served = app.models.all();
     let names: BTreeSet<String> = served.iter().map(|one| one.name.clone()).collect();
-    let mut lines: Vec<ModelIndex> = served.iter().map(|one| line(one)).collect();
+    let mut lines: Vec<ModelIndex> = served.iter().map(|one| line(app, one)).collect();
     let folder = app.models.gate().repository().to_owned();
     let others = tokio::task::spawn_blocking(move || others(&folder, &names));
     lines.extend(others.await.map_err(|_| Refused::Panicked)?);
@@ -103,11 +103,11 @@ async fn read<T: DeserializeOwned + Default>(app: &App, body: &mut Incoming) -> 
     Ok(serde_json::from_value(Value::Object(object))?)
 }
 
-fn line(served: &Served) -> ModelIndex {
-    let (state, reason) = match served.standing() {
+fn line(app: &App, served: &Served) -> ModelIndex {
+    let (state, reason) = match app.models.standing(served) {
         Standing::Ready => (ModelState::Ready, String::new()),
         Standing::Loading => (ModelState::Loading, String::new()),
-        Standing::Failed(reason) | Standing::Broken(reason) => (ModelState::Unavailable, reason),
+        standing => (ModelState::Unavailable, standing.reason()),
     };
     ModelIndex {
         name: served.name.clone(),

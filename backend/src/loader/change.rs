@@ -94,7 +94,7 @@ fn load_one(
     match served.standing() {
         Standing::Ready => Ok(()),
         Standing::Loading => Err(ControlError::Stopped),
-        Standing::Failed(reason) | Standing::Broken(reason) => Err(failed(reason)),
+        other => Err(failed(other.reason())),
     }
 }
 

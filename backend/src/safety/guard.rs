@@ -4,6 +4,8 @@
 //! own checks, so that guards cannot go round in circles, whatever they name. What follows is pure:
 //! which of our tensors become its inputs, and what its score means.
 
+use std::fmt;
+
 use aegis_protocol::{Datatype, NamedTensor, Tensor};
 
 use super::finding::{Rows, What};
@@ -98,6 +100,11 @@ impl Guard {
         let given =
             given.map(|(name, at)| NamedTensor::new(name.as_str(), ours.tensors[*at].clone()));
         Ok((theirs.arrange(given.collect())?, output))
+    }
+
+    /// What there is to tell of it.
+    pub(crate) fn says(&self, what: impl fmt::Display) -> String {
+        format!("guard model `{}`: {what}", self.model)
     }
 
     /// Compares what it takes with what it is given, as far as that can be known before a request.

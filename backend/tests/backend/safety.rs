@@ -1,8 +1,13 @@
 //! Safety checks over the wire: what is blocked, what is flagged, and whom it costs.
 
+use std::sync::Arc;
+
+use aegis_backend::model::{Factory, Model, ModelError, scripted};
+use aegis_backend::repository::Platform;
+use aegis_protocol::{Tensor, path};
 use serde_json::json;
 
-use crate::support::{Backend, ECHO, Reply, echo_body};
+use crate::support::{Backend, ECHO, Reply, Setup, echo_body, until};
 
 /// [`ECHO`] with these checks.
 fn echo(checks: &str) -> String {
@@ -190,6 +195,132 @@ async fn a_guard_that_fails_is_what_on_error_says() {
     }
 }
 
+/// Loads the versions of one model alone, to be run by this in place of what it says, where it is given.
+fn load_alone(backend: &Backend, model: &str, factory: Option<&Factory>) {
+    for served in backend.app.models.all() {
+        if served.name != model {
+            continue;
+        }
+        let spec = served.spec().unwrap();
+        let Platform::Scripted(script) = &spec.platform else {
+            panic!("it is scripted")
+        };
+        let own = || scripted::factory(script.clone(), (*spec.signature).clone());
+        let factory = factory.map_or_else(own, Arc::clone);
+        served.load(Ok(factory), &Arc::default());
+    }
+}
+
+/// Panics at its first request.
+struct Panics;
+
+impl Model for Panics {
+    fn run(&mut self, _: &[Tensor]) -> Result<Vec<Tensor>, ModelError> {
+        panic!("a panic that the test asked for")
+    }
+
+    fn warm_up(&mut self, batch: &[Tensor]) -> Result<Vec<Tensor>, ModelError> {
+        let rows = batch[0].rows().unwrap();
+        Ok(vec![Tensor::from_f32([rows, 1], &vec![0.0; rows]).unwrap()])
+    }
+}
+
+/// That it is not ready, for this reason, and that another try may help.
+#[track_caller]
+fn assert_unguarded(reply: &Reply, reason: &str) {
+    assert_eq!(reply.status, 503, "{}", reply.text());
+    assert_eq!(reply.header("x-aegis-reason"), Some("not_ready"));
+    assert_eq!(reply.header("retry-after"), Some("1"));
+    assert_eq!(flags(reply), None);
+    let expected = format!("model `m` version `1` is not ready: guard model `g`: {reason}");
+    assert_eq!(reply.error(), expected);
+}
+
+#[tokio::test]
+async fn while_its_guard_is_not_ready_a_model_is_not_either() {
+    let backend = Setup {
+        keys: "",
+        models: &[("g", GUARD), ("m", &guarded(""))],
+    }
+    .listen()
+    .await;
+    load_alone(&backend, "m", None);
+    let reply = backend.infer("m", echo_body(&[1.0])).await;
+    assert_unguarded(&reply, "it is loading");
+    let ready = backend.get("/v2/models/m/ready").await;
+    assert_unguarded(&ready, "it is loading");
+    let health = backend.get("/health").await;
+    assert_eq!(health.status, 503);
+    let models = health.json()["models"].clone();
+    let own = models
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|one| one["name"] == "m");
+    assert_eq!(own.unwrap()["reason"], "guard model `g`: it is loading");
+    assert_eq!(counted(&backend, "guard", "block").await, "0");
+    // The rest.
+    backend.load();
+    let backend = backend.when_ready().await;
+    assert_eq!(backend.get("/v2/models/m/ready").await.status, 200);
+    assert_eq!(backend.infer("m", echo_body(&[1.0])).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_model_that_answers_without_its_guard_is_ready_without_it() {
+    let backend = Setup {
+        keys: "",
+        models: &[("g", GUARD), ("m", &guarded("on_error = \"flag\""))],
+    }
+    .listen()
+    .await;
+    load_alone(&backend, "m", None);
+    assert_eq!(backend.get("/v2/models/m/ready").await.status, 200);
+    let reply = backend.infer("m", echo_body(&[1.0])).await;
+    assert_eq!((reply.status.as_u16(), flags(&reply)), (200, Some("guard")));
+}
+
+#[tokio::test]
+async fn a_guard_that_has_died_blocks_nobody_for_good() {
+    let backend = Setup {
+        keys: "",
+        models: &[("g", GUARD), ("m", &guarded(""))],
+    }
+    .listen()
+    .await;
+    load_alone(&backend, "m", None);
+    let panics: Factory = Arc::new(|| Ok(Box::new(Panics)));
+    load_alone(&backend, "g", Some(&panics));
+    // The rows may be what killed it.
+    let first = backend.infer("m", echo_body(&[1.0])).await;
+    assert_eq!((first.status.as_u16(), flags(&first)), (422, Some("guard")));
+    let broken = || async { backend.get("/v2/models/g/ready").await.status == 503 };
+    until(broken).await;
+    let reply = backend.infer("m", echo_body(&[1.0])).await;
+    assert_unguarded(&reply, "the model has stopped");
+    let ready = backend.get("/v2/models/m/ready").await;
+    assert_unguarded(&ready, "instance 0 of g/1 panicked");
+}
+
+#[tokio::test]
+async fn a_guard_that_is_unloaded_takes_its_model_out_until_it_is_back() {
+    let keys = "model_control = \"explicit\"";
+    let backend = Backend::ready_with(keys, &[("g", GUARD), ("m", &guarded(""))]).await;
+    let reply = backend.post(&path::repository_unload("g"), "").await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let reply = backend.infer("m", echo_body(&[1.0])).await;
+    assert_unguarded(&reply, "it is not served here");
+    let ready = backend.get("/v2/health/ready").await;
+    assert_unguarded(&ready, "it is not served here");
+    let index = backend.post(path::REPOSITORY_INDEX, "").await.json();
+    assert_eq!(index[0]["state"], "UNAVAILABLE", "{index}");
+    assert_eq!(index[0]["reason"], "guard model `g`: it is not served here");
+    let reply = backend.post(&path::repository_load("g"), "").await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!(backend.infer("m", echo_body(&[1.0])).await.status, 200);
+    assert_eq!(backend.get("/v2/health/ready").await.status, 200);
+}
+
 #[tokio::test]
 async fn a_guard_has_no_more_time_than_the_request() {
     let slow = GUARD.replace("[scripted]", "[scripted]\nbatch_ms = 20000.0");
@@ -230,14 +361,13 @@ async fn a_model_whose_guard_is_missing_or_unfit_is_not_loaded() {
             .iter()
             .map(|(name, text)| (*name, text.as_str()))
             .collect();
-        let backend = crate::support::Setup {
+        let backend = Setup {
             keys: "",
             models: &models,
         }
         .start()
         .await;
-        crate::support::until(|| async { backend.get("/health").await.text().contains(reason) })
-            .await;
+        until(|| async { backend.get("/health").await.text().contains(reason) }).await;
         assert_eq!(backend.get("/v2/health/ready").await.status, 503);
     }
 }
@@ -250,7 +380,7 @@ const STATISTICS: &str = r#"{"format":"aegis-safety-1","provenance":{"program":"
 async fn statistics_beside_a_version_decide_what_is_strange_and_without_them_it_is_not_loaded() {
     let model = echo("ood_input = [{ input = \"x\" }]");
     let models = [("m", model.as_str())];
-    let setup = crate::support::Setup {
+    let setup = Setup {
         keys: "",
         models: &models,
     };
@@ -263,9 +393,9 @@ async fn statistics_beside_a_version_decide_what_is_strange_and_without_them_it_
         let backend = &backend;
         move || async move { backend.get("/health").await.text().contains(part) }
     };
-    crate::support::until(has("the model's safety checks need safety.json")).await;
+    until(has("the model's safety checks need safety.json")).await;
     let path = "/v2/models/m/versions/1/ready";
-    crate::support::until(|| async { backend.get(path).await.status == 200 }).await;
+    until(|| async { backend.get(path).await.status == 200 }).await;
     assert_eq!(backend.infer("m", echo_body(&[2.0])).await.status, 200);
     let strange = backend.infer("m", echo_body(&[1.0, 4.0])).await;
     assert_eq!(flags(&strange), Some("ood_input"));

@@ -9,7 +9,8 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RawSafety {
-    /// What a check that cannot do its work amounts to, as when a guard model is not loaded.
+    /// What a check that cannot do its work amounts to, as when a guard model fails. With `block`, a guard
+    /// that is not ready, or has no time or room, makes the model not ready or the request one to send again.
     pub on_error: RawOnError,
     /// Whether a request of another signature is counted as flagged. It is refused either way:
     /// `block` or `off`.
