@@ -18,8 +18,10 @@ use crate::model::{Factory, LoadError, scripted};
 use crate::repository::{ModelSpec, Platform, TorchScript};
 use crate::safety::GuardError;
 use crate::served::{Models, Served, Standing};
+use room::NoRoom;
 
 mod change;
+mod room;
 
 /// The thread that loads.
 #[derive(Debug)]
@@ -51,7 +53,8 @@ impl Loader {
             let _runs: mpsc::Sender<()> = runs;
             let unless_stopped = |_: &Arc<Served>| !abandoned.load(Ordering::Relaxed);
             for served in models.all().into_iter().take_while(unless_stopped) {
-                load(&served, &models, &abandoned);
+                // Room for what is configured is its owner's to give.
+                load(&served, &models, &abandoned, |_, _| Ok(()));
             }
             change::serve(&models, &abandoned);
         };
@@ -106,8 +109,14 @@ fn guards_fit(models: &Models, name: &str, spec: &ModelSpec) -> Result<(), Guard
     Ok(())
 }
 
-/// Loads a version, unless that was decided already.
-fn load(served: &Served, models: &Models, stopped: &Arc<AtomicBool>) {
+/// Loads a version, unless that was decided already. `fits` says whether there is room for it, once it is
+/// known what it is.
+fn load(
+    served: &Served,
+    models: &Models,
+    stopped: &Arc<AtomicBool>,
+    fits: impl FnOnce(&ModelSpec, &Weights) -> Result<(), NoRoom>,
+) {
     if served.standing() != Standing::Loading {
         return;
     }
@@ -121,6 +130,10 @@ fn load(served: &Served, models: &Models, stopped: &Arc<AtomicBool>) {
                 provenance,
             } = admitted;
             if let Err(error) = guards_fit(models, &served.name, &spec) {
+                served.fail(&error);
+                return;
+            }
+            if let Err(error) = fits(&spec, &weights) {
                 served.fail(&error);
                 return;
             }

@@ -9,12 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::load;
+use super::{load, room};
 use crate::clock;
 use crate::config::is_name;
 use crate::control::{Action, ControlError, Next};
-use crate::memory;
-use crate::repository::{Platform, torchscript_file};
+use crate::repository::torchscript_file;
 use crate::served::{Models, Served, Standing};
 
 /// How often a version that is served no more is looked at, until nobody holds it.
@@ -89,35 +88,19 @@ fn load_one(
         version: served.version.clone(),
         reason,
     };
-    check_memory(models, served).map_err(failed)?;
-    load(served, models, abandoned);
+    // Where the description is known, admission keeps nothing.
+    if served.spec().is_none() {
+        let gate = models.gate();
+        let weights = torchscript_file(gate.repository(), &served.name, &served.version);
+        let source = gate.source(&served.name, &served.version);
+        room::to_read(&weights, source).map_err(|error| failed(error.to_string()))?;
+    }
+    load(served, models, abandoned, room::to_load);
     match served.standing() {
         Standing::Ready => Ok(()),
         Standing::Loading => Err(ControlError::Stopped),
         other => Err(failed(other.reason())),
     }
-}
-
-/// Whether the weights fit into the memory that is free: once for each instance, and once more while
-/// they are read. Where they go to a GPU only the reading counts.
-fn check_memory(models: &Models, served: &Served) -> Result<(), String> {
-    let file = torchscript_file(models.gate().repository(), &served.name, &served.version);
-    let (Ok(file), Some(free)) = (fs::metadata(file), memory::free()) else {
-        return Ok(());
-    };
-    let copies = match served.spec().map(|spec| (&spec.platform, spec.instances)) {
-        Some((Platform::TorchScript(how), instances)) if how.device == "cpu" => instances + 1,
-        Some((Platform::Scripted(_), _)) => 0,
-        // It is known only when the description is verified.
-        _ => 1,
-    };
-    let needed = file.len().saturating_mul(copies as u64);
-    if needed <= free {
-        return Ok(());
-    }
-    Err(format!(
-        "it needs {needed} bytes of memory, of which {free} are free"
-    ))
 }
 
 /// The versions to load where none are named: those that are served, or that the configuration names,

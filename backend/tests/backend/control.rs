@@ -200,6 +200,31 @@ async fn a_load_that_the_memory_cannot_hold_is_not_begun() {
 }
 
 #[tokio::test]
+async fn each_instance_needs_memory_though_its_number_is_known_only_once_it_is_admitted() {
+    let free = aegis_backend::memory::free().unwrap();
+    let keys = format!(
+        "verify = \"warn\"\ntrusted_keys = [\"team.pub\"]\n{EXPLICIT}\nmax_model_bytes = {}",
+        1_u64 << 50
+    );
+    let backend = Signed::new(&keys).serve().await.when_ready().await;
+    let text = ECHO
+        .split("[scripted]")
+        .next()
+        .unwrap()
+        .replace("platform = \"scripted\"", "instances = 64");
+    write(&backend, "huge", &text, &["1"]);
+    let weights = backend.folder.path().join("models/huge/1/model.pt");
+    // It could be read, and not be loaded 64 times.
+    let bytes = free / 16;
+    fs::File::create(weights).unwrap().set_len(bytes).unwrap();
+    let reply = load(&backend, "huge").await;
+    assert_eq!(reply.status, 500);
+    let expected = format!("it needs {} bytes of memory", bytes * 65);
+    assert!(reply.error().contains(&expected), "{}", reply.error());
+    assert_eq!(backend.infer("echo", echo_body(&[1.0])).await.status, 200);
+}
+
+#[tokio::test]
 async fn the_first_version_that_a_load_names_answers_requests_that_name_none() {
     let backend = explicit().await;
     let body = json!({ "parameters": { "versions": "2,1" } }).to_string();
