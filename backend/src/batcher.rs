@@ -107,6 +107,16 @@ pub enum QueueFull {
     },
 }
 
+/// A request that was not taken in, and why. It is handed back, so that it is dropped where that may take
+/// its time.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rejected<T, E> {
+    /// The request.
+    pub request: T,
+    /// Why not.
+    pub why: E,
+}
+
 /// What to do now.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decision<T> {
@@ -210,15 +220,17 @@ impl<T: Batchable> Batcher<T> {
     ///
     /// # Errors
     ///
-    /// [`QueueFull`], with the limit that it would break; the request is dropped. A retry helps
-    /// once others have run.
+    /// [`QueueFull`], with the limit that it would break, and the request. A retry helps once others have
+    /// run.
     pub fn push(
         &mut self,
         request: T,
         place: impl Into<Place>,
         now: Instant,
-    ) -> Result<Ticket, QueueFull> {
-        self.admit(request.bytes())?;
+    ) -> Result<Ticket, Rejected<T, QueueFull>> {
+        if let Err(why) = self.admit(request.bytes()) {
+            return Err(Rejected { request, why });
+        }
         let ticket = place.into().ticket(self.next_number);
         self.next_number += 1;
         self.bytes += request.bytes();

@@ -33,7 +33,7 @@ use aegis_protocol::{LoadReport, Tensor};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use crate::batcher::{self, Place as InQueue, Priority, Ticket};
+use crate::batcher::{self, Place as InQueue, Priority, Rejected, Ticket};
 use crate::clock;
 use crate::metrics::VersionMetrics;
 use crate::model::{Factory, LoadError, ModelError};
@@ -339,7 +339,15 @@ impl Shared {
         if state.closed || state.dead == self.plan.instances {
             return Err(InferError::Stopped);
         }
-        let ticket = state.scheduler.push(job, place, clock::now())?;
+        let ticket = match state.scheduler.push(job, place, clock::now()) {
+            Ok(ticket) => ticket,
+            Err(Rejected { request, why }) => {
+                drop(state);
+                // Freeing tensors is not the lock's business.
+                drop(request);
+                return Err(why.into());
+            }
+        };
         self.show_depth(&state);
         let somebody_waits = state.idle > 0;
         drop(state);

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use aegis_protocol::LoadReport;
 
 use crate::batcher::{
-    Batchable, Batcher, Batches, Class, Decision, Limits, Place, QueueFull, Ticket,
+    Batchable, Batcher, Batches, Class, Decision, Limits, Place, QueueFull, Rejected, Ticket,
 };
 
 pub mod cost;
@@ -90,22 +90,27 @@ impl<T: Batchable> Scheduler<T> {
     ///
     /// # Errors
     ///
-    /// Why not; the request is dropped.
+    /// Why not, and the request.
     pub fn push(
         &mut self,
         request: T,
         place: impl Into<Place>,
         now: Instant,
-    ) -> Result<Ticket, Refusal> {
+    ) -> Result<Ticket, Rejected<T, Refusal>> {
         let place = place.into();
         if let Some(deadline) = place.deadline
             && let Some(expected) = self.expected(&request, place, now)
             && now + expected > deadline
         {
             let patience = deadline.saturating_duration_since(now);
-            return Err(Refusal::TooLate { expected, patience });
+            let why = Refusal::TooLate { expected, patience };
+            return Err(Rejected { request, why });
         }
-        Ok(self.batcher.push(request, place, now)?)
+        let pushed = self.batcher.push(request, place, now);
+        pushed.map_err(|Rejected { request, why }| Rejected {
+            request,
+            why: why.into(),
+        })
     }
 
     /// How long until such a request would be answered there; none where it would be tried in any

@@ -73,6 +73,11 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
+/// What came of a push, without the request that is handed back.
+fn why(pushed: Result<Ticket, Rejected<Item, QueueFull>>) -> Result<Ticket, QueueFull> {
+    pushed.map_err(|rejected| rejected.why)
+}
+
 /// The ids of a batch.
 fn ran(decision: Decision<Item>) -> Vec<u32> {
     match decision {
@@ -171,7 +176,7 @@ fn a_full_queue_refuses_with_the_limit_and_takes_again_when_one_leaves() {
         .map(|id| batcher.push(item(id), None, now).unwrap())
         .collect();
     let full = Err(QueueFull::Requests { limit: 6 });
-    assert_eq!(batcher.push(item(9), None, now), full);
+    assert_eq!(why(batcher.push(item(9), None, now)), full);
     assert_eq!(batcher.cancel(tickets[2]), Some(item(2)));
     assert!(batcher.push(item(9), None, now).is_ok());
 }
@@ -199,7 +204,7 @@ fn the_bytes_that_wait_are_bounded_too() {
         now,
     );
     assert_eq!(
-        refused,
+        why(refused),
         Err(QueueFull::Bytes {
             bytes: 41,
             limit: 100
@@ -214,7 +219,7 @@ fn the_bytes_that_wait_are_bounded_too() {
         now,
     );
     assert_eq!(
-        huge,
+        why(huge),
         Err(QueueFull::Bytes {
             bytes: usize::MAX,
             limit: 100
@@ -260,7 +265,7 @@ fn a_request_over_the_limit_of_bytes_may_wait_alone() {
         now,
     );
     assert_eq!(
-        refused,
+        why(refused),
         Err(QueueFull::Bytes {
             bytes: 0,
             limit: 100

@@ -160,6 +160,7 @@ impl<'s> Worker<'s> {
             took,
         }) = ran
         else {
+            MutexGuard::unlocked(state, || drop(inputs));
             return Ended::GivenUp;
         };
         shared.show_cost(state);
@@ -185,6 +186,8 @@ impl<'s> Worker<'s> {
             for (answer, outputs) in answers.into_iter().zip(outputs) {
                 answer.send(outputs.map_err(InferError::Model));
             }
+            // Nor is freeing tensors the lock's business.
+            drop(inputs);
         });
         match broken {
             Some(reason) => self.broke(&reason, state),
@@ -219,7 +222,10 @@ impl<'s> Worker<'s> {
         let ((outcome, whole), ended) =
             MutexGuard::unlocked(state, || (run(self.model), clock::now()));
         self.running.set(None);
-        let answers = state.answers(id)?;
+        let Some(answers) = state.answers(id) else {
+            MutexGuard::unlocked(state, || drop(outcome));
+            return None;
+        };
         state.idle += 1;
         state.scheduler.end(id, whole, ended);
         Some(Ran {

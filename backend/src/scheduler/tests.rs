@@ -68,8 +68,8 @@ fn experienced(instances: usize, now: Instant) -> Scheduler<Item> {
 }
 
 /// The time that a refused request was told, in milliseconds.
-fn refused(pushed: Result<Ticket, Refusal>) -> u128 {
-    match pushed {
+fn refused(pushed: Result<Ticket, Rejected<Item, Refusal>>) -> u128 {
+    match pushed.map_err(|rejected| rejected.why) {
         Err(Refusal::TooLate { expected, .. }) => expected.as_millis(),
         other => panic!("expected a refusal, got {other:?}"),
     }

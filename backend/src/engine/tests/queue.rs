@@ -1,5 +1,7 @@
 //! Requests meet in batches, and leave the queue in every way that there is.
 
+use bytes::Bytes;
+
 use super::*;
 use crate::batcher::QueueFull;
 
@@ -158,4 +160,78 @@ async fn a_full_queue_refuses_at_once() {
         .await;
     let full = QueueFull::Requests { limit: 1 };
     assert!(matches!(refused, Err(InferError::Refused(Refusal::Full(got))) if got == full));
+}
+
+/// The bytes of a row, which tell whether the engine's lock was held when they were freed.
+struct Telling {
+    row: [u8; 4],
+    engine: Arc<Engine>,
+    freed: unbounded::UnboundedSender<bool>,
+}
+
+impl AsRef<[u8]> for Telling {
+    fn as_ref(&self) -> &[u8] {
+        &self.row
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        let _ = self.freed.send(self.engine.shared.state.is_locked());
+    }
+}
+
+/// A row of such bytes, and what they tell.
+fn telling(engine: &Arc<Engine>) -> (Inputs, unbounded::UnboundedReceiver<bool>) {
+    let (freed, tells) = unbounded::unbounded_channel();
+    let bytes = Bytes::from_owner(Telling {
+        row: 1.0_f32.to_le_bytes(),
+        engine: Arc::clone(engine),
+        freed,
+    });
+    let inputs = Inputs {
+        tensors: vec![Tensor::new(Datatype::Fp32, [1, 1], bytes).unwrap()],
+        rows: 1,
+        plain: Vec::new(),
+    };
+    (inputs, tells)
+}
+
+#[tokio::test]
+async fn a_request_that_is_refused_is_freed_while_others_may_push() {
+    let (mut gate, factory) = gate();
+    let plan = Plan {
+        limits: batcher::Limits {
+            max_requests: 0,
+            ..plan().limits
+        },
+        ..plan()
+    };
+    let engine = Arc::new(Engine::start(plan, &factory, metrics()).unwrap());
+    // Nothing may wait: whatever comes is one too many.
+    let (inputs, mut tells) = telling(&engine);
+    let refused = engine
+        .infer(inputs, clock::now() + LONG, Priority::default())
+        .await;
+    assert!(matches!(
+        refused,
+        Err(InferError::Refused(Refusal::Full(_)))
+    ));
+    assert_eq!(tells.recv().await, Some(false));
+    assert!(gate.began.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_request_that_ran_is_freed_while_others_may_push() {
+    let zeros = |batch: &[Tensor]| {
+        let rows = batch[0].rows().unwrap();
+        Ok(vec![Tensor::from_f32([rows, 1], &vec![0.0; rows]).unwrap()])
+    };
+    let engine = engine(&function(zeros));
+    let (inputs, mut tells) = telling(&engine);
+    assert_eq!(
+        answered(ask_within(&engine, inputs, LONG).await.unwrap()),
+        [0.0]
+    );
+    assert_eq!(tells.recv().await, Some(false));
 }
