@@ -133,6 +133,8 @@ struct State {
     failing: usize,
     /// No more requests are taken; instances end when the queue is empty.
     closed: bool,
+    /// Another engine has taken its place, and shows itself in the gauges that the two share.
+    retired: bool,
     /// Why an instance died.
     fault: Option<String>,
 }
@@ -169,6 +171,7 @@ impl Engine {
             hung: 0,
             failing: 0,
             closed: false,
+            retired: false,
             fault: None,
         };
         let (work, ended) = (Condvar::new(), Condvar::new());
@@ -245,6 +248,19 @@ impl Engine {
     /// Takes no more requests; the instances end when those that are queued were run.
     pub fn close(&self) {
         self.shared.close();
+    }
+
+    /// Shows nothing of itself from now on, but counts on: requests that hold it are still answered.
+    pub fn retire(&self) {
+        self.shared.state.lock().retired = true;
+    }
+
+    /// Shows how it is, in the gauges of its version.
+    pub fn show(&self) {
+        let state = self.shared.state.lock();
+        self.shared.show_depth(&state);
+        self.shared.show_cost(&state);
+        self.shared.show_loaded(&state);
     }
 
     /// [Closes](Self::close), and waits until every instance has ended, at most until `deadline`.
@@ -362,7 +378,7 @@ impl Shared {
 
     /// Shows what batches cost, once that is known.
     fn show_cost(&self, state: &State) {
-        if let Some(terms) = state.scheduler.terms() {
+        if let (Some(terms), false) = (state.scheduler.terms(), state.retired) {
             self.metrics.show_cost(terms.per_row, terms.per_batch);
         }
     }
@@ -404,12 +420,21 @@ impl Shared {
             Vec::new()
         };
         self.show_depth(state);
-        self.metrics.loaded.set(0);
+        self.show_loaded(state);
         orphans
     }
 
     fn show_depth(&self, state: &State) {
-        self.metrics.show_depth(state.scheduler.len());
+        if !state.retired {
+            self.metrics.show_depth(state.scheduler.len());
+        }
+    }
+
+    /// Shows whether it is whole.
+    fn show_loaded(&self, state: &State) {
+        if !state.retired {
+            self.metrics.loaded.set(i64::from(state.dead == 0));
+        }
     }
 }
 

@@ -55,6 +55,7 @@ impl Loader {
             for served in models.all().into_iter().take_while(unless_stopped) {
                 // Room for what is configured is its owner's to give.
                 load(&served, &models, &abandoned, |_, _| Ok(()));
+                served.show();
             }
             change::serve(&models, &abandoned);
         };

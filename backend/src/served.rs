@@ -151,7 +151,7 @@ impl Models {
         self.set.store(Arc::new(set));
         let old = old.unwrap_or_default();
         self.forget_series(model, old.iter().map(|served| &*served.version));
-        self.retire(old);
+        self.retire(model, old);
     }
 
     /// Removes the series of versions that are not served: or what was once loaded would be shown
@@ -165,10 +165,17 @@ impl Models {
         }
     }
 
-    /// Lets go of versions that are served no more: each goes on until the requests that hold it are
-    /// answered, and its engine is then [ended](Self::end_retired).
-    pub(crate) fn retire(&self, versions: Vec<Arc<Served>>) {
+    /// Lets go of versions of a model that are served no more: each goes on until the requests that hold
+    /// it are answered, and its engine is then [ended](Self::end_retired). The gauges, which a version has
+    /// in common with the one that it was made anew from, are those of what is served.
+    pub(crate) fn retire(&self, model: &str, versions: Vec<Arc<Served>>) {
+        for engine in versions.iter().filter_map(|served| served.engine()) {
+            engine.retire();
+        }
         self.retired.lock().extend(versions);
+        for served in self.served(model) {
+            served.show();
+        }
     }
 
     /// Ends the retired versions that nobody holds any more; says whether some are left.
@@ -459,14 +466,20 @@ impl Served {
                     .get()
                     .and_then(|known| known.signer.as_deref());
                 tracing::info!(model, version, signer, "loaded and warm");
-                if self.engine.set(Ok(engine)).is_ok() {
-                    self.metrics.loaded.set(1);
-                }
+                let _ = self.engine.set(Ok(engine));
             }
             Err(LoadError::Abandoned) => {
                 tracing::info!(model, version, "{}", LoadError::Abandoned);
             }
             Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Shows how it is, in the gauges of its version.
+    pub fn show(&self) {
+        match self.engine() {
+            Some(engine) => engine.show(),
+            None => self.metrics.loaded.set(0),
         }
     }
 

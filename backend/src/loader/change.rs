@@ -73,7 +73,7 @@ fn load_model(
         models.put(model, made);
     } else {
         models.forget_series(model, versions.iter().map(String::as_str));
-        models.retire(made);
+        models.retire(model, made);
     }
     loaded
 }

@@ -297,6 +297,30 @@ async fn a_request_that_runs_is_answered_though_its_model_is_unloaded() {
     assert_eq!(backend.get("/v2/models/slow").await.status, 404);
 }
 
+#[tokio::test]
+async fn the_gauges_of_a_version_that_is_loaded_anew_are_those_of_what_is_served() {
+    let backend = Backend::ready_with(EXPLICIT, &[("slow", &slow(700))]).await;
+    let address = backend.address;
+    let ask = |_| {
+        tokio::spawn(async move {
+            let mut client = Client::connect(address).await;
+            client.send(infer("slow", echo_body(&[5.0]))).await
+        })
+    };
+    let asked: Vec<_> = (0..3).map(ask).collect();
+    let gauge = |name: &str| format!("{name}{{model=\"slow\",model_version=\"1\"}}");
+    let depth = async || backend.metric(&gauge("aegis_inference_queue_depth")).await;
+    until(|| async { depth().await > 1.5 }).await;
+    assert_eq!(load(&backend, "slow").await.status, 200);
+    // Two wait for the one that was there before.
+    assert!(depth().await < 0.5);
+    for asked in asked {
+        assert_eq!(asked.await.unwrap().output(0), [5.0, 5.0]);
+        assert!(depth().await < 0.5);
+    }
+    assert!(backend.metric(&gauge("aegis_model_loaded")).await > 0.5);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_fails_while_its_model_is_loaded_anew() {
     let backend = Arc::new(explicit().await);

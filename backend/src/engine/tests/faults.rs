@@ -272,3 +272,27 @@ async fn a_clients_inputs_alone_take_nobody_out_of_service() {
     assert_eq!(engine.fault(), None);
     assert_eq!((metrics.tests(true), metrics.tests(false)), (3, 0));
 }
+
+#[tokio::test]
+async fn an_engine_that_is_retired_leaves_the_gauges_to_the_one_in_its_place() {
+    let (mut gate, factory) = gate();
+    let (old, metrics) = watched(1, &factory);
+    let new = Engine::start(plan(), &function(fragile), metrics.clone()).unwrap();
+    let hangs = ask_within(&old, rows(&[1.0]), LONG);
+    gate.next().await;
+    let leaves = queue(&old, rows(&[2.0]), 0).await;
+    assert_eq!((metrics.queue_depth.get(), metrics.loaded.get()), (1, 1));
+    old.retire();
+    new.show();
+    assert_eq!((metrics.queue_depth.get(), metrics.loaded.get()), (0, 1));
+    // As if it were the other's.
+    metrics.queue_depth.set(7);
+    let waits = queue(&old, rows(&[3.0]), 1).await;
+    leaves.abort();
+    until(|| old.queue_depth() == 1).await;
+    old.give_up_hung(later());
+    assert!(matches!(hangs.await.unwrap(), Err(InferError::Hung { .. })));
+    assert!(matches!(waits.await.unwrap(), Err(InferError::Stopped)));
+    assert_eq!((metrics.queue_depth.get(), metrics.loaded.get()), (7, 1));
+    gate.open();
+}
