@@ -106,12 +106,13 @@ pub(crate) async fn run(
     patience: Option<Duration>,
     in_flight: &mut InFlight<'_>,
 ) -> Result<Answered, Refused> {
+    // First of all: they were found, whatever becomes of the request.
+    let caller = in_flight.caller;
+    screen::note_all(served, caller, &asked.findings);
     let (spec, engine) = loaded(served)?;
     let allowed = app.http.request_timeout;
     let deadline = deadline(in_flight.arrived, [patience, asked.timeout], allowed);
     in_time(deadline)?;
-    let caller = in_flight.caller;
-    screen::note_all(served, caller, &asked.findings);
     let priority = asked.priority;
     let guards = screen::guards(app, served, caller, spec, &asked.inputs, deadline, priority);
     let guarded = guards.await?;
@@ -213,14 +214,18 @@ impl Asked {
     /// The first difference, or what a safety check has found.
     pub(crate) fn check(spec: &ModelSpec, request: InferRequest) -> Result<Self, Refused> {
         let inputs = spec.signature.arrange(request.inputs)?;
+        let timeout = deadline::parameter(&request.parameters)?;
+        let priority = Priority::of_parameters(&request.parameters)?;
+        let wanted = wanted(&spec.signature.outputs, &request.outputs)?;
+        // Last, since what makes no sense needs no check, and findings would be lost with it.
         let findings = spec.safety.check_inputs(&spec.signature, &inputs)?;
         Ok(Self {
-            timeout: deadline::parameter(&request.parameters)?,
-            priority: Priority::of_parameters(&request.parameters)?,
-            wanted: wanted(&spec.signature.outputs, &request.outputs)?,
+            id: request.id,
+            timeout,
+            priority,
+            wanted,
             inputs,
             findings,
-            id: request.id,
         })
     }
 }

@@ -1,9 +1,10 @@
 //! Safety checks as they are made: off the worker when a tensor is large, guard models asked, and
 //! what they find counted, logged and told.
 //!
-//! [`crate::safety`] decides; this does what it says. A finding is counted where it is found, so that
-//! one is not lost when the request fails later for another reason; one that blocks is counted with
-//! the refusal that it becomes.
+//! [`crate::safety`] decides; this does what it says. Only a request that makes sense in everything else is
+//! looked at. A finding is counted before anything more is done with the request, so that one is not lost
+//! when the request fails later for another reason; one that blocks is counted with the refusal that it
+//! becomes.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -68,6 +68,47 @@ async fn what_is_flagged_is_answered_and_names_reasons_and_rows() {
     }
 }
 
+/// A row of 3 for [`ECHO`], with these parameters.
+fn with_parameters(parameters: &str) -> String {
+    let body = echo_body(&[3.0]);
+    let rest = body.strip_prefix('{').unwrap();
+    format!("{{\"parameters\": {parameters}, {rest}")
+}
+
+#[tokio::test]
+async fn what_is_found_is_counted_though_the_deadline_passes_before_the_request_is_queued() {
+    let model = echo("range = [{ input = \"x\", max = 1, action = \"flag\" }]");
+    let backend = Backend::ready(&[("m", &model)]).await;
+    // A microsecond from its arrival, which decoding alone takes longer than.
+    let late = backend
+        .infer("m", with_parameters("{\"timeout\": 1}"))
+        .await;
+    assert_eq!(late.status, 504, "{}", late.text());
+    assert_eq!(counted(&backend, "range", "flag").await, "1");
+}
+
+#[tokio::test]
+async fn a_request_that_makes_no_sense_is_not_looked_at() {
+    let model =
+        echo("size = { max_rows = 8, action = \"flag\" }\nrange = [{ input = \"x\", max = 1 }]");
+    let backend = Backend::ready(&[("m", &model)]).await;
+    let bad = backend
+        .infer("m", with_parameters("{\"priority\": 11}"))
+        .await;
+    assert_eq!((bad.status.as_u16(), flags(&bad)), (400, None));
+    assert!(
+        bad.error().starts_with("parameters.priority"),
+        "{}",
+        bad.error()
+    );
+    assert_eq!(counted(&backend, "range", "block").await, "0");
+    let unsafe_ = backend
+        .infer("m", with_parameters("{\"priority\": 1}"))
+        .await;
+    assert_eq!(flags(&unsafe_), Some("range"));
+    assert_eq!(counted(&backend, "range", "block").await, "1");
+}
+
 #[tokio::test]
 async fn a_blocked_answer_costs_nothing_to_its_neighbours_in_the_batch() {
     let model = echo("output_range = [{ output = \"y\", max = 16 }]")
