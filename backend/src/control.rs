@@ -131,6 +131,19 @@ impl Control {
         self.mode == ModelControl::Explicit
     }
 
+    /// Checks whether models may be loaded and unloaded at all.
+    ///
+    /// # Errors
+    ///
+    /// When they may not.
+    pub fn check(&self) -> Result<(), ControlError> {
+        if self.is_on() {
+            Ok(())
+        } else {
+            Err(ControlError::Forbidden)
+        }
+    }
+
     /// Has something done, and waits until it is.
     ///
     /// # Errors
@@ -141,9 +154,7 @@ impl Control {
     ///
     /// What was asked for is done all the same.
     pub async fn ask(&self, action: Action) -> Result<(), ControlError> {
-        if !self.is_on() {
-            return Err(ControlError::Forbidden);
-        }
+        self.check()?;
         action.check()?;
         let (reply, done) = oneshot::channel();
         {

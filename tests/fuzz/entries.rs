@@ -187,10 +187,20 @@ pub(crate) fn infer_binary(data: &[u8]) {
     assert_eq!(OutputForms::of(&again), forms);
 }
 
-/// The message of an inference: what was read can be sent on as raw contents, and read again as the
-/// same.
+/// The message of an inference: it is read where a decoder that knows no bounds reads the same, and it is
+/// within them; and what was read can be sent on as raw contents, and read again as the same.
 pub(crate) fn infer_grpc(data: &[u8]) {
-    let Ok(message) = read_message::<grpc::ModelInferRequest>(data) else {
+    /// So little that what is read here can be more.
+    const LIMIT: usize = 1_000;
+    let bytes = Bytes::copy_from_slice(data);
+    let weighed = grpc::Weighed::of(&bytes, LIMIT).ok();
+    let read = weighed.and_then(|message| message.decode().ok());
+    let naive = grpc::ModelInferRequest::decode(bytes).ok();
+    let naive = naive.filter(|message| is_within(message, LIMIT));
+    // Compared as they are written, since NaN is no other NaN.
+    let written = |message: &grpc::ModelInferRequest| message.encode_to_vec();
+    assert_eq!(read.as_ref().map(written), naive.as_ref().map(written));
+    let Some(message) = read else {
         return;
     };
     let Ok(request) = message.into_request() else {
@@ -217,11 +227,28 @@ pub(crate) fn infer_grpc(data: &[u8]) {
     assert_eq!(again.inputs, request.inputs);
 }
 
-/// Reads bytes as one message: with the prefix that they need.
-fn read_message<M: Message + Default>(data: &[u8]) -> Result<M, grpc::CallError> {
-    let length = u32::try_from(data.len()).expect("what is fuzzed is small");
-    let prefix = [&[0][..], &length.to_be_bytes()].concat();
-    grpc::read_call(&[&prefix, data].concat())
+/// Whether a message that was decoded is not more than it may be.
+fn is_within(message: &grpc::ModelInferRequest, limit: usize) -> bool {
+    let (inputs, outputs) = (&message.inputs, &message.outputs);
+    let tensors = [
+        inputs.len(),
+        outputs.len(),
+        message.raw_input_contents.len(),
+    ];
+    let of_inputs = inputs.iter().map(|input| input.parameters.len());
+    let of_outputs = outputs.iter().map(|output| output.parameters.len());
+    let parameters = of_inputs
+        .chain(of_outputs)
+        .chain([message.parameters.len()]);
+    let becomes = |input: &grpc::InferInputTensor| {
+        let lists = input.contents.clone().unwrap_or_default();
+        let eights = lists.int64s.len() + lists.uint64s.len() + lists.fp64s.len();
+        let fours = lists.ints.len() + lists.uints.len() + lists.fp32s.len();
+        let texts = lists.bytes.len() * size_of::<Bytes>();
+        8 * (input.shape.len() + eights) + 4 * fours + lists.bools.len() + texts
+    };
+    let becomes: usize = inputs.iter().map(becomes).sum();
+    tensors.into_iter().max() <= Some(1_024) && parameters.max() <= Some(256) && becomes <= limit
 }
 
 /// The raw encoding of texts: a naive reader finds the same, and what was read is written as it was.

@@ -9,12 +9,17 @@
 //! set by appending its field: of a field that is there twice, a decoder takes the
 //! last, so nothing in front of it has to move.
 //!
+//! A server does decode them, once it has seen that a message does not become more
+//! than it may ([`Weighed`]).
+//!
 //! Sources: <https://github.com/kserve/open-inference-protocol> (the service),
 //! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md> (the framing),
 //! <https://protobuf.dev/programming-guides/encoding/> (the last one wins).
 
+mod bounds;
 mod code;
 mod contents;
+mod fields;
 mod frame;
 mod messages;
 mod method;
@@ -22,6 +27,7 @@ mod parameter;
 mod reflection;
 mod repository;
 
+pub use bounds::{BoundsError, Weighed};
 pub use code::{Code, message_header};
 pub use contents::ContentsError;
 pub use frame::{

@@ -8,6 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::text::excerpt;
 
+/// The most parameters of a request, an answer, a tensor or an output.
+pub(crate) const MAX_PARAMETERS: usize = 256;
+
 /// Parameters by name, in the order of their names.
 pub type Parameters = BTreeMap<String, Parameter>;
 

@@ -76,6 +76,15 @@ impl Upload {
         self.reserved
     }
 
+    /// Takes so many bytes more of the budget.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room.
+    pub(super) fn take(&mut self, more: usize) -> Result<(), BodyError> {
+        Ok(self.reserved.take(more)?)
+    }
+
     /// Takes a body for what it was compressed from, which has its part of the budget too.
     ///
     /// # Errors

@@ -260,17 +260,26 @@ async fn run(
     app: &App,
     served: &Served,
     patience: Option<Duration>,
-    call: Upload,
+    mut call: Upload,
     in_flight: &mut InFlight<'_>,
 ) -> Result<Answered, Refused> {
     let (spec, _) = infer::loaded(served)?;
     let spec = Arc::clone(spec);
+    let limit = app.http.body_bytes;
     let asked = work(call.bytes.len(), move || {
-        let request: wire::ModelInferRequest = decode(&call.bytes)?;
+        let request = decode_infer(&mut call, limit)?;
         Asked::check(&spec, request.into_request()?)
     });
     let asked = asked.await??;
     infer::run(app, served, asked, patience, in_flight).await
+}
+
+/// Decodes an inference, with room for what it becomes. The budget for bodies counts on at most four times a
+/// body, as JSON takes: a list in typed contents is there twice, and where that is more, more is taken.
+fn decode_infer(call: &mut Upload, limit: usize) -> Result<wire::ModelInferRequest, Refused> {
+    let message = wire::Weighed::of(&call.bytes, limit)?;
+    call.take((message.lists() / 2).saturating_sub(call.bytes.len()))?;
+    Ok(message.decode()?)
 }
 
 /// A message with its prefix: what describes the tensors, and the tensors themselves, uncopied.

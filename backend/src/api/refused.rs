@@ -1,6 +1,6 @@
 //! Every way not to answer, and the one place that gives each its status, reason and text.
 
-use aegis_protocol::grpc::{CallError, Code, ContentsError};
+use aegis_protocol::grpc::{BoundsError, CallError, Code, ContentsError};
 use aegis_protocol::{ChangeError, DecodeError, EncodeError, Reason, excerpt, headers};
 use http::header::{ACCEPT_ENCODING, ALLOW, RETRY_AFTER};
 use http::{HeaderValue, Method, StatusCode};
@@ -187,7 +187,8 @@ impl Refused {
             Self::ContentType { .. } | Self::ContentEncoding { .. } | Self::GrpcEncoding { .. } => {
                 Reason::UnsupportedMediaType
             }
-            Self::Body(BodyError::TooLarge { .. }) => Reason::BodyTooLarge,
+            Self::Body(BodyError::TooLarge { .. })
+            | Self::Call(CallError::Bounds(BoundsError::TooLarge { .. })) => Reason::BodyTooLarge,
             Self::Unsafe(_) => Reason::Safety,
             Self::Body(
                 BodyError::TooSlow { .. }

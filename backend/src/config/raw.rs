@@ -28,7 +28,7 @@ pub struct RawConfig {
     pub max_body_bytes: usize,
     /// The most bytes of bodies that are being read or decoded at one time, over all connections;
     /// more are answered with 429. At least `max_body_bytes`. What a body decodes to, up to four
-    /// times its size, counts towards `max_queue_bytes`.
+    /// times as many, counts towards `max_queue_bytes`.
     pub max_upload_bytes: usize,
     /// The most requests that wait for one model version; more are answered with 429.
     pub max_queue_requests: usize,

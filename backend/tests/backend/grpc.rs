@@ -25,6 +25,8 @@ use tonic_prost::ProstCodec;
 
 use crate::support::{Backend, ECHO, LONG, echo_body, until};
 
+mod bounds;
+
 const SERVICE: &str = "/inference.GRPCInferenceService/";
 const REQUESTS: &str =
     "aegis_inference_requests_total{code=\"CODE\",model=\"echo\",model_version=\"1\"}";
@@ -448,6 +450,16 @@ async fn models_are_listed_loaded_and_unloaded_over_grpc_too() {
             .contains("parameters.config: not supported"),
         "{refused}"
     );
+    let mut many = change("echo", "versions", ParameterChoice::Text("2".to_owned()));
+    many.parameters = vec![many.parameters[0].clone(); 300];
+    let loaded: Result<RepositoryChangeResponse, _> =
+        client.ask("RepositoryModelLoad", many.clone()).await;
+    let refused = loaded.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert_eq!(
+        refused.message(),
+        "parameters: expected at most 256, got more"
+    );
     // As tritonclient sends it.
     let unload = change("echo", "unload_dependents", ParameterChoice::Bool(false));
     let unloaded: Result<RepositoryChangeResponse, _> =
@@ -460,6 +472,10 @@ async fn models_are_listed_loaded_and_unloaded_over_grpc_too() {
     let unload = change("echo", "unload_dependents", ParameterChoice::Bool(false));
     let refused: Result<RepositoryChangeResponse, _> =
         client.ask("RepositoryModelUnload", unload).await;
+    assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
+    // What is refused in any case is not read.
+    let refused: Result<RepositoryChangeResponse, _> =
+        client.ask("RepositoryModelLoad", many).await;
     assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
 }
 

@@ -4,7 +4,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
-use super::Target;
+use super::{BoundsError, Target};
 
 /// The length of a message's prefix.
 pub const PREFIX: usize = 5;
@@ -50,6 +50,9 @@ pub enum CallError {
     /// It is another message.
     #[error("the message cannot be read: {0}")]
     Message(#[from] prost::DecodeError),
+    /// It would become too much.
+    #[error(transparent)]
+    Bounds(#[from] BoundsError),
 }
 
 /// Sets the version of every message of a stream, as its bytes pass.

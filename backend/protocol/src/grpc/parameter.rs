@@ -1,16 +1,14 @@
 //! The parameter `timeout` of a `ModelInferRequest`, found without decoding it.
 //!
-//! The message is walked field by field, and what is no parameter is skipped by its
-//! length: tensors stay where they are. One parameter is decoded at a time, so that a
-//! message of a million of them takes no memory.
+//! The message is walked field by field, and what is no parameter is skipped. One
+//! parameter is decoded at a time, so that a message of a million of them takes no
+//! memory.
 
 use std::time::Duration;
 
-use prost::{
-    DecodeError, Message, Oneof,
-    encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field},
-};
+use prost::{DecodeError, Message, Oneof};
 
+use super::fields::{Field, Fields};
 use crate::{
     Parameter,
     timeout::{BadParameter, PARAMETER, of_parameter},
@@ -69,19 +67,16 @@ pub fn timeout(message: &[u8]) -> Result<Option<Duration>, BadParameter> {
 }
 
 /// The last parameter of that name, as decoders of maps take it.
-fn find(mut message: &[u8]) -> Result<Option<Parameter>, DecodeError> {
+fn find(message: &[u8]) -> Result<Option<Parameter>, DecodeError> {
     let mut found = None;
-    while !message.is_empty() {
-        let (tag, wire) = decode_key(&mut message)?;
-        if tag != PARAMETERS || wire != WireType::LengthDelimited {
-            skip_field(wire, tag, &mut message, DecodeContext::default())?;
+    for field in Fields::of(message) {
+        let Field {
+            tag: PARAMETERS,
+            bytes: Some(entry),
+        } = field?
+        else {
             continue;
-        }
-        let length = usize::try_from(decode_varint(&mut message)?).unwrap_or(usize::MAX);
-        let Some((entry, rest)) = message.split_at_checked(length) else {
-            return Ok(None);
         };
-        message = rest;
         let entry = NamedParameter::decode(entry)?;
         if entry.name == PARAMETER {
             found = entry.value.and_then(|value| value.choice).map(Into::into);

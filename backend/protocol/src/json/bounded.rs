@@ -10,10 +10,7 @@ use std::marker::PhantomData;
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::parameters::Parameters;
-
-/// The most parameters of a request, an answer or an output.
-const MAX_PARAMETERS: usize = 256;
+use crate::parameters::{MAX_PARAMETERS, Parameters};
 
 /// A list of at most `MAX` items.
 pub(super) struct Bounded<T, const MAX: usize>(pub(super) Vec<T>);

@@ -18,7 +18,9 @@ pub(super) async fn call(app: &App, path: &str, call: &Upload) -> Result<Answer,
         let models = lines.into_iter().map(Into::into).collect();
         return Ok(answer(&RepositoryIndexResponse { models }));
     }
-    let mut request: RepositoryChangeRequest = decode(&call.bytes)?;
+    // Nothing is read of what is refused in any case.
+    app.models.control().check()?;
+    let mut request = RepositoryChangeRequest::read(&call.bytes)?;
     let model = std::mem::take(&mut request.model_name);
     let change = ChangeRequest::from(request);
     if path.ends_with("/RepositoryModelLoad") {

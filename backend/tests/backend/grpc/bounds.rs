@@ -1,0 +1,82 @@
+//! Small messages that would become large.
+
+use aegis_protocol::grpc::{InferInputTensor, ModelInferRequest, TensorContents};
+use prost::Message;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tonic::Code;
+
+use super::{Client, request, typed};
+use crate::support::{Backend, ECHO, until};
+
+#[tokio::test]
+async fn a_small_message_that_would_become_large_is_refused_before_it_is_decoded() {
+    let backend = Backend::ready_with("max_body_bytes = 4000", &[("echo", ECHO)]).await;
+    let mut client = Client::of(&backend).await;
+    let many = ModelInferRequest {
+        inputs: vec![InferInputTensor::default(); 1_500],
+        ..request([1.0; 2])
+    };
+    let mut long = typed([1.0; 2]);
+    long.inputs[0].contents = Some(TensorContents {
+        int64s: vec![0; 1_000],
+        ..TensorContents::default()
+    });
+    for (request, code, text, reason) in [
+        (
+            many,
+            Code::InvalidArgument,
+            "inputs: expected at most 1024, got more",
+            "bad_request",
+        ),
+        (
+            long,
+            Code::ResourceExhausted,
+            "inputs[0].contents: expected all lists of numbers and texts to become at most 4000 bytes",
+            "body_too_large",
+        ),
+    ] {
+        let status = client.infer(request).await.unwrap_err();
+        assert_eq!(status.code(), code, "{status:?}");
+        assert!(status.message().starts_with(text), "{status:?}");
+        assert_eq!(status.metadata().get("x-aegis-reason").unwrap(), reason);
+    }
+    assert_eq!(client.infer(request([1.0; 2])).await.unwrap().id, "7");
+}
+
+#[tokio::test]
+async fn what_a_message_becomes_counts_against_the_budget_for_bodies() {
+    let keys = "max_body_bytes = 4000\nmax_upload_bytes = 4000";
+    let backend = Backend::ready_with(keys, &[("echo", ECHO)]).await;
+    let mut client = Client::of(&backend).await;
+    let mut long = typed([1.0; 2]);
+    long.inputs[0].contents = Some(TensorContents {
+        int64s: vec![0; 450],
+        ..TensorContents::default()
+    });
+    let size = long.encoded_len();
+    let holder = unfinished(&backend, 3_400).await;
+    assert!(3_400 + size < 4_000, "the message itself finds room");
+    let status = client.infer(long.clone()).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    assert!(
+        status.message().contains("fill `max_upload_bytes`"),
+        "{status:?}"
+    );
+    drop(holder);
+    until(|| async { backend.app.uploads.used() == 0 }).await;
+    // Then it is read, and is no FP32.
+    let status = client.infer(long).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    assert_eq!(backend.app.uploads.used(), 0);
+}
+
+/// A connection that has sent so many bytes of a body that never ends.
+async fn unfinished(backend: &Backend, sent: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(backend.address).await.unwrap();
+    let head = "POST /v2/models/echo/infer HTTP/1.1\r\nhost: test\r\ncontent-length: 3900\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&vec![b' '; sent]).await.unwrap();
+    until(|| async { backend.app.uploads.used() == sent }).await;
+    stream
+}
