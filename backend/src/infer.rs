@@ -45,6 +45,10 @@ pub(crate) use deadline::deadline;
 /// From this size on, work on a body takes so long that it must not hold up other connections.
 const LARGE_BODY: usize = 256 << 10;
 
+/// The longest `id` that a request may have, in bytes. It is kept for as long as the request waits, and a
+/// queue counts tensors.
+const MAX_ID: usize = 1 << 10;
+
 /// A request, checked.
 #[derive(Debug)]
 pub(crate) struct Asked {
@@ -213,6 +217,7 @@ impl Asked {
     ///
     /// The first difference, or what a safety check has found.
     pub(crate) fn check(spec: &ModelSpec, request: InferRequest) -> Result<Self, Refused> {
+        check_id(request.id.as_deref())?;
         let inputs = spec.signature.arrange(request.inputs)?;
         let timeout = deadline::parameter(&request.parameters)?;
         let priority = Priority::of_parameters(&request.parameters)?;
@@ -267,6 +272,13 @@ impl Answered {
             parameters: flags.into_iter().collect(),
             outputs,
         }
+    }
+}
+
+fn check_id(id: Option<&str>) -> Result<(), Refused> {
+    match id.map_or(0, str::len) {
+        got if got > MAX_ID => Err(Refused::IdTooLong { limit: MAX_ID, got }),
+        _ => Ok(()),
     }
 }
 

@@ -38,6 +38,7 @@ use stream::Talk;
 mod compressed;
 mod repository;
 mod stream;
+mod unread;
 mod watch;
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");

@@ -95,6 +95,14 @@ pub enum Refused {
         /// The header's value, cut.
         got: String,
     },
+    /// Its own name for itself is too long.
+    #[error("id: expected at most {limit} bytes, got {got}")]
+    IdTooLong {
+        /// The most that it may have.
+        limit: usize,
+        /// How many it has.
+        got: usize,
+    },
     /// Work on it was cut off, because the process ends.
     #[error("the server stopped while it worked on the request")]
     CutOff,
@@ -199,6 +207,7 @@ impl Refused {
             | Self::Decode(_)
             | Self::Call(_)
             | Self::Contents(_)
+            | Self::IdTooLong { .. }
             | Self::Timeout(_)
             | Self::Priority(_)
             | Self::Input(_)

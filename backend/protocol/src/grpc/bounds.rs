@@ -107,12 +107,23 @@ impl Weighed {
         self.lists
     }
 
-    /// Decodes it. Raw contents are slices of the message.
+    /// Decodes it. Raw contents are slices of the message, which they keep in memory, whatever else is in
+    /// it: where they are the lesser part they are copied, as [`crate::binary`] does, so that what is kept
+    /// is at most twice what a queue counts.
     ///
     /// # Errors
     /// When it is another message.
     pub fn decode(self) -> Result<ModelInferRequest, CallError> {
-        Ok(ModelInferRequest::decode(self.message)?)
+        let length = self.message.len();
+        let mut request = ModelInferRequest::decode(self.message)?;
+        let raw = &mut request.raw_input_contents;
+        let kept: usize = raw.iter().map(Bytes::len).sum();
+        if kept < length.saturating_sub(kept) {
+            for contents in raw {
+                *contents = Bytes::copy_from_slice(contents);
+            }
+        }
+        Ok(request)
     }
 }
 

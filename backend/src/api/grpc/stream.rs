@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use aegis_protocol::grpc::{
-    self as wire, CallError, Head, ModelInferResponse, ModelStreamInferResponse, PREFIX,
-    ReflectionError, ReflectionRequest, ReflectionResponse, Reply,
+    self as wire, CallError, ModelInferResponse, ModelStreamInferResponse, ReflectionError,
+    ReflectionRequest, ReflectionResponse, Reply,
 };
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
@@ -24,6 +24,7 @@ use tokio::time::timeout_at;
 use super::super::body::BodyError;
 use super::super::uploads::Reserved;
 use super::super::{Answer, Payload, Refused, caller};
+use super::unread::Unread;
 use super::{Upload, asked_for, compressed, decode, patience, refused_early, respond, run};
 use crate::app::{App, Phase};
 use crate::clock;
@@ -49,9 +50,7 @@ struct Messages {
     /// When the client gives the call up.
     ends: Option<Instant>,
     body: Incoming,
-    unread: BytesMut,
-    /// Of the budget for bodies: what is unread.
-    kept: Reserved,
+    unread: Unread,
 }
 
 /// Takes the call over: its body is read while it is answered.
@@ -67,8 +66,7 @@ pub(super) fn answer(app: &Arc<App>, parts: &Parts, body: Incoming, talk: Talk) 
         headers: parts.headers.clone(),
         ends: patience.map(|patience| clock::now() + patience),
         body,
-        unread: BytesMut::new(),
-        kept: Reserved::none(&app.uploads),
+        unread: Unread::new(Reserved::none(&app.uploads)),
     };
     tokio::spawn(messages.converse(send));
     respond(Payload::stream(answers))
@@ -163,19 +161,12 @@ impl Messages {
         let limits = self.app.http;
         let mut due = None;
         loop {
-            if let Some(head) = Head::read(&self.unread).map_err(CallError::from)? {
-                let limit = limits.body_bytes;
-                if head.length > limit {
-                    return Err(BodyError::TooLarge { limit }.into());
-                }
-                if self.unread.len() >= PREFIX + head.length {
-                    let message = self.take(head.length);
-                    return Ok(Some(if head.compressed {
-                        compressed::read(&self.headers, message, limit).await?
-                    } else {
-                        message
-                    }));
-                }
+            if let Some((is_compressed, message)) = self.unread.take(limits.body_bytes)? {
+                return Ok(Some(if is_compressed {
+                    compressed::read(&self.headers, message, limits.body_bytes).await?
+                } else {
+                    message
+                }));
             }
             let frame = if self.unread.is_empty() {
                 self.body.frame().await
@@ -194,17 +185,8 @@ impl Messages {
                 };
             };
             if let Ok(data) = frame.map_err(BodyError::from)?.into_data() {
-                self.kept.take(data.len()).map_err(BodyError::from)?;
-                self.unread.extend_from_slice(&data);
+                self.unread.push(&data)?;
             }
         }
-    }
-
-    /// The message of this length at the start of what is unread.
-    fn take(&mut self, length: usize) -> Upload {
-        self.unread.advance(PREFIX);
-        drop(self.kept.split(PREFIX));
-        let message = self.unread.split_to(length).freeze();
-        Upload::new(message, self.kept.split(length))
     }
 }

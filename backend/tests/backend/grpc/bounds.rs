@@ -1,4 +1,4 @@
-//! Small messages that would become large.
+//! Small messages that would become large, or keep what is.
 
 use aegis_protocol::grpc::{InferInputTensor, ModelInferRequest, TensorContents};
 use prost::Message;
@@ -6,8 +6,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tonic::Code;
 
-use super::{Client, request, typed};
-use crate::support::{Backend, ECHO, until};
+use super::{Client, echo, request, typed};
+use crate::support::{Backend, ECHO, echo_body, until};
 
 #[tokio::test]
 async fn a_small_message_that_would_become_large_is_refused_before_it_is_decoded() {
@@ -79,4 +79,26 @@ async fn unfinished(backend: &Backend, sent: usize) -> TcpStream {
     stream.write_all(&vec![b' '; sent]).await.unwrap();
     until(|| async { backend.app.uploads.used() == sent }).await;
     stream
+}
+
+#[tokio::test]
+async fn an_id_over_its_limit_is_refused_over_rest_and_grpc() {
+    let backend = echo().await;
+    let mut client = Client::of(&backend).await;
+    let named = |id: &str| ModelInferRequest {
+        id: id.to_owned(),
+        ..request([1.0; 2])
+    };
+    let (most, more) = ("i".repeat(1_024), "i".repeat(1_025));
+    assert_eq!(client.infer(named(&most)).await.unwrap().id, most);
+    let status = client.infer(named(&more)).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    let text = "id: expected at most 1024 bytes, got 1025";
+    assert_eq!(status.message(), text);
+    let body = |id: &str| echo_body(&[1.0]).replacen('{', &format!("{{\"id\":\"{id}\","), 1);
+    let reply = backend.infer("echo", body(&most)).await;
+    assert_eq!(reply.json()["id"], most);
+    let reply = backend.infer("echo", body(&more)).await;
+    assert_eq!((reply.status.as_u16(), &*reply.error()), (400, text));
+    assert_eq!(reply.header("x-aegis-reason"), Some("bad_request"));
 }

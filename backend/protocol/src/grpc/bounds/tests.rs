@@ -219,6 +219,26 @@ fn a_message_within_a_message_cannot_reach_past_its_end_to_what_nobody_counted()
 }
 
 #[test]
+fn raw_contents_keep_a_message_only_where_they_are_most_of_it() {
+    let of = |name: usize| {
+        let message = ModelInferRequest {
+            model_name: "m".repeat(name),
+            raw_input_contents: vec![vec![7; 1_000].into(), vec![8; 24].into()],
+            ..ModelInferRequest::default()
+        };
+        let bytes = Bytes::from(message.encode_to_vec());
+        let read = decoded(&bytes, ENOUGH).unwrap();
+        assert_eq!(read, message);
+        let within = |raw: &Bytes| bytes.as_ptr_range().contains(&raw.as_ptr());
+        let kept = read.raw_input_contents.iter().filter(|raw| within(raw));
+        kept.count()
+    };
+    // Keys and lengths take 8 bytes.
+    assert_eq!(of(1_016), 2);
+    assert_eq!(of(1_017), 0);
+}
+
+#[test]
 fn a_change_of_models_has_as_many_parameters_as_in_json() {
     let of = |count| RepositoryChangeRequest {
         parameters: vec![NamedParameter::default(); count],

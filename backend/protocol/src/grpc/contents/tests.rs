@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use prost::Message;
 
-use super::super::{InferParameter, InferRequestedOutput, ParameterChoice};
+use super::super::{InferParameter, InferRequestedOutput, ParameterChoice, Weighed};
 use super::*;
 use crate::parameters::Parameter;
 
@@ -261,10 +261,8 @@ fn raw_contents_are_not_copied_on_their_way_from_a_message_to_a_tensor_and_back(
     let within = body.as_ptr_range();
     let (compressed, message) = crate::grpc::message_of(&body).unwrap();
     assert!(!compressed);
-    let request = ModelInferRequest::decode(message)
-        .unwrap()
-        .into_request()
-        .unwrap();
+    let weighed = Weighed::of(&message, 1 << 10).unwrap();
+    let request = weighed.decode().unwrap().into_request().unwrap();
     let tensor = request.inputs[0].tensor.clone();
     assert!(
         within.contains(&tensor.data().as_ptr()),
