@@ -26,6 +26,7 @@ use tonic_prost::ProstCodec;
 use crate::support::{Backend, ECHO, LONG, echo_body, until};
 
 mod bounds;
+mod stream;
 
 const SERVICE: &str = "/inference.GRPCInferenceService/";
 const REQUESTS: &str =

@@ -85,7 +85,14 @@ impl Messages {
                 () = answers.closed() => return,
             };
             let (answer, goes_on) = match next {
-                Ok(Some(call)) => (self.answer(call).await, true),
+                Ok(Some(call)) => {
+                    let answer = tokio::select! {
+                        answer = self.answer(call) => answer,
+                        // What waits in a queue leaves it, and is counted as given up.
+                        () = answers.closed() => return,
+                    };
+                    (answer, true)
+                }
                 Ok(None) => return,
                 Err(refused) if refused.is_client_gone() => return,
                 Err(refused) => {
