@@ -239,7 +239,7 @@ fn health(app: &App) -> Answer {
         return json(StatusCode::OK, &report);
     };
     let mut answer = json(reason.status(), &report);
-    refused::explain(&mut answer, reason);
+    refused::explain(answer.headers_mut(), reason);
     answer
 }
 

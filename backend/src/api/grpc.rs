@@ -23,8 +23,9 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming};
 use prost::Message;
+use tokio::sync::mpsc;
 
 use super::body::Upload;
 use super::infer::{flag, mark, report_load};
@@ -328,29 +329,56 @@ fn answer(message: &impl Message) -> Answer {
 
 /// A call that goes well to the end of its messages.
 fn respond(payload: Payload) -> Answer {
-    let ended = HeaderMap::from_iter([(headers::GRPC_STATUS, Code::Ok.header())]);
-    let mut answer = Response::new(payload.with_trailers(ended));
+    call(payload.with_trailers(went_well()))
+}
+
+/// A call whose messages are still being made, and which ends with the trailers behind them.
+fn streamed(answers: mpsc::Receiver<Frame<Bytes>>) -> Answer {
+    call(Payload::stream(answers))
+}
+
+fn call(payload: Payload) -> Answer {
+    let mut answer = Response::new(payload);
     answer.headers_mut().insert(CONTENT_TYPE, GRPC);
     answer
 }
 
 fn refused_call(refused: &Refused) -> Answer {
-    let mut call = refusal(refused.code(), &refused.text());
-    refused.explain(&mut call);
-    call
+    without_message(refused.code(), ended(refused))
 }
 
 /// No message: a head that says how it ended.
 fn refusal(code: Code, text: &str) -> Answer {
-    let mut answer = Response::new(Payload::default());
+    without_message(code, status(code, text))
+}
+
+fn without_message(code: Code, ended: HeaderMap) -> Answer {
+    let mut answer = call(Payload::default());
     let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, GRPC);
-    headers.insert(headers::GRPC_STATUS, code.header());
-    headers.insert(headers::GRPC_MESSAGE, wire::message_header(text));
+    headers.extend(ended);
     if code == Code::Unimplemented {
         headers.insert(ACCEPT_ENCODING, compressed::ACCEPTED);
     }
     answer
+}
+
+/// How a call ends that goes well.
+fn went_well() -> HeaderMap {
+    HeaderMap::from_iter([(headers::GRPC_STATUS, Code::Ok.header())])
+}
+
+/// How a call ends that is refused.
+fn ended(refused: &Refused) -> HeaderMap {
+    let mut ended = status(refused.code(), &refused.text());
+    refused.explain(&mut ended);
+    ended
+}
+
+fn status(code: Code, text: &str) -> HeaderMap {
+    HeaderMap::from_iter([
+        (headers::GRPC_STATUS, code.header()),
+        (headers::GRPC_MESSAGE, wire::message_header(text)),
+    ])
 }
 
 #[cfg(test)]

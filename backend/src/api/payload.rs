@@ -1,5 +1,5 @@
 //! What an answer carries: bytes in one piece or several, and trailers; or pieces that are still being
-//! made.
+//! made, and trailers that are known when the last of them is.
 //!
 //! Pieces are sent one after the other and not put together: the tensors of an answer are the bytes
 //! that the model wrote.
@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 pub struct Payload {
     first: Bytes,
     rest: vec::IntoIter<Bytes>,
-    more: Option<mpsc::Receiver<Bytes>>,
+    more: Option<mpsc::Receiver<Frame<Bytes>>>,
     trailers: Option<Box<HeaderMap>>,
 }
 
@@ -36,9 +36,9 @@ impl Payload {
         }
     }
 
-    /// Pieces that are made while it is sent.
+    /// Pieces that are made while it is sent, and trailers behind them.
     #[must_use]
-    pub fn stream(more: mpsc::Receiver<Bytes>) -> Self {
+    pub fn stream(more: mpsc::Receiver<Frame<Bytes>>) -> Self {
         Self {
             more: Some(more),
             ..Self::default()
@@ -82,7 +82,7 @@ impl Body for Payload {
         }
         if let Some(more) = &mut self.more {
             if let Some(next) = ready!(more.poll_recv(context)) {
-                return Poll::Ready(Some(Ok(Frame::data(next))));
+                return Poll::Ready(Some(Ok(next)));
             }
             self.more = None;
         }
@@ -111,6 +111,7 @@ impl Body for Payload {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use http::header::TE;
     use http_body_util::BodyExt;
 
     use super::*;
@@ -119,7 +120,7 @@ mod tests {
     async fn pieces_come_in_order_uncopied_and_the_trailers_last() {
         let piece = Bytes::from(vec![1, 2]);
         let at = piece.as_ptr();
-        let trailers = HeaderMap::from_iter([(http::header::TE, HeaderValue::from_static("x"))]);
+        let trailers = HeaderMap::from_iter([(TE, HeaderValue::from_static("x"))]);
         let rest = vec![Bytes::from_static(b"b"), piece];
         let mut payload =
             Payload::pieces(Bytes::from_static(b"a"), rest).with_trailers(trailers.clone());
@@ -142,11 +143,15 @@ mod tests {
         let payload = Payload::stream(more);
         assert_eq!(payload.size_hint().exact(), None);
         tokio::spawn(async move {
-            for piece in [b"a", b"b"] {
-                send.send(Bytes::from_static(piece)).await.unwrap();
+            let piece = |bytes| Frame::data(Bytes::from_static(bytes));
+            let trailers = HeaderMap::from_iter([(TE, HeaderValue::from_static("x"))]);
+            for frame in [piece(b"a"), piece(b"b"), Frame::trailers(trailers)] {
+                send.send(frame).await.unwrap();
             }
         });
-        assert_eq!(payload.collect().await.unwrap().to_bytes(), "ab");
+        let whole = payload.collect().await.unwrap();
+        assert_eq!(whole.trailers().unwrap()[TE], "x");
+        assert_eq!(whole.to_bytes(), "ab");
     }
 
     #[test]

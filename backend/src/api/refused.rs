@@ -3,7 +3,7 @@
 use aegis_protocol::grpc::{BoundsError, CallError, Code, ContentsError};
 use aegis_protocol::{ChangeError, DecodeError, EncodeError, Reason, excerpt, headers};
 use http::header::{ACCEPT_ENCODING, ALLOW, RETRY_AFTER};
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::body::BodyError;
 use super::{Answer, error};
@@ -278,10 +278,10 @@ impl Refused {
     }
 
     /// Says in the headers why, and when to come back.
-    pub(super) fn explain(&self, answer: &mut Answer) {
-        explain(answer, self.reason());
+    pub(super) fn explain(&self, headers: &mut HeaderMap) {
+        explain(headers, self.reason());
         if let Some(wait) = self.retry_after() {
-            answer.headers_mut().insert(RETRY_AFTER, wait.into());
+            headers.insert(RETRY_AFTER, wait.into());
         }
     }
 
@@ -289,7 +289,7 @@ impl Refused {
     #[must_use]
     pub fn answer(&self) -> Answer {
         let mut answer = error(self.status(), self.text());
-        self.explain(&mut answer);
+        self.explain(answer.headers_mut());
         if let Self::ContentEncoding { .. } = self {
             let taken = HeaderValue::from_static("gzip, deflate");
             answer.headers_mut().insert(ACCEPT_ENCODING, taken);
@@ -317,8 +317,7 @@ fn no_nan(error: &EncodeError) -> &'static str {
 }
 
 /// Says in the headers why, and whether to come back.
-pub(super) fn explain(answer: &mut Answer, reason: Reason) {
-    let headers = answer.headers_mut();
+pub(super) fn explain(headers: &mut HeaderMap, reason: Reason) {
     headers.insert(headers::REASON, HeaderValue::from_static(reason.name()));
     if reason.is_pushback() {
         // The least that the header can say.

@@ -3,10 +3,16 @@
 //! `ModelStreamInfer` is inferences on one call; `ServerReflectionInfo` is questions about the services.
 //!
 //! What goes wrong with one message is told in its answer, and the next one is read; what is no
-//! message ends the call. Only one is read at a time, so a client that sends faster than it is
-//! answered waits, by HTTP/2's own flow control.
+//! message ends the call, and its trailers say why. Only one is read at a time, so a client that sends
+//! faster than it is answered waits, by HTTP/2's own flow control.
+//!
+//! A server that goes away answers the messages that have come in, and ends the call as unavailable, unless
+//! the client has ended it: it cannot know what the client sends meanwhile, and a call that ended well would
+//! say that all of it was answered.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use aegis_protocol::grpc::{
@@ -17,15 +23,17 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming};
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
 use super::super::body::BodyError;
 use super::super::uploads::Reserved;
-use super::super::{Answer, Payload, Refused, caller};
+use super::super::{Answer, Refused, caller};
 use super::unread::Unread;
-use super::{Upload, asked_for, compressed, decode, patience, refused_early, respond, run};
+use super::{
+    Upload, asked_for, compressed, decode, ended, patience, refused_early, run, streamed, went_well,
+};
 use crate::app::{App, Phase};
 use crate::clock;
 use crate::infer::{self, InFlight, work};
@@ -50,7 +58,20 @@ struct Messages {
     /// When the client gives the call up.
     ends: Option<Instant>,
     body: Incoming,
+    /// The body has ended.
+    is_whole: bool,
     unread: Unread,
+}
+
+/// Where answers go, and last how the call ended.
+type Answers = mpsc::Sender<Frame<Bytes>>;
+
+/// How a call ends that is not refused.
+enum Over {
+    /// The client has said all, and was answered.
+    Said,
+    /// The client is not there any more.
+    Left,
 }
 
 /// Takes the call over: its body is read while it is answered.
@@ -66,61 +87,86 @@ pub(super) fn answer(app: &Arc<App>, parts: &Parts, body: Incoming, talk: Talk) 
         headers: parts.headers.clone(),
         ends: patience.map(|patience| clock::now() + patience),
         body,
+        is_whole: false,
         unread: Unread::new(Reserved::none(&app.uploads)),
     };
     tokio::spawn(messages.converse(send));
-    respond(Payload::stream(answers))
+    streamed(answers)
 }
 
 // === impl Messages ===
 
 impl Messages {
-    async fn converse(mut self, answers: mpsc::Sender<Bytes>) {
+    async fn converse(mut self, answers: Answers) {
+        let trailers = match self.answer_each(&answers).await {
+            Ok(Over::Said) => went_well(),
+            Ok(Over::Left) => return,
+            Err(refused) if refused.is_client_gone() => return,
+            Err(refused) => {
+                self.app.metrics.rejected(refused.reason());
+                if !matches!(refused, Refused::Draining) {
+                    let _ = answers.send(Frame::data(self.refuse(&refused))).await;
+                }
+                ended(&refused)
+            }
+        };
+        let _ = answers.send(Frame::trailers(trailers)).await;
+    }
+
+    /// Answers one message after the other. When the server closes, those that are there are still answered.
+    async fn answer_each(&mut self, answers: &Answers) -> Result<Over, Refused> {
         let app = Arc::clone(&self.app);
+        let mut closes = false;
         loop {
-            let next = tokio::select! {
-                next = self.next() => next,
-                // What is answered is answered; the client asks elsewhere for more.
-                () = app.reached(Phase::Closing) => return,
-                () = answers.closed() => return,
-            };
-            let (answer, goes_on) = match next {
-                Ok(Some(call)) => {
-                    let answer = tokio::select! {
-                        answer = self.answer(call) => answer,
-                        // What waits in a queue leaves it, and is counted as given up.
-                        () = answers.closed() => return,
-                    };
-                    (answer, true)
-                }
-                Ok(None) => return,
-                Err(refused) if refused.is_client_gone() => return,
-                Err(refused) => {
-                    app.metrics.rejected(refused.reason());
-                    (self.refuse(&refused), false)
+            let next = if closes {
+                self.here()?
+            } else {
+                tokio::select! {
+                    next = self.next() => next?,
+                    () = app.reached(Phase::Closing) => {
+                        closes = true;
+                        self.gather();
+                        continue;
+                    }
+                    () = answers.closed() => return Ok(Over::Left),
                 }
             };
-            if answers.send(answer).await.is_err() || !goes_on {
-                return;
+            let Some(message) = next else {
+                return Ok(Over::Said);
+            };
+            let answer = tokio::select! {
+                answer = self.answer(message) => answer?,
+                // What waits in a queue leaves it, and is counted as given up.
+                () = answers.closed() => return Ok(Over::Left),
+            };
+            if answers.send(Frame::data(answer)).await.is_err() {
+                return Ok(Over::Left);
             }
         }
     }
 
     /// The answer to a message, framed.
-    async fn answer(&self, call: Upload) -> Bytes {
-        match self.talk {
-            Talk::Inferences => match self.infer(call).await {
-                Ok(response) => wire::frame(&ModelStreamInferResponse {
+    ///
+    /// # Errors
+    ///
+    /// When it is no message, which ends the call.
+    async fn answer(&self, (is_compressed, message): (bool, Upload)) -> Result<Bytes, Refused> {
+        let message = if is_compressed {
+            compressed::read(&self.headers, message, self.app.http.body_bytes).await?
+        } else {
+            message
+        };
+        let answer = match self.talk {
+            Talk::Inferences => self.infer(message).await.map(|response| {
+                wire::frame(&ModelStreamInferResponse {
                     infer_response: Some(response),
                     ..ModelStreamInferResponse::default()
-                }),
-                Err(refused) => self.refuse(&refused),
-            },
-            Talk::Reflection => match decode::<ReflectionRequest>(&call.bytes) {
-                Ok(request) => wire::frame(&request.answer()),
-                Err(refused) => self.refuse(&refused),
-            },
-        }
+                })
+            }),
+            Talk::Reflection => decode::<ReflectionRequest>(&message.bytes)
+                .map(|request| wire::frame(&request.answer())),
+        };
+        Ok(answer.unwrap_or_else(|refused| self.refuse(&refused)))
     }
 
     /// What goes wrong with a message, in its place.
@@ -162,18 +208,21 @@ impl Messages {
         Ok(outcome?.into())
     }
 
-    /// The next message; none at the end. Between messages a client may be silent for as long as it
-    /// likes, and within one no longer than in a body.
-    async fn next(&mut self) -> Result<Option<Upload>, Refused> {
+    /// The next message, and whether it is compressed; none at the end. Between messages a client may be
+    /// silent for as long as it likes, and within one no longer than in a body.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost of what has come in.
+    async fn next(&mut self) -> Result<Option<(bool, Upload)>, Refused> {
         let limits = self.app.http;
         let mut due = None;
         loop {
-            if let Some((is_compressed, message)) = self.unread.take(limits.body_bytes)? {
-                return Ok(Some(if is_compressed {
-                    compressed::read(&self.headers, message, limits.body_bytes).await?
-                } else {
-                    message
-                }));
+            if let Some(message) = self.unread.take(limits.body_bytes)? {
+                return Ok(Some(message));
+            }
+            if self.is_whole {
+                return self.end();
             }
             let frame = if self.unread.is_empty() {
                 self.body.frame().await
@@ -183,17 +232,55 @@ impl Messages {
                 let frame = timeout_at(due.into(), self.body.frame()).await;
                 frame.map_err(|_elapsed| BodyError::TooSlow { limit })?
             };
-            let Some(frame) = frame else {
-                return if self.unread.is_empty() {
-                    Ok(None)
-                } else {
-                    let got = self.unread.len();
-                    Err(CallError::Count { got }.into())
-                };
+            self.put(frame)?;
+        }
+    }
+
+    /// The next message of those that are there; none at the end.
+    ///
+    /// # Errors
+    ///
+    /// When it is no message, or the client has not ended the call: what it would still say is not heard.
+    fn here(&mut self) -> Result<Option<(bool, Upload)>, Refused> {
+        match self.unread.take(self.app.http.body_bytes)? {
+            None if self.is_whole => self.end(),
+            None => Err(Refused::Draining),
+            message => Ok(message),
+        }
+    }
+
+    /// Takes in what has arrived, and waits for no more. A client that sends on and on is heard no longer
+    /// than for a body of the largest size.
+    fn gather(&mut self) {
+        let mut context = Context::from_waker(Waker::noop());
+        while !self.is_whole && self.unread.len() <= self.app.http.body_bytes {
+            let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(&mut context) else {
+                return;
             };
-            if let Ok(data) = frame.map_err(BodyError::from)?.into_data() {
-                self.unread.push(&data)?;
+            // What finds no room is not heard either.
+            if self.put(frame).is_err() {
+                return;
             }
+        }
+    }
+
+    /// Takes in a piece of the body, or notes its end.
+    fn put(&mut self, frame: Option<hyper::Result<Frame<Bytes>>>) -> Result<(), Refused> {
+        let Some(frame) = frame else {
+            self.is_whole = true;
+            return Ok(());
+        };
+        if let Ok(data) = frame.map_err(BodyError::from)?.into_data() {
+            self.unread.push(&data)?;
+        }
+        Ok(())
+    }
+
+    /// The client has ended the call: between two messages, or within one.
+    fn end(&self) -> Result<Option<(bool, Upload)>, Refused> {
+        match self.unread.len() {
+            0 => Ok(None),
+            got => Err(CallError::Count { got }.into()),
         }
     }
 }

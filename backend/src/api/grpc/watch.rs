@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use aegis_protocol::grpc::{self as wire, HealthCheckRequest, HealthCheckResponse, ServingStatus};
 use bytes::Bytes;
+use hyper::body::Frame;
 use tokio::sync::mpsc;
 
-use super::super::{Answer, Payload, Refused};
-use super::{SERVICES, Upload, decode, respond, state};
+use super::super::{Answer, Refused};
+use super::{SERVICES, Upload, decode, state, streamed, went_well};
 use crate::app::{App, Phase};
 
 pub(super) const PATH: &str = "/grpc.health.v1.Health/Watch";
@@ -22,10 +23,10 @@ pub(super) fn watch(app: &Arc<App>, call: &Upload) -> Result<Answer, Refused> {
     let is_known = SERVICES.contains(&&*service);
     let (send, answers) = mpsc::channel(1);
     tokio::spawn(tell(Arc::clone(app), is_known, send));
-    Ok(respond(Payload::stream(answers)))
+    Ok(streamed(answers))
 }
 
-async fn tell(app: Arc<App>, is_known: bool, answers: mpsc::Sender<Bytes>) {
+async fn tell(app: Arc<App>, is_known: bool, answers: mpsc::Sender<Frame<Bytes>>) {
     let mut told = None;
     loop {
         let now = if is_known {
@@ -35,15 +36,17 @@ async fn tell(app: Arc<App>, is_known: bool, answers: mpsc::Sender<Bytes>) {
         };
         if told != Some(now) {
             let message = wire::frame(&HealthCheckResponse { status: now.into() });
-            if answers.send(message).await.is_err() {
+            if answers.send(Frame::data(message)).await.is_err() {
                 return;
             }
             told = Some(now);
         }
         tokio::select! {
             () = answers.closed() => return,
-            () = app.reached(Phase::Closing) => return,
+            () = app.reached(Phase::Closing) => break,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
+    // All that there was to tell was told.
+    let _ = answers.send(Frame::trailers(went_well())).await;
 }
