@@ -28,6 +28,7 @@ use crate::clock;
 use crate::config::DrainTimes;
 use crate::seldom::Seldom;
 
+mod activity;
 mod connection;
 #[cfg(test)]
 mod tests;

@@ -3,17 +3,17 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::Request;
+use http::{Request, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
+use super::activity::{Activity, Sent, Stream};
 use crate::api;
 use crate::app::{App, Phase};
 use crate::config::HttpLimits;
@@ -32,39 +32,40 @@ const H2_STREAMS: u32 = 256;
 pub(super) async fn serve(stream: TcpStream, app: &Arc<App>) {
     // An answer is one write; waiting to fill a packet only delays it.
     let _ = stream.set_nodelay(true);
-    let had_request = Arc::new(AtomicBool::new(false));
-    let shared = (Arc::clone(app), Arc::clone(&had_request));
+    let activity = Arc::new(Activity::default());
+    let shared = (Arc::clone(app), Arc::clone(&activity));
     let service = service_fn(move |request: Request<Incoming>| {
-        let (app, had_request) = shared.clone();
+        let (app, activity) = shared.clone();
+        let is_stream = request.version() == Version::HTTP_2;
+        let stream = is_stream.then(|| Stream::open(&activity));
         async move {
-            let is_first = !had_request.swap(true, Ordering::Relaxed);
-            Ok::<_, Infallible>(api::handle(&app, request, is_first).await)
+            let answer = api::handle(&app, request, activity.is_first()).await;
+            Ok::<_, Infallible>(answer.map(|payload| Sent::new(payload, stream)))
         }
     });
-    let builder = builder(app.http);
+    let limits = app.http;
+    let builder = builder(limits);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     // hyper's own header timeout begins when it knows the protocol, so that a client that sends
     // nothing, or half of HTTP/2's preface, would stay for ever.
     tokio::select! {
         biased;
         ended = &mut connection => return log(&ended),
-        () = no_request_within(app.http.header_timeout, &had_request) => return,
+        () = activity.silent_for(limits.header_timeout) => return,
+        () = activity.idle_for(limits.idle_timeout) => {}
         () = app.reached(Phase::Closing) => {}
     }
-    if !had_request.load(Ordering::Relaxed)
+    if !activity.had_request()
         && let Ok(ended) = timeout(LAST_CALL, &mut connection).await
     {
         return log(&ended);
     }
     connection.as_mut().graceful_shutdown();
-    log(&connection.await);
-}
-
-/// Ends when the time is over and there was no request; otherwise never.
-async fn no_request_within(time: Duration, had_request: &AtomicBool) {
-    sleep(time).await;
-    if had_request.load(Ordering::Relaxed) {
-        std::future::pending::<()>().await;
+    tokio::select! {
+        biased;
+        ended = &mut connection => log(&ended),
+        // Over HTTP/2 the client has a word in this. One that does not say it is not waited for.
+        () = activity.idle_for(limits.idle_timeout) => {}
     }
 }
 
@@ -73,7 +74,7 @@ fn builder(limits: HttpLimits) -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        // It also runs while a kept connection is idle.
+        // It also runs while a kept connection is idle; over HTTP/2 `Activity` sees to that.
         .header_read_timeout(limits.idle_timeout);
     builder
         .http2()

@@ -1,7 +1,13 @@
 //! Clients that are slow, silent or too many.
 
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use crate::support::{Backend, Client, ECHO, LONG, echo_body, infer, raw, until};
 
@@ -35,6 +41,68 @@ async fn an_idle_connection_is_closed_in_time() {
     let backend = Backend::ready_with("idle_timeout_ms = 100", &[("echo", ECHO)]).await;
     let answer = raw(backend.address, b"GET /v2 HTTP/1.1\r\nhost: test\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+/// A connection over HTTP/2, and its end.
+async fn h2(backend: &Backend) -> (SendRequest<Full<Bytes>>, JoinHandle<hyper::Result<()>>) {
+    let stream = TcpStream::connect(backend.address).await.unwrap();
+    let (send, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    (send, tokio::spawn(connection))
+}
+
+/// Asks for something small, and reads the answer to its end.
+async fn ask(send: &mut SendRequest<Full<Bytes>>) {
+    let request = Request::get("http://test/v2")
+        .body(Full::default())
+        .unwrap();
+    let answer = send.send_request(request).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    answer.into_body().collect().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_idle_connection_over_http2_is_closed_in_time_and_one_with_an_open_stream_is_not() {
+    let backend = Backend::ready_with("idle_timeout_ms = 100", &[("echo", ECHO)]).await;
+    let (mut used, mut used_ended) = h2(&backend).await;
+    let watch = Request::post("http://test/grpc.health.v1.Health/Watch")
+        .header("content-type", "application/grpc")
+        .body(Full::from(vec![0; 5]))
+        .unwrap();
+    let mut watched = used.send_request(watch).await.unwrap();
+    watched.body_mut().frame().await.unwrap().unwrap();
+    ask(&mut used).await;
+    let (mut idle, idle_ended) = h2(&backend).await;
+    ask(&mut idle).await;
+    let ended = tokio::time::timeout(LONG, idle_ended).await;
+    ended.expect("it is closed").unwrap().unwrap();
+    // The other's last answer is older.
+    ask(&mut used).await;
+    drop(watched);
+    let ended = tokio::time::timeout(LONG, &mut used_ended).await;
+    ended.expect("it is closed").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_answer_the_farewell_of_http2_is_not_waited_for() {
+    let backend = Backend::ready_with("idle_timeout_ms = 100", &[("echo", ECHO)]).await;
+    let mut stream = TcpStream::connect(backend.address).await.unwrap();
+    // A preface, no settings, and a stream that asks for `GET /v2`; after that it says nothing.
+    let request = b"\x82\x86\x04\x03/v2\x01\x04test";
+    let length = u8::try_from(request.len()).unwrap();
+    let frames = [
+        &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"[..],
+        &[0, 0, length, 1, 5, 0, 0, 0, 1],
+        request,
+    ];
+    stream.write_all(&frames.concat()).await.unwrap();
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(LONG, stream.read_to_end(&mut answer)).await;
+    read.expect("it is closed").unwrap();
+    let server = b"aegis-backend";
+    assert!(answer.windows(server.len()).any(|part| part == server));
 }
 
 #[tokio::test]
