@@ -198,11 +198,9 @@ impl Refused {
             Self::Body(BodyError::TooLarge { .. })
             | Self::Call(CallError::Bounds(BoundsError::TooLarge { .. })) => Reason::BodyTooLarge,
             Self::Unsafe(_) => Reason::Safety,
+            Self::Body(BodyError::TooSlow { .. }) => Reason::RequestTimeout,
             Self::Body(
-                BodyError::TooSlow { .. }
-                | BodyError::Coding { .. }
-                | BodyError::Broken(_)
-                | BodyError::ClientGone(_),
+                BodyError::Coding { .. } | BodyError::Broken(_) | BodyError::ClientGone(_),
             )
             | Self::Decode(_)
             | Self::Call(_)
@@ -231,13 +229,10 @@ impl Refused {
         }
     }
 
-    /// The status: that of the reason, but for a body that was too slow.
+    /// The status: that of the reason.
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        match self {
-            Self::Body(BodyError::TooSlow { .. }) => StatusCode::REQUEST_TIMEOUT,
-            refused => refused.reason().status(),
-        }
+        self.reason().status()
     }
 
     /// Whether there is nobody left to tell.

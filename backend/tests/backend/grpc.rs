@@ -505,7 +505,7 @@ async fn a_message_of_a_stream_that_stays_unfinished_is_given_up_and_its_room_is
     let answer = tokio::time::timeout(LONG, response.into_body().collect()).await;
     let answer = answer.expect("the stream ends").unwrap();
     let trailers = answer.trailers().expect("they say how it ended");
-    assert_eq!(trailers["x-aegis-reason"], "bad_request");
+    assert_eq!(trailers["x-aegis-reason"], "request_timeout");
     let answer = answer.to_bytes();
     let told = ModelStreamInferResponse::decode(answer.slice(5..)).unwrap();
     assert!(

@@ -118,7 +118,10 @@ async fn a_body_that_does_not_arrive_is_408() {
         .unwrap();
     let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
-    assert!(answer.contains("x-aegis-reason: bad_request"), "{answer}");
+    assert!(
+        answer.contains("x-aegis-reason: request_timeout"),
+        "{answer}"
+    );
     assert!(
         answer.contains("expected to arrive within 100 ms"),
         "{answer}"
