@@ -273,8 +273,8 @@ mod tests {
     use super::*;
 
     fn control() -> Control {
-        let counter = || IntCounter::new("n", "n").expect("a counter");
-        let counted = Counted([[counter(), counter()], [counter(), counter()]]);
+        let zero = || IntCounter::new("n", "n").expect("a counter");
+        let counted = Counted([[zero(), zero()], [zero(), zero()]]);
         Control::new(ModelControl::Explicit, counted)
     }
 
