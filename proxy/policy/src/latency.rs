@@ -8,8 +8,9 @@
 //!   slow answer on (Finagle's peak EWMA).
 //! - [`Recent`]: the last samples of one endpoint, for its median and tail,
 //!   which is what its peers are compared with.
-//! - [`Lately`]: the last ten to twenty seconds of a pool, for its 99th
-//!   percentile, which is what an attempt is given before it is rescued.
+//! - [`Lately`]: the last ten to twenty seconds of a pool, or its last samples where
+//!   those hold too few, for its 99th percentile, by which it is decided how long an
+//!   attempt gets before it is rescued.
 
 use std::time::{Duration, Instant};
 
@@ -20,9 +21,9 @@ const ENOUGH: u16 = 8;
 /// Classes of [`Lately`]: four to a doubling, from 100 µs to about 7 minutes.
 const CLASSES: usize = 88;
 const SMALLEST: f64 = 100e-6;
-/// Samples that a 99th percentile needs.
+/// Samples that a 99th percentile needs; of fewer, the largest is all that can be said.
 const ENOUGH_FOR_TAIL: u32 = 20;
-/// How long a generation of [`Lately`] lasts.
+/// How long a generation of [`Lately`] lasts, and longer where it has too few samples.
 const GENERATION: Duration = Duration::from_secs(10);
 
 /// A peak-sensitive, exponentially decaying average.
@@ -57,11 +58,21 @@ pub(crate) struct Usual {
     pub(crate) p95: f64,
 }
 
-/// A histogram of the last ten to twenty seconds.
-#[derive(Clone, Debug)]
+/// A histogram of the last ten to twenty seconds. A pool that is asked once a minute is
+/// known by what came before.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Lately {
-    generations: [Box<[u32; CLASSES]>; 2],
+    /// The one that is being filled, and the one before.
+    generations: [Generation; 2],
     began: Option<Instant>,
+    /// The one before is so old that it only counts while the new one has too few.
+    is_old: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Generation {
+    classes: Box<[u32; CLASSES]>,
+    samples: u32,
 }
 
 // === impl Expected ===
@@ -180,52 +191,70 @@ impl Recent {
 
 // === impl Lately ===
 
-impl Default for Lately {
-    fn default() -> Self {
-        Self {
-            generations: [Box::new([0; CLASSES]), Box::new([0; CLASSES])],
-            began: None,
-        }
-    }
-}
-
 impl Lately {
     pub(crate) fn push(&mut self, sample: Duration, now: Instant) {
         let began = *self.began.get_or_insert(now);
         let age = now.saturating_duration_since(began);
-        if age >= GENERATION {
+        if age >= GENERATION && self.generations[0].is_enough() {
             self.generations.swap(0, 1);
-            self.generations[0].fill(0);
-            if age >= GENERATION * 2 {
-                self.generations[1].fill(0);
-            }
+            self.generations[0].clear();
+            self.is_old = age >= GENERATION * 2;
             self.began = Some(now);
         }
-        let class = &mut self.generations[0][class(sample)];
-        *class = class.saturating_add(1);
+        self.generations[0].push(sample);
     }
 
-    /// The 99th percentile, rounded up to its class (at most 19 % too high);
-    /// none of too few samples.
+    /// Whether a 99th percentile can be told from the largest sample.
+    pub(crate) fn is_enough(&self) -> bool {
+        let [new, old] = &self.generations;
+        new.samples + old.samples >= ENOUGH_FOR_TAIL
+    }
+
+    /// The 99th percentile, rounded up to its class (at most 19 % too high); of few
+    /// samples, the largest; none before the first.
     pub(crate) fn p99(&self) -> Option<Duration> {
         let [new, old] = &self.generations;
-        let counts = || {
-            new.iter()
-                .zip(old.iter())
-                .map(|(a, b)| u64::from(*a) + u64::from(*b))
-        };
-        let total: u64 = counts().sum();
-        if total < u64::from(ENOUGH_FOR_TAIL) {
-            return None;
-        }
-        let mut above = total / 100;
-        for (class, count) in counts().enumerate().rev() {
-            if count > above {
+        let old = (!self.is_old || !new.is_enough()).then_some(old);
+        let count = |class: usize| new.classes[class] + old.map_or(0, |old| old.classes[class]);
+        let samples = new.samples + old.map_or(0, |old| old.samples);
+        let mut above = samples / 100;
+        for class in (0..CLASSES).rev() {
+            if count(class) > above {
                 return Some(upper_edge(class));
             }
-            above -= count;
+            above -= count(class);
         }
         None
+    }
+}
+
+// === impl Generation ===
+
+impl Default for Generation {
+    fn default() -> Self {
+        Self {
+            classes: Box::new([0; CLASSES]),
+            samples: 0,
+        }
+    }
+}
+
+impl Generation {
+    fn push(&mut self, sample: Duration) {
+        // Half of what a count holds, so that two of them can be added.
+        if self.samples < u32::MAX / 2 {
+            self.classes[class(sample)] += 1;
+            self.samples += 1;
+        }
+    }
+
+    fn clear(&mut self) {
+        self.classes.fill(0);
+        self.samples = 0;
+    }
+
+    fn is_enough(&self) -> bool {
+        self.samples >= ENOUGH_FOR_TAIL
     }
 }
 
@@ -339,13 +368,37 @@ mod tests {
     }
 
     #[test]
-    fn few_samples_have_no_tail_and_absurd_ones_a_class() {
+    fn the_tail_of_few_samples_is_their_largest_and_absurd_ones_have_a_class() {
         let mut lately = Lately::default();
-        for _ in 0..19 {
-            lately.push(Duration::from_hours(24), origin());
+        assert_eq!((lately.p99(), lately.is_enough()), (None, false));
+        for ms in [5, 700, 20].into_iter().chain([5; 16]) {
+            lately.push(ms * MS, origin());
+            assert!(!lately.is_enough());
         }
-        assert_eq!(lately.p99(), None);
-        lately.push(Duration::ZERO, origin());
+        let largest = lately.p99().unwrap();
+        assert!((700 * MS..840 * MS).contains(&largest), "{largest:?}");
+        lately.push(Duration::from_hours(24), origin());
+        assert!(lately.is_enough());
         assert!(lately.p99().unwrap() > Duration::from_mins(5));
+        lately.push(Duration::ZERO, origin());
+    }
+
+    #[test]
+    fn a_pool_that_is_hardly_asked_is_known_by_its_last_samples() {
+        let mut lately = Lately::default();
+        let mut now = origin();
+        let mut ask = |lately: &mut Lately, ms: u32, times| {
+            for _ in 0..times {
+                now += Duration::from_mins(1);
+                lately.push(ms * MS, now);
+            }
+            lately.p99().unwrap()
+        };
+        let slow = ask(&mut lately, 900, 20);
+        assert!(slow > 900 * MS && lately.is_enough(), "{slow:?}");
+        // As long as nothing else is known.
+        assert_eq!(ask(&mut lately, 5, 19), slow);
+        let fast = ask(&mut lately, 5, 1);
+        assert!(fast < 7 * MS && lately.is_enough(), "{fast:?}");
     }
 }

@@ -21,11 +21,7 @@
 //! of those that wait gets it. [`ModelPolicy::tick`] looks in between
 //! at those that have been out for too long.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use rand::{Rng, RngExt};
 use slotmap::DenseSlotMap;
@@ -47,6 +43,7 @@ use crate::{
 mod admission;
 mod learning;
 mod look;
+mod patience;
 mod request;
 
 use admission::Waits;
@@ -416,7 +413,7 @@ impl ModelPolicy {
         terms: Terms<'_>,
         now: Instant,
     ) -> Attempt {
-        let (first_byte_within, due) = self.patience(route.version, terms, now);
+        let patience = self.patience(route, terms, now);
         let endpoint = &mut self.endpoints[key];
         let (ticket, step) = if terms.teaches {
             endpoint.cold.breaker.acquire(now)
@@ -428,9 +425,11 @@ impl ModelPolicy {
         let asks_load = endpoint.begin_attempt(now);
         let (address, pool) = (endpoint.address, endpoint.pool);
         self.pools[pool].count_in_flight(endpoint, true);
-        let request = self
-            .running
-            .enter(Out::new(key, ticket, due, terms.teaches));
+        let out = Out::new(key, ticket, patience.given, terms.teaches);
+        let request = self.running.enter(out);
+        if patience.explores {
+            self.pools[route.version].explorer = Some(request);
+        }
         if terms.teaches && !terms.uploading {
             self.running.wait(request, now);
         }
@@ -440,7 +439,7 @@ impl ModelPolicy {
             by: route.by,
             kind: route.kind,
             address,
-            first_byte_within,
+            first_byte_within: patience.given.within,
             asks_load,
             transition: self.moved(key, step, is_probe, now),
             permit: Permit {
@@ -449,38 +448,6 @@ impl ModelPolicy {
                 is_probe,
             },
         }
-    }
-
-    /// How long an attempt gets for its first byte; and once more, where that is
-    /// all that can be asked of an endpoint. An attempt that could be rescued gets what
-    /// is fair in its pool, or half of what is left where too little is known.
-    fn patience(
-        &mut self,
-        version: usize,
-        terms: Terms<'_>,
-        now: Instant,
-    ) -> (Duration, Option<Duration>) {
-        let left = terms.deadline.saturating_duration_since(now);
-        let retry = &self.config.rules.retry;
-        let fair = self.pools[version].peers.fair(retry);
-        let within = if terms.rescue && self.has_elsewhere(version, terms.tried.len()) {
-            if self.budget.left(retry.budget, now) >= 1.0 {
-                fair.unwrap_or(left).min(left / 2)
-            } else {
-                left
-            }
-        } else {
-            left
-        };
-        (
-            within,
-            fair.is_some_and(|fair| within >= fair).then_some(within),
-        )
-    }
-
-    /// Whether there would be an endpoint for another attempt.
-    fn has_elsewhere(&self, version: usize, tried: usize) -> bool {
-        self.pools[version].serving() > tried + 1 || self.chain_is_well(version)
     }
 
     /// Whether another version can take over from this one.

@@ -54,6 +54,18 @@ impl Peers {
     /// Takes the time of an attempt that was not slow.
     pub(crate) fn observe(&mut self, waited: Duration, now: Instant) {
         self.lately.push(waited, now);
+        // The first is all that is known, and that is a lot more than nothing.
+        if self.p99.is_none() {
+            self.p99 = self.lately.p99();
+        }
+    }
+
+    /// Takes the time after which an attempt was given up: it would have taken longer.
+    /// One that had less than nearly all take says nothing.
+    pub(crate) fn observe_at_least(&mut self, waited: Duration, now: Instant) {
+        if self.p99.is_some_and(|p99| waited >= p99) {
+            self.lately.push(waited, now);
+        }
     }
 
     /// Compares again, if it is time.
@@ -108,8 +120,14 @@ impl Peers {
     /// What an attempt fairly gets before it is tried elsewhere; none while
     /// too little is known.
     pub(crate) fn fair(&self, retry: &RetryConfig) -> Option<Duration> {
-        let fair = self.p99?.mul_f64(retry.per_try_factor);
+        let known = self.p99.filter(|_| self.lately.is_enough());
+        let fair = known?.mul_f64(retry.per_try_factor);
         Some(fair.max(retry.per_try_floor))
+    }
+
+    /// What nearly all attempts take at the most; none before the first answer.
+    pub(crate) fn p99(&self) -> Option<Duration> {
+        self.p99
     }
 
     /// From when on an attempt at this endpoint is slow.

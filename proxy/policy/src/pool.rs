@@ -27,6 +27,7 @@ use crate::{
     health::Health,
     model::EndpointKey,
     peers::Peers,
+    running::RequestKey,
     status::VersionStatus,
     tripped::{Help, Tripped},
 };
@@ -67,6 +68,8 @@ pub(crate) struct Pool {
     turn: usize,
     /// The places that the next choice is between, in a large pool.
     ahead: Option<[usize; 2]>,
+    /// The attempt that finds out how long one takes here, while nobody knows.
+    pub(crate) explorer: Option<RequestKey>,
 }
 
 /// What a choice goes by.
@@ -93,6 +96,7 @@ impl Pool {
             in_flight: 0,
             turn: 0,
             ahead: None,
+            explorer: None,
         }
     }
 

@@ -25,9 +25,7 @@ slotmap::new_key_type! {
 pub(crate) struct Out {
     pub(crate) endpoint: EndpointKey,
     pub(crate) ticket: Ticket,
-    /// The time that it was given, where that is all that can be asked of its
-    /// endpoint.
-    pub(crate) due: Option<Duration>,
+    pub(crate) given: Given,
     /// Whether anything is learnt from it.
     pub(crate) teaches: bool,
     /// What it has already been counted as.
@@ -36,6 +34,18 @@ pub(crate) struct Out {
     since: Option<Instant>,
     older: Option<RequestKey>,
     younger: Option<RequestKey>,
+}
+
+/// What an attempt was given, as far as its verdict depends on that.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Given {
+    /// The time for its first byte.
+    pub(crate) within: Duration,
+    /// Whether that is all that can be asked of its endpoint.
+    pub(crate) is_fair: bool,
+    /// Whether it says how long the model takes, should it be given up: the second
+    /// endpoint to be, for one request that nobody else can answer.
+    pub(crate) tells: bool,
 }
 
 /// Every request that is out.
@@ -49,16 +59,11 @@ pub(crate) struct Running {
 // === impl Out ===
 
 impl Out {
-    pub(crate) fn new(
-        endpoint: EndpointKey,
-        ticket: Ticket,
-        due: Option<Duration>,
-        teaches: bool,
-    ) -> Self {
+    pub(crate) fn new(endpoint: EndpointKey, ticket: Ticket, given: Given, teaches: bool) -> Self {
         Self {
             endpoint,
             ticket,
-            due,
+            given,
             teaches,
             counted: false,
             since: None,
@@ -80,6 +85,11 @@ impl Running {
     /// Takes a request that is not waiting yet.
     pub(crate) fn enter(&mut self, out: Out) -> RequestKey {
         self.out.insert(out)
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn holds(&self, key: RequestKey) -> bool {
+        self.out.contains_key(key)
     }
 
     pub(crate) fn get_mut(&mut self, key: RequestKey) -> Option<&mut Out> {
@@ -177,7 +187,7 @@ mod tests {
         Out::new(
             EndpointKey::default(),
             breaker.acquire_in_panic(),
-            None,
+            Given::default(),
             true,
         )
     }

@@ -8,7 +8,7 @@ use std::{
 use aegis_policy::Rules;
 use aegis_simulator::{
     Report, Scenario, Setup, run,
-    scenario::BUILTIN,
+    scenario::{BUILTIN, Expect, PodKind},
     setup::{Place, Version},
 };
 
@@ -207,6 +207,39 @@ fn under_three_times_the_load_the_pods_do_what_they_can() {
         let last = report.series.last().unwrap();
         assert_eq!(last.ended, last.answered, "it recovers");
     });
+}
+
+/// Four pods that take 900 ms where there are 1,500, and 60 where there are 100: at
+/// one request a second nearly nothing is known, at more there is a line.
+#[test]
+fn a_model_that_takes_more_than_half_of_the_time_is_served_at_any_load() {
+    let healthy = scenario("healthy");
+    for (takes, patience, rates) in [
+        (900, 1_500, [1.0, 3.5, 20.0]),
+        (60, 100, [1.0, 14.0, 100.0]),
+    ] {
+        let setup = Setup {
+            request_timeout: Duration::from_millis(patience),
+            ..setup()
+        };
+        for rate in rates {
+            let slow = Scenario {
+                endpoints: Some(8),
+                rate,
+                pods: PodKind {
+                    service: Duration::from_millis(takes),
+                    spread: 0.0,
+                    ..healthy.pods
+                },
+                lasts: Duration::from_secs(40),
+                expect: Expect::default(),
+                ..healthy.clone()
+            };
+            let report = run(&setup, &slow, 1, epoch()).unwrap();
+            let all = report.all().unwrap();
+            assert!(all.availability > 0.99, "{takes} ms at {rate}: {report}");
+        }
+    }
 }
 
 /// The same shape, a fiftieth of the size: the whole is for `make bench-simulator`.

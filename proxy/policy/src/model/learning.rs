@@ -192,6 +192,12 @@ impl ModelPolicy {
         let rules = &self.config.rules;
         let pool = &mut self.pools[endpoint.pool];
         let threshold = pool.threshold(endpoint, &rules.breaker);
+        let given = out.given;
+        if outcome == Outcome::TimedOut && given.tells {
+            // One that was counted by its age has none any more; its time was up.
+            let waited = if out.counted { given.within } else { age };
+            pool.peers.observe_at_least(waited, now);
+        }
         let late = |waited: Duration| {
             let slow = !out.counted && waited > threshold.limit;
             slow.then_some(Sample::Slow(Slowness { waited, threshold }))
@@ -217,17 +223,16 @@ impl ModelPolicy {
             Outcome::Failure => Sample::Failed,
             // Slow, and not failed: a pool that slows down as a whole must look
             // like one that is overloaded.
-            Outcome::TimedOut => match out.due.filter(|_| !out.counted) {
-                Some(limit) => {
-                    let waited = age.max(limit);
-                    let basis = Basis::PerTry;
-                    let threshold = Threshold { limit, basis };
-                    endpoint.cold.recent.push(waited);
-                    Sample::Slow(Slowness { waited, threshold })
-                }
-                None => late(age).unwrap_or(Sample::Nothing),
-            },
-            Outcome::Neutral => late(age).unwrap_or(Sample::Nothing),
+            Outcome::TimedOut if given.is_fair && !out.counted => {
+                let waited = age.max(given.within);
+                let threshold = Threshold {
+                    limit: given.within,
+                    basis: Basis::PerTry,
+                };
+                endpoint.cold.recent.push(waited);
+                Sample::Slow(Slowness { waited, threshold })
+            }
+            Outcome::TimedOut | Outcome::Neutral => late(age).unwrap_or(Sample::Nothing),
             Outcome::Pushback { .. } => Sample::Nothing,
         };
         match sample {

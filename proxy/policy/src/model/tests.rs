@@ -581,6 +581,7 @@ mod admission;
 mod balance;
 mod faults;
 mod overload;
+mod patience;
 mod proofs;
 mod queueing;
 mod retries;

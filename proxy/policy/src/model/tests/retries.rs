@@ -65,6 +65,9 @@ fn an_attempt_that_finds_no_endpoint_costs_nothing() {
 #[test]
 fn an_attempt_that_can_be_rescued_gets_half_the_time_and_the_last_gets_all() {
     let mut world = with(BudgetConfig::default(), false);
+    // One answer: it could be done, and what is fair is still unknown.
+    let known = world.start(Some("1"));
+    world.record(known.permit, OK);
     let first = world.start(Some("1"));
     assert_eq!(first.first_byte_within, PATIENCE / 2);
     let tried = [first.permit.endpoint()];
@@ -81,6 +84,8 @@ fn where_nobody_else_can_answer_an_attempt_gets_all_the_time() {
     assert_eq!(world.start(None).first_byte_within, PATIENCE);
     let relieved = vec![version("1", 1.0, &[1]), version("2", 0.0, &[2])];
     let mut world = World::ready(config(relieved, &["2"]));
+    let known = world.start(None);
+    world.record(known.permit, OK);
     assert_eq!(world.start(None).first_byte_within, PATIENCE / 2);
     // Down, that one is no help either.
     world.check("2", at(2), CheckResult::Draining);
@@ -101,6 +106,8 @@ fn what_cannot_be_sent_again_gets_all_the_time() {
 #[test]
 fn no_deadline_ever_grows_and_none_that_has_passed_is_tried() {
     let mut world = with(BudgetConfig::default(), false);
+    let known = world.start(Some("1"));
+    world.record(known.permit, OK);
     let deadline = world.now + PATIENCE;
     let mut tried = Vec::new();
     let mut ends = Vec::new();
