@@ -99,12 +99,13 @@ impl ModelPolicy {
     pub fn reconfigure(&mut self, config: ModelConfig, now: Instant) {
         let mut old = std::mem::take(&mut self.pools);
         let breaker = Arc::new(config.rules.breaker);
+        let max = config.rules.balance.max_in_flight;
         for (index, version) in config.versions.iter().enumerate() {
             let mut pool = match old.iter().position(|p| p.name == version.name) {
                 Some(at) => old.swap_remove(at),
                 None => Pool::new(Arc::clone(&version.name)),
             };
-            pool.reconfigure(index, version, &breaker, &mut self.endpoints, now);
+            pool.reconfigure(index, version, max, &breaker, &mut self.endpoints, now);
             self.pools.push(pool);
         }
         for mut gone in old {

@@ -64,6 +64,11 @@ pub(crate) struct Pool {
     unknown: usize,
     /// Requests that are out at those that serve.
     in_flight: u32,
+    /// Those that serve and have as many requests as they may, or more since that
+    /// was lowered.
+    full: usize,
+    /// As many.
+    max_in_flight: u32,
     /// Whose turn it is, where they take turns.
     turn: usize,
     /// The places that the next choice is between, in a large pool.
@@ -94,6 +99,8 @@ impl Pool {
             well: 0,
             unknown: 0,
             in_flight: 0,
+            full: 0,
+            max_in_flight: 0,
             turn: 0,
             ahead: None,
             explorer: None,
@@ -105,6 +112,7 @@ impl Pool {
         &mut self,
         index: usize,
         config: &VersionConfig,
+        max_in_flight: u32,
         breaker: &Arc<BreakerConfig>,
         endpoints: &mut Endpoints,
         now: Instant,
@@ -123,6 +131,7 @@ impl Pool {
         for key in old.into_values() {
             endpoints.remove(key);
         }
+        self.max_in_flight = max_in_flight;
         self.rebuild(endpoints, now);
     }
 
@@ -189,7 +198,7 @@ impl Pool {
         wish: Wish<'_>,
         rng: &mut (impl Rng + ?Sized),
     ) -> Option<EndpointKey> {
-        if self.is_full(wish.balance) {
+        if self.is_full() {
             return None;
         }
         if wish.balance.by == BalanceBy::RoundRobin {
@@ -217,7 +226,7 @@ impl Pool {
         wish: Wish<'_>,
         rng: &mut (impl Rng + ?Sized),
     ) -> Option<EndpointKey> {
-        if self.is_full(wish.balance) {
+        if self.is_full() {
             return None;
         }
         let first = self.draw(None, endpoints, wish, rng);
@@ -237,7 +246,7 @@ impl Pool {
         wish: Wish<'_>,
         rng: &mut (impl Rng + ?Sized),
     ) -> Option<EndpointKey> {
-        if self.is_full(wish.balance) {
+        if self.is_full() {
             return None;
         }
         let mut keys = some_of(self.serving.len(), rng).map(|at| self.serving[at]);
@@ -300,13 +309,16 @@ impl Pool {
 
     /// Counts a request out at one of its endpoints, or back.
     pub(crate) fn count_in_flight(&mut self, endpoint: &Endpoint, more: bool) {
-        if endpoint.serving_at.is_some() {
-            let change = if more {
-                u32::wrapping_add
-            } else {
-                u32::wrapping_sub
-            };
-            self.in_flight = change(self.in_flight, 1);
+        if endpoint.serving_at.is_none() {
+            return;
+        }
+        if more {
+            self.in_flight = self.in_flight.wrapping_add(1);
+            self.full += usize::from(endpoint.in_flight == self.max_in_flight);
+        } else {
+            self.in_flight = self.in_flight.wrapping_sub(1);
+            let was_full = endpoint.in_flight + 1 == self.max_in_flight;
+            self.full = self.full.saturating_sub(usize::from(was_full));
         }
     }
 
@@ -359,9 +371,8 @@ impl Pool {
     }
 
     /// Whether no endpoint that serves can take another request.
-    pub(crate) fn is_full(&self, balance: &BalanceConfig) -> bool {
-        let room = self.serving.len() as u64 * u64::from(balance.max_in_flight);
-        u64::from(self.in_flight) >= room
+    fn is_full(&self) -> bool {
+        self.full >= self.serving.len()
     }
 
     fn next_in_turn(&mut self, endpoints: &Endpoints, wish: Wish<'_>) -> Option<EndpointKey> {
@@ -481,11 +492,13 @@ impl Pool {
                 }
                 endpoint.serving_at = Some(self.serving.len());
                 self.in_flight = self.in_flight.wrapping_add(endpoint.in_flight);
+                self.full += usize::from(endpoint.in_flight >= self.max_in_flight);
                 self.serving.push(key);
             }
             (false, Some(at)) => {
                 endpoint.serving_at = None;
                 self.in_flight = self.in_flight.wrapping_sub(endpoint.in_flight);
+                self.full -= usize::from(endpoint.in_flight >= self.max_in_flight);
                 self.serving.swap_remove(at);
                 if let Some(&moved) = self.serving.get(at) {
                     endpoints[moved].serving_at = Some(at);
@@ -498,7 +511,7 @@ impl Pool {
     fn rebuild(&mut self, endpoints: &mut Endpoints, now: Instant) {
         self.serving.clear();
         self.tripped = Tripped::default();
-        (self.well, self.unknown, self.in_flight) = (0, 0, 0);
+        (self.well, self.unknown, self.in_flight, self.full) = (0, 0, 0, 0);
         for &key in &self.members {
             let endpoint = &mut endpoints[key];
             endpoint.cold.counted_well = endpoint.is_well();
@@ -509,6 +522,7 @@ impl Pool {
             if endpoint.serves() {
                 endpoint.serving_at = Some(self.serving.len());
                 self.in_flight += endpoint.in_flight;
+                self.full += usize::from(endpoint.in_flight >= self.max_in_flight);
                 self.serving.push(key);
             }
             self.tripped.refresh(key, endpoints, now);

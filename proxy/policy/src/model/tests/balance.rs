@@ -287,3 +287,77 @@ fn endpoints_that_all_go_at_once_give_way_to_those_that_come() {
     assert_eq!(counts.values().sum::<usize>(), 100);
     assert!(counts.keys().all(|port| [3, 4].contains(port)));
 }
+
+/// So many endpoints, each of which may hold so many requests.
+fn narrow(endpoints: u16, max_in_flight: u32) -> ModelConfig {
+    let mut rules = Rules::default();
+    rules.balance.max_in_flight = max_in_flight;
+    let ports: Vec<u16> = (1..=endpoints).collect();
+    ModelConfig::new(vec![version("1", 1.0, &ports)], &[] as &[&str], rules).unwrap()
+}
+
+#[test]
+fn one_that_holds_more_than_it_may_since_a_reload_fills_no_place_of_the_others() {
+    let mut world = World::ready(narrow(1, 10));
+    let held: Vec<_> = (0..10).map(|_| world.start(None)).collect();
+    world.reload(narrow(2, 4));
+    world.check("1", at(2), CheckResult::Up);
+    let more: Vec<_> = (0..4).map(|_| world.start(None)).collect();
+    assert!(more.iter().all(|attempt| attempt.address == at(2)));
+    let ask = world.ask(None);
+    let refused = world.policy.start(ask, world.now, &mut world.rng);
+    assert_eq!(refused.map(drop), Err(Refusal::NoRoom));
+    // It takes another one once it holds fewer than it may.
+    for (ended, attempt) in held.into_iter().enumerate() {
+        let refused = world.policy.start(ask, world.now, &mut world.rng);
+        assert_eq!(refused.is_ok(), ended > 6, "{ended} have ended");
+        if let Ok(attempt) = refused {
+            world.record(attempt.permit, OK);
+        }
+        world.record(attempt.permit, OK);
+    }
+}
+
+proptest! {
+    /// Against a look at each: a request finds a place exactly while an endpoint that
+    /// is ready holds fewer than it may, however the limit and the pool change meanwhile.
+    #[test]
+    fn a_pool_is_full_when_all_of_its_endpoints_are(
+        steps in prop::collection::vec((0..6u8, 0..64usize, 1..5u32), 1..200),
+        seed: u64,
+    ) {
+        let mut world = World::ready(narrow(4, 3));
+        world.rng = StdRng::seed_from_u64(seed);
+        let mut max = 3;
+        let mut held = Vec::new();
+        for (step, which, new) in steps {
+            match step {
+                0..3 => {
+                    let endpoints = world.policy.status(world.now).remove(0).endpoints;
+                    let ready = || endpoints.iter().filter(|e| e.health == Health::Ready);
+                    let has_room = ready().any(|e| e.in_flight < max);
+                    let ask = world.ask(None);
+                    let attempt = world.policy.start(ask, world.now, &mut world.rng);
+                    if ready().count() > 0 {
+                        prop_assert_eq!(attempt.is_ok(), has_room, "{:?}", endpoints);
+                    }
+                    held.extend(attempt);
+                }
+                3 if !held.is_empty() => {
+                    let attempt = held.swap_remove(which % held.len());
+                    world.record(attempt.permit, Outcome::Neutral);
+                }
+                4 => {
+                    max = new;
+                    world.reload(narrow(4, max));
+                }
+                5 => {
+                    let port = u16::try_from(which % 4 + 1).unwrap();
+                    let result = if new > 2 { CheckResult::Up } else { CheckResult::Draining };
+                    world.check("1", at(port), result);
+                }
+                _ => {}
+            }
+        }
+    }
+}
