@@ -265,8 +265,11 @@ impl Endpoint {
         self.cold.slow += 1;
     }
 
-    pub(crate) fn park(&mut self, told: Option<Duration>, now: Instant) {
-        self.parked_until = Some(now + told.unwrap_or(PARK).min(LONGEST_PARK));
+    /// It refuses work; says until when it wants to be left alone.
+    pub(crate) fn park(&mut self, told: Option<Duration>, now: Instant) -> Instant {
+        let until = now + told.unwrap_or(PARK).min(LONGEST_PARK);
+        self.parked_until = Some(until);
+        until
     }
 
     pub(crate) fn take_report(&mut self, report: LoadReport, now: Instant) {

@@ -414,7 +414,7 @@ impl ModelPolicy {
         terms: Terms<'_>,
         now: Instant,
     ) -> Attempt {
-        let patience = self.patience(route, terms, now);
+        let patience = self.patience(route, key, terms, now);
         let endpoint = &mut self.endpoints[key];
         let (ticket, step) = if terms.teaches {
             endpoint.cold.breaker.acquire(now)

@@ -69,6 +69,8 @@ pub(crate) struct Pool {
     full: usize,
     /// As many.
     max_in_flight: u32,
+    /// Until when one of them at least wants to be left alone; others may for less.
+    parked_until: Option<Instant>,
     /// Whose turn it is, where they take turns.
     turn: usize,
     /// The places that the next choice is between, in a large pool.
@@ -101,6 +103,7 @@ impl Pool {
             in_flight: 0,
             full: 0,
             max_in_flight: 0,
+            parked_until: None,
             turn: 0,
             ahead: None,
             explorer: None,
@@ -170,9 +173,23 @@ impl Pool {
         !self.serving.is_empty()
     }
 
-    /// How many do.
-    pub(crate) fn serving(&self) -> usize {
-        self.serving.len()
+    /// Whether one could take a request now that is neither `but` nor was tried. While
+    /// all want requests this reads no endpoint: in a large pool it would be in no cache.
+    pub(crate) fn has_another(
+        &self,
+        but: EndpointKey,
+        endpoints: &Endpoints,
+        wish: Wish<'_>,
+    ) -> bool {
+        let all = self.serving.len();
+        let none_is_parked = self.parked_until.is_none_or(|until| until <= wish.now);
+        if none_is_parked && all > self.full + wish.tried.len() + 1 {
+            return true;
+        }
+        let start = endpoints[but].serving_at.unwrap_or(0);
+        (0..all.min(SEARCHED))
+            .map(|i| (start + i) % all)
+            .any(|at| self.serving[at] != but && self.is_usable(at, endpoints, wish))
     }
 
     /// An endpoint that wants a half-open probe, if one is due: the one that has
@@ -320,6 +337,11 @@ impl Pool {
             let was_full = endpoint.in_flight + 1 == self.max_in_flight;
             self.full = self.full.saturating_sub(usize::from(was_full));
         }
+    }
+
+    /// Takes note that an endpoint wants to be left alone.
+    pub(crate) fn parks(&mut self, until: Instant) {
+        self.parked_until = self.parked_until.max(Some(until));
     }
 
     /// Learns what is usual now.

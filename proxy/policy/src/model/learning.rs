@@ -52,7 +52,9 @@ impl ModelPolicy {
         }
         let sample = self.sample(permit, observed.outcome, age, now);
         if let Outcome::Pushback { park } = observed.outcome {
-            self.endpoints.get_mut(permit.endpoint)?.park(park, now);
+            let endpoint = self.endpoints.get_mut(permit.endpoint)?;
+            let until = endpoint.park(park, now);
+            self.pools[endpoint.pool].parks(until);
         }
         if let Some(out) = self.running.get_mut(permit.request) {
             out.counted = true;

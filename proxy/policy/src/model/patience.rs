@@ -27,7 +27,7 @@
 use std::time::Instant;
 
 use super::{
-    ModelPolicy,
+    EndpointKey, ModelPolicy,
     request::{Route, Terms},
 };
 use crate::running::Given;
@@ -41,25 +41,33 @@ pub(super) struct Patience {
 }
 
 impl ModelPolicy {
-    /// How long an attempt gets.
-    pub(super) fn patience(&mut self, route: Route, terms: Terms<'_>, now: Instant) -> Patience {
+    /// How long an attempt at an endpoint gets.
+    pub(super) fn patience(
+        &mut self,
+        route: Route,
+        key: EndpointKey,
+        terms: Terms<'_>,
+        now: Instant,
+    ) -> Patience {
         let left = terms.deadline.saturating_duration_since(now);
-        let retry = &self.config.rules.retry;
         let can_be_rescued = terms.rescue
-            && self.has_elsewhere(route.version, terms.tried.len())
-            && self.budget.left(retry.budget, now) >= 1.0;
-        let relieved = self.chain_is_well(route.version);
-        let peers = &self.pools[route.version].peers;
-        let explores = can_be_rescued && relieved && terms.teaches && peers.p99().is_none() && {
-            let explorer = self.pools[route.version].explorer;
-            !explorer.is_some_and(|explorer| self.running.holds(explorer))
+            && (self.has_another(route.version, key, terms, now)
+                || self.is_relieved(route, key, terms, now))
+            && self.retries_left(now) >= 1.0;
+        let retry = &self.config.rules.retry;
+        let pool = &self.pools[route.version];
+        let (fair, half) = (pool.peers.fair(retry), left / 2);
+        let mut explores = false;
+        let is_long = match pool.peers.p99() {
+            Some(p99) => half >= p99,
+            None if !can_be_rescued || !self.is_relieved(route, key, terms, now) => false,
+            None => {
+                let is_explored = pool.explorer.is_some_and(|by| self.running.holds(by));
+                explores = terms.teaches && !is_explored;
+                !explores
+            }
         };
-        let fair = peers.fair(retry);
-        let half = left / 2;
-        let is_cut = can_be_rescued
-            && half >= retry.per_try_floor
-            && peers.p99().map_or(relieved && !explores, |p99| half >= p99);
-        let within = if is_cut {
+        let within = if can_be_rescued && is_long && half >= retry.per_try_floor {
             fair.unwrap_or(half).min(half)
         } else {
             left
@@ -67,13 +75,29 @@ impl ModelPolicy {
         let given = Given {
             within,
             is_fair: fair.is_some_and(|fair| within >= fair),
-            tells: !terms.tried.is_empty() && !relieved,
+            tells: !terms.tried.is_empty() && !self.is_relieved(route, key, terms, now),
         };
         Patience { given, explores }
     }
 
-    /// Whether there would be an endpoint for another attempt.
-    fn has_elsewhere(&self, version: usize, tried: usize) -> bool {
-        self.pools[version].serving() > tried + 1 || self.chain_is_well(version)
+    /// Whether another version could take over from an attempt: the one that was chosen,
+    /// which every next attempt goes to first, or one of the chain where that may be taken.
+    fn is_relieved(&self, route: Route, key: EndpointKey, terms: Terms<'_>, now: Instant) -> bool {
+        let chain = self.config.fallback.iter().copied();
+        std::iter::once(route.chosen)
+            .chain(chain.filter(|_| self.may_fall_back(route.by)))
+            .any(|version| version != route.version && self.has_another(version, key, terms, now))
+    }
+
+    /// Whether a version has an endpoint for another attempt after the one at `but`.
+    fn has_another(
+        &self,
+        version: usize,
+        but: EndpointKey,
+        terms: Terms<'_>,
+        now: Instant,
+    ) -> bool {
+        let wish = terms.wish(&self.config.rules.balance, now);
+        self.pools[version].has_another(but, &self.endpoints, wish)
     }
 }

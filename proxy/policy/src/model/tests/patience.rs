@@ -17,6 +17,15 @@ fn alone(endpoints: u16) -> World {
     world
 }
 
+/// So many requests that name the version, each answered at once.
+fn teach(world: &mut World, version: &str, requests: usize) {
+    for _ in 0..requests {
+        let attempt = world.start(Some(version));
+        world.record(attempt.permit, OK);
+    }
+    pass(world, 4 * TICK);
+}
+
 /// Lets time pass, as the shell does.
 fn pass(world: &mut World, time: Duration) {
     let until = world.now + time;
@@ -229,8 +238,100 @@ fn a_canary_that_takes_more_than_half_of_the_time_answers_its_share() {
     assert!((10..=70).contains(&by_canary), "{by_canary} of 400");
 }
 
+#[test]
+fn a_request_that_may_not_leave_its_version_is_not_cut_because_another_is_well() {
+    for allowed in [false, true] {
+        let rules = Rules {
+            pinned_fallback: allowed,
+            ..Rules::default()
+        };
+        let versions = vec![version("1", 90.0, &[1, 2]), version("2", 10.0, &[3])];
+        let mut world = World::ready(ModelConfig::new(versions, &["1"], rules).unwrap());
+        for version in ["1", "2"] {
+            teach(&mut world, version, 40);
+        }
+        // Its only pod takes longer than it did.
+        let takes = |port| Some(if port == 3 { 400 * MS } else { MS });
+        let expected = if allowed { "1" } else { "2" };
+        for _ in 0..20 {
+            let answered = request(&mut world, Some("2"), PATIENCE, takes);
+            assert_eq!(answered.as_deref(), Some(expected));
+        }
+        let closed = world.endpoint("2", 3).breaker == BreakerState::Closed;
+        assert_eq!(closed, !allowed, "nobody called it slow who had to wait");
+    }
+}
+
+#[test]
+fn an_attempt_that_fell_back_is_rescued_by_another_endpoint_of_that_version() {
+    let mut world = World::ready(canary());
+    for version in ["1", "2"] {
+        teach(&mut world, version, 40);
+    }
+    let first = world.start(Some("2"));
+    let tried = [first.permit.endpoint()];
+    world.record(first.permit, Outcome::Failure);
+    let next = world.again("2", &tried).unwrap();
+    assert_eq!((&*next.version, next.first_byte_within), ("1", 50 * MS));
+    let tried = [tried[0], next.permit.endpoint()];
+    world.now += next.first_byte_within;
+    world.record(next.permit, Outcome::TimedOut);
+    let other = world.again("2", &tried).unwrap();
+    assert_eq!(&*other.version, "1");
+    world.record(other.permit, OK);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Against the choice itself: an attempt is cut exactly where another one would
+    /// be given now, whoever is full, wants to be left alone, or was tried.
+    #[test]
+    fn an_attempt_is_cut_exactly_while_there_is_somewhere_else_to_go(
+        sizes in (1..4u16, 1..4u16),
+        chain in prop::sample::select(vec![vec![], vec!["1"], vec!["2"], vec!["1", "2"]]),
+        pinned_fallback: bool,
+        max_in_flight in 1..3u32,
+        before in prop::collection::vec((any::<bool>(), any::<bool>()), 0..8),
+        was_tried in prop::collection::vec(any::<bool>(), 6),
+        chosen in prop::sample::select(vec!["1", "2"]),
+        by in prop::sample::select(vec![ChosenBy::Split, ChosenBy::Pinned]),
+        seed: u64,
+    ) {
+        let mut rules = Rules { pinned_fallback, ..Rules::default() };
+        rules.balance.max_in_flight = max_in_flight;
+        rules.retry.budget.per_second = 100.0;
+        let [first, second] = [1, 11].map(|from| from..from + if from == 1 { sizes.0 } else { sizes.1 });
+        let ports = [first.collect::<Vec<u16>>(), second.collect()];
+        let versions = vec![version("1", 1.0, &ports[0]), version("2", 1.0, &ports[1])];
+        let mut world = World::ready(ModelConfig::new(versions, &chain, rules).unwrap());
+        world.rng = StdRng::seed_from_u64(seed);
+        for version in ["1", "2"] {
+            teach(&mut world, version, 40);
+        }
+        let mut held = Vec::new();
+        for (is_first, refuses) in before {
+            let ask = world.ask(Some(if is_first { "1" } else { "2" }));
+            let Ok(attempt) = world.policy.start(ask, world.now, &mut world.rng) else {
+                continue;
+            };
+            if refuses {
+                let park = Some(10 * SECOND);
+                world.record(attempt.permit, Outcome::Pushback { park });
+            } else {
+                held.push(attempt);
+            }
+        }
+        let keys = world.policy.endpoints.keys().zip(was_tried);
+        let mut tried: Vec<_> = keys.filter(|(_, tried)| *tried).map(|(key, _)| key).collect();
+        let Ok(attempt) = world.again_by(by, chosen, &tried, true) else {
+            return Ok(());
+        };
+        tried.push(attempt.permit.endpoint());
+        let next = world.again_by(by, chosen, &tried, true);
+        let is_cut = attempt.first_byte_within < PATIENCE;
+        prop_assert_eq!(is_cut, next.is_ok(), "{:?}, then {:?}", attempt, next);
+    }
 
     /// Whatever the deadline: an attempt at a pool that takes always the same gets at
     /// least that, and no less than the floor, unless that is all that is left.
