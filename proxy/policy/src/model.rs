@@ -21,7 +21,11 @@
 //! of those that wait gets it. [`ModelPolicy::tick`] looks in between
 //! at those that have been out for too long.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rand::{Rng, RngExt};
 use slotmap::DenseSlotMap;
@@ -70,6 +74,8 @@ pub struct ModelPolicy {
     pools: Vec<Pool>,
     endpoints: Endpoints,
     running: Running,
+    /// The most time that a request has come with since the last configuration.
+    ordinary: Duration,
     budget: Budget,
     /// Requests that wait for a slot.
     queue: Queue<Waits>,
@@ -86,6 +92,7 @@ impl ModelPolicy {
             pools: Vec::new(),
             endpoints: DenseSlotMap::with_key(),
             running: Running::default(),
+            ordinary: Duration::ZERO,
             budget: Budget::default(),
             queue: Queue::default(),
         };
@@ -113,6 +120,7 @@ impl ModelPolicy {
         }
         self.running.retain(|key| self.endpoints.contains_key(key));
         self.config = config;
+        self.ordinary = Duration::ZERO;
         self.queue.forget_paces();
         self.protect(now);
     }

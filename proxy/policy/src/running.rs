@@ -39,6 +39,8 @@ pub(crate) struct Out {
 /// What an attempt was given, as far as its verdict depends on that.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Given {
+    /// The time that its request had left, which is what the endpoint is told.
+    pub(crate) left: Duration,
     /// The time for its first byte.
     pub(crate) within: Duration,
     /// Whether that is all that can be asked of its endpoint.
@@ -90,6 +92,10 @@ impl Running {
     /// Whether it has not ended.
     pub(crate) fn holds(&self, key: RequestKey) -> bool {
         self.out.contains_key(key)
+    }
+
+    pub(crate) fn get(&self, key: RequestKey) -> Option<&Out> {
+        self.out.get(key)
     }
 
     pub(crate) fn get_mut(&mut self, key: RequestKey) -> Option<&mut Out> {

@@ -189,6 +189,7 @@ impl ModelPolicy {
         if ask.deadline <= now {
             return Err(Refusal::NoTime);
         }
+        self.ordinary = self.ordinary.max(ask.deadline - now);
         if ask.purpose == Purpose::Inference {
             self.budget.deposit(now);
         }

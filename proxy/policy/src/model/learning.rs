@@ -9,6 +9,12 @@
 //! will once it comes, being slower than usual charges nobody. The attempt stays out,
 //! to be judged by `latency_threshold` and by its time per try, which hold whatever the
 //! others do: an endpoint that hangs is found in an overload too.
+//!
+//! An endpoint that refuses a request wants to be left alone, and so it is. But a server
+//! that knows how long its queue is also refuses a request that came with less time than that,
+//! and has room for any other. So where a request had much less time than others have, and
+//! little beside what an answer usually takes, its refusal says something of the request:
+//! or one client in a hurry would park one endpoint after the other for all.
 
 use std::time::{Duration, Instant};
 
@@ -24,6 +30,12 @@ use crate::{
 /// How many times longer than its peers an attempt may take by now and not be called
 /// slower than they are.
 const NEARLY: f64 = 1.5;
+/// How many times what nearly all attempts take a request needs at least, for its refusal
+/// to be about the endpoint: a line that doubles it is nothing out of the ordinary.
+const UNHURRIED: u32 = 2;
+/// And this part of the time that ordinary requests have: those of a slow model have not
+/// much more than they need.
+const ORDINARY: u32 = 2;
 
 impl ModelPolicy {
     /// The whole request has been sent: from now on its age counts.
@@ -51,7 +63,9 @@ impl ModelPolicy {
             endpoint.take_report(report, now);
         }
         let sample = self.sample(permit, observed.outcome, age, now);
-        if let Outcome::Pushback { park } = observed.outcome {
+        if let Outcome::Pushback { park } = observed.outcome
+            && !self.was_hurried(permit)
+        {
             let endpoint = self.endpoints.get_mut(permit.endpoint)?;
             let until = endpoint.park(park, now);
             self.pools[endpoint.pool].parks(until);
@@ -248,6 +262,24 @@ impl ModelPolicy {
             Sample::Good | Sample::BrokeOff | Sample::Nothing => {}
         }
         sample
+    }
+
+    /// Whether the request of an attempt had so little time that this may be why it was
+    /// refused.
+    fn was_hurried(&self, permit: &Permit) -> bool {
+        let Some((out, endpoint)) = self
+            .running
+            .get(permit.request)
+            .zip(self.endpoints.get(permit.endpoint))
+        else {
+            return false;
+        };
+        let left = out.given.left;
+        let needs = match self.pools[endpoint.pool].peers.p99() {
+            Some(p99) => p99 * UNHURRIED,
+            None => self.config.rules.retry.per_try_floor,
+        };
+        left < needs && left < self.ordinary / ORDINARY
     }
 
     /// Whether an attempt was slow only beside what its peers were before they were as

@@ -73,6 +73,7 @@ impl ModelPolicy {
             left
         };
         let given = Given {
+            left,
             within,
             is_fair: fair.is_some_and(|fair| within >= fair),
             tells: !terms.tried.is_empty() && !self.is_relieved(route, key, terms, now),

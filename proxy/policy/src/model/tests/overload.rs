@@ -1,4 +1,4 @@
-//! A pool that slows down as a whole: nobody's fault, and no reason to do with less.
+//! Pools that have too much to do: nobody's fault, and no reason to do with less.
 
 use super::{
     faults::{PORTS, eight},
@@ -142,4 +142,60 @@ fn a_pool_whose_requests_are_all_cut_short_is_overloaded_and_stays() {
         .iter()
         .filter(|e| e.breaker == BreakerState::Closed || e.protected);
     assert_eq!(used.count(), 8);
+}
+
+#[test]
+fn a_refusal_for_want_of_time_is_about_the_request_and_parks_nobody() {
+    let mut world = World::ready(config(vec![version("1", 1.0, &PORTS)], &[]));
+    world.serve(400, |_| 25 * MS);
+    let park = Some(Duration::from_secs(1));
+    let parked = |world: &World| {
+        let parked = |port: &&u16| world.endpoint("1", **port).parked_for.is_some();
+        PORTS.iter().filter(parked).count()
+    };
+    // Four pods refuse a client that gives its request 10 ms.
+    let deadline = world.now + 10 * MS;
+    let ask = Ask {
+        deadline,
+        ..world.ask(None)
+    };
+    let mut attempt = world.policy.start(ask, world.now, &mut world.rng).unwrap();
+    let mut tried = Vec::new();
+    for retries in (0..3).rev() {
+        tried.push(attempt.permit.endpoint());
+        world.now += MS;
+        let again = Again {
+            chosen: "1",
+            by: ChosenBy::Split,
+            tried: &tried,
+            uploading: false,
+            retries_left: retries > 0,
+            purpose: Purpose::Inference,
+            deadline,
+        };
+        let next = world
+            .policy
+            .again(again, world.now, &mut world.rng)
+            .unwrap();
+        assert_eq!(
+            world.record(attempt.permit, Outcome::Pushback { park }),
+            None
+        );
+        attempt = next;
+    }
+    world.record(attempt.permit, Outcome::Pushback { park });
+    assert_eq!(parked(&world), 0);
+    let attempt = world.start(None);
+    world.record(attempt.permit, Outcome::Pushback { park });
+    assert_eq!(parked(&world), 1, "a request that has time");
+    // Of a pool that is asked by nobody else, that is the ordinary time.
+    world.now += Duration::from_secs(1);
+    world.reload(config(vec![version("1", 1.0, &PORTS)], &[]));
+    let ask = Ask {
+        deadline: world.now + 10 * MS,
+        ..world.ask(None)
+    };
+    let attempt = world.policy.start(ask, world.now, &mut world.rng).unwrap();
+    world.record(attempt.permit, Outcome::Pushback { park });
+    assert_eq!(parked(&world), 1);
 }

@@ -222,6 +222,40 @@ proptest! {
         prop_assert!(ALL.iter().all(|&p| world.endpoint(version_of(p), p).breaker == BreakerState::Closed));
     }
 
+    /// Against the rule in words: a refusal parks its endpoint, unless its request came with
+    /// less than half of the time that others have and less than twice of what answers take.
+    #[test]
+    fn a_client_in_a_hurry_parks_no_endpoint_for_the_others(
+        takes in 1..400u64,
+        patiences in prop::collection::vec(prop_oneof![1..60u64, 1..1_500u64], 1..40),
+        seed: u64,
+    ) {
+        let mut world = World::ready(pair());
+        world.rng = StdRng::seed_from_u64(seed);
+        // Its first request has the ordinary time.
+        world.serve(60, |_| Duration::from_millis(takes));
+        // What is known of the time is at most a class too high.
+        let (least, most) = (2 * takes, 2 * takes * 6 / 5);
+        for patience in patiences {
+            let ask = Ask {
+                deadline: world.now + Duration::from_millis(patience),
+                ..world.ask(None)
+            };
+            let attempt = world.policy.start(ask, world.now, &mut world.rng).unwrap();
+            let port = attempt.address.port();
+            let park = Some(Duration::from_secs(1));
+            prop_assert_eq!(world.record(attempt.permit, Outcome::Pushback { park }), None);
+            let is_parked = world.endpoint(version_of(port), port).parked_for.is_some();
+            if patience >= 750 || patience > most {
+                prop_assert!(is_parked, "{} ms, answers take {}", patience, takes);
+            } else if patience < least {
+                prop_assert!(!is_parked, "{} ms, answers take {}", patience, takes);
+            }
+            // Those that it stood for are back.
+            world.now += Duration::from_secs(1);
+        }
+    }
+
     /// A thousand clients while one weight of two changes and changes back: those
     /// who move all go one way, they are as many as the shares differ, and
     /// everybody is back in the end.
