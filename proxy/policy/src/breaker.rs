@@ -11,7 +11,9 @@
 //! Four rules open it: so many failures in a row, so large a share of failures,
 //! and the same two for attempts that were slow. A success ends both rows; a
 //! slow answer is an answer and ends the row of failures; a failure says nothing
-//! about slowness and leaves that row alone.
+//! about slowness and leaves that row alone. An answer that breaks off is a failure and
+//! was no answer: what was counted of it is taken back, itself and nothing else, and
+//! the row that it had ended goes on. How soon it began is as true as before.
 //!
 //! Every use of the endpoint holds a [`Ticket`], and what it taught is recorded
 //! against that ticket. A ticket names the *epoch* in which it was given, and
@@ -37,8 +39,10 @@ use crate::{
     window::{Counts, Mark, Window},
 };
 
+use row::{Place, Row};
 pub use trip::{Basis, Slowness, Threshold, TripReason};
 
+mod row;
 mod trip;
 
 /// A breaker's state, as shown to people.
@@ -61,7 +65,7 @@ pub enum Sample {
     Slow(Slowness),
     /// It failed.
     Failed,
-    /// It failed after all: its answer had begun, was taken for good, and broke off.
+    /// It failed after all: its answer had begun, and broke off.
     BrokeOff,
     /// Nothing; a probe that taught nothing is free again.
     Nothing,
@@ -82,6 +86,17 @@ pub struct Step {
 pub struct Ticket {
     epoch: u64,
     probe: Option<u64>,
+    /// What the use was counted as, so that just this can be taken back.
+    counted: Option<Counted>,
+}
+
+/// What a use was counted as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Counted {
+    mark: Mark,
+    at: Instant,
+    /// Where it ended the row of failures, unless it is one.
+    ended: Option<Place>,
 }
 
 /// A circuit breaker over failures and slowness: what a sample touches first.
@@ -103,8 +118,7 @@ pub struct Breaker {
 #[derive(Clone, Debug)]
 enum State {
     Closed {
-        /// Failures since the last answer.
-        failures: u32,
+        failures: Row,
         /// Slow attempts since the last success.
         slow: u32,
         /// Since when; a healthy time forgives trips.
@@ -210,7 +224,7 @@ impl Breaker {
     #[must_use]
     pub fn failures_in_a_row(&self) -> u32 {
         match self.state {
-            State::Closed { failures, .. } => failures,
+            State::Closed { ref failures, .. } => failures.len(),
             State::Open { .. } | State::HalfOpen { .. } => 0,
         }
     }
@@ -260,6 +274,7 @@ impl Breaker {
         let ticket = (probe.is_some() || open_to_all).then_some(Ticket {
             epoch: self.epoch,
             probe,
+            counted: None,
         });
         (ticket, step)
     }
@@ -270,6 +285,7 @@ impl Breaker {
         Ticket {
             epoch: self.epoch,
             probe: None,
+            counted: None,
         }
     }
 
@@ -277,7 +293,7 @@ impl Breaker {
     /// too: an answer that began well may break off.
     pub fn record(
         &mut self,
-        ticket: &Ticket,
+        ticket: &mut Ticket,
         sample: Sample,
         now: Instant,
         rng: &mut (impl Rng + ?Sized),
@@ -287,7 +303,7 @@ impl Breaker {
         }
         let reason = match &mut self.state {
             State::Open { .. } => None,
-            State::Closed { .. } => self.count(sample, now),
+            State::Closed { .. } => self.count(ticket, sample, now),
             State::HalfOpen {
                 successes, probes, ..
             } => {
@@ -321,30 +337,36 @@ impl Breaker {
     }
 
     /// Counts a sample in closed, and says which rule it breaks.
-    fn count(&mut self, sample: Sample, now: Instant) -> Option<TripReason> {
+    fn count(&mut self, ticket: &mut Ticket, sample: Sample, now: Instant) -> Option<TripReason> {
         let State::Closed { failures, slow, .. } = &mut self.state else {
             return None;
         };
-        let mark = match sample {
+        let enough = self.config.consecutive_failures;
+        let (mark, ended) = match sample {
             Sample::Nothing => return None,
             Sample::Good => {
-                (*failures, *slow) = (0, 0);
-                Mark::Good
+                *slow = 0;
+                (Mark::Good, Some(failures.ends(enough)))
             }
             Sample::Slow(_) => {
-                *failures = 0;
                 *slow = slow.saturating_add(1);
-                Mark::Slow
+                (Mark::Slow, Some(failures.ends(enough)))
             }
             Sample::Failed | Sample::BrokeOff => {
-                *failures = failures.saturating_add(1);
-                Mark::Failed
+                if sample == Sample::BrokeOff
+                    && let Some(counted) = ticket.counted
+                {
+                    // One that had failed already has failed once.
+                    failures.goes_on(counted.ended?);
+                    self.window.retract(counted.mark, counted.at, now);
+                }
+                failures.fails();
+                (Mark::Failed, None)
             }
         };
-        let (failures, slow) = (*failures, *slow);
-        if sample == Sample::BrokeOff {
-            self.window.retract(Mark::Good, now);
-        }
+        let (failures, slow) = (failures.len(), *slow);
+        let at = now;
+        ticket.counted = Some(Counted { mark, at, ended });
         self.window.push(mark, now);
         match sample {
             Sample::Good | Sample::Nothing => None,
@@ -464,7 +486,7 @@ impl Breaker {
 impl State {
     fn closed(since: Option<Instant>) -> Self {
         Self::Closed {
-            failures: 0,
+            failures: Row::default(),
             slow: 0,
             since,
         }

@@ -28,8 +28,10 @@ pub(crate) struct Out {
     pub(crate) given: Given,
     /// Whether anything is learnt from it.
     pub(crate) teaches: bool,
-    /// What it has already been counted as.
+    /// Whether it has been judged, by its answer or by its age.
     pub(crate) counted: bool,
+    /// Whether it has failed.
+    pub(crate) failed: bool,
     /// Since when it waits for its answer; none before it is sent, and after.
     since: Option<Instant>,
     older: Option<RequestKey>,
@@ -68,6 +70,7 @@ impl Out {
             given,
             teaches,
             counted: false,
+            failed: false,
             since: None,
             older: None,
             younger: None,

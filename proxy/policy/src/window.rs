@@ -69,6 +69,8 @@ pub(crate) struct Window {
     last: VecDeque<Run>,
     /// Samples in `last`.
     held: u32,
+    /// When the last sample came of those that have been dropped from it.
+    dropped: Option<Instant>,
 }
 
 /// Equal samples in a row, of one bucket.
@@ -95,12 +97,10 @@ impl Counts {
         *count = count.saturating_add(1);
     }
 
-    /// Takes one away, and says whether there was one.
-    fn take(&mut self, mark: Mark) -> bool {
+    /// Takes one away, if there is one.
+    fn take(&mut self, mark: Mark) {
         let count = self.of(mark);
-        let less = count.checked_sub(1);
-        *count = less.unwrap_or(0);
-        less.is_some()
+        *count = count.saturating_sub(1);
     }
 
     fn of(&mut self, mark: Mark) -> &mut u32 {
@@ -134,6 +134,7 @@ impl Window {
             oldest: 0,
             last: VecDeque::new(),
             held: 0,
+            dropped: None,
         }
     }
 
@@ -163,28 +164,37 @@ impl Window {
         };
     }
 
-    /// Takes back the last sample that was marked so, if it is still there.
-    pub(crate) fn retract(&mut self, mark: Mark, now: Instant) {
+    /// Takes back a sample that came at that time and was marked so, if it is still there.
+    pub(crate) fn retract(&mut self, mark: Mark, at: Instant, now: Instant) {
         self.advance(now);
-        let before = &mut self.before;
-        let newest_first =
-            (1..BUCKETS).map(|age| (self.oldest + BUCKETS - 1 - age) % (BUCKETS - 1));
-        if !self.filling.take(mark) {
-            for at in newest_first {
-                if before[at].take(mark) {
-                    break;
-                }
-            }
+        if let Some(bucket) = self.bucket_of(at) {
+            bucket.take(mark);
         }
-        if self.run.mark == mark && self.run.count > 0 {
-            self.run.count -= 1;
-        } else if let Some(at) = self.last.iter().rposition(|run| run.mark == mark) {
+        if self.dropped.is_some_and(|dropped| at <= dropped) {
+            return;
+        }
+        // The first of its kind that had not ended by then.
+        let is_its = |run: &Run| run.mark == mark && run.at >= Some(at);
+        if let Some(found) = self.last.iter().position(is_its) {
             self.held -= 1;
-            self.last[at].count -= 1;
-            if self.last[at].count == 0 {
-                self.last.remove(at);
+            self.last[found].count -= 1;
+            if self.last[found].count == 0 {
+                self.last.remove(found);
             }
+        } else if self.run.mark == mark {
+            self.run.count = self.run.count.saturating_sub(1);
         }
+    }
+
+    /// The bucket that holds what came at that time.
+    fn bucket_of(&mut self, at: Instant) -> Option<&mut Counts> {
+        let earlier = self.began?.saturating_duration_since(at);
+        if earlier.is_zero() {
+            return Some(&mut self.filling);
+        }
+        let age = earlier.as_nanos().div_ceil(u128::from(self.bucket));
+        let age = usize::try_from(age).ok().filter(|age| *age < BUCKETS)?;
+        Some(&mut self.before[(self.oldest + BUCKETS - 1 - age) % (BUCKETS - 1)])
     }
 
     /// What the window holds; where that is too little, the last samples.
@@ -268,6 +278,7 @@ impl Window {
             && self.held - oldest.count >= self.span.min_samples
         {
             self.held -= oldest.count;
+            self.dropped = oldest.at;
             self.last.pop_front();
         }
     }
@@ -343,9 +354,14 @@ mod tests {
             window.push(Mark::Good, start + Duration::from_secs(second));
         }
         let now = start + Duration::from_secs(29);
-        window.retract(Mark::Good, now);
-        window.retract(Mark::Slow, now);
+        window.retract(Mark::Good, now, now);
+        window.retract(Mark::Slow, now, now);
         // Ten seconds hold nine, which is too few; so the last twenty count.
+        assert_eq!(window.counts(now).good, 20);
+        // The first ones are long gone, and those of others stay.
+        for second in 0..9 {
+            window.retract(Mark::Good, start + Duration::from_secs(second), now);
+        }
         assert_eq!(window.counts(now).good, 20);
     }
 
@@ -372,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_its_kind_is_taken_back_from_wherever_it_stands() {
+    fn a_sample_is_taken_back_from_wherever_it_stands_and_no_other_is() {
         let seconds = Duration::from_secs;
         for shift in 0..20 {
             let mut window = Window::new(SPAN);
@@ -384,9 +400,16 @@ mod tests {
             for (at, mark) in [(0, Mark::Failed), (3, Mark::Failed), (5, Mark::Good)] {
                 (0..30).for_each(|_| window.push(mark, start + seconds(at)));
             }
-            window.retract(Mark::Failed, start + seconds(5));
-            let failed = |at| window.counts(start + seconds(at)).failed;
-            assert_eq!((failed(9), failed(12), failed(13)), (59, 29, 0), "{shift}");
+            window.retract(Mark::Failed, start + seconds(3), start + seconds(5));
+            let failed = |window: &Window, at| window.counts(start + seconds(at)).failed;
+            assert_eq!(failed(&window, 9), 59, "{shift}");
+            assert_eq!([12, 13].map(|at| failed(&window, at)), [29, 0], "{shift}");
+            window.retract(Mark::Failed, start, start + seconds(11));
+            assert_eq!(
+                failed(&window, 12),
+                29,
+                "those of the first second are gone"
+            );
         }
     }
 

@@ -24,10 +24,13 @@ impl Fixture {
         self.breaker.acquire(self.now).0
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "a ticket is used once")]
-    fn record(&mut self, ticket: Ticket, sample: Sample) -> Option<Step> {
-        self.breaker
-            .record(&ticket, sample, self.now, &mut self.rng)
+    fn record(&mut self, mut ticket: Ticket, sample: Sample) -> Option<Step> {
+        self.record_some(&mut ticket, sample)
+    }
+
+    /// As [`Self::record`], of one of which more may be told.
+    fn record_some(&mut self, ticket: &mut Ticket, sample: Sample) -> Option<Step> {
+        self.breaker.record(ticket, sample, self.now, &mut self.rng)
     }
 
     fn use_once(&mut self, outcome: Sample) -> Option<Step> {
@@ -199,6 +202,60 @@ fn five_slow_in_a_row_open_it_and_say_how_slow() {
         None,
         "16 are not enough for a share"
     );
+}
+
+#[test]
+fn answers_that_begin_well_and_break_off_are_failures_in_a_row() {
+    // One after the other, and several at a time: while one of those stands, it ends the row.
+    for at_once in [1, 2, 3, 4_usize] {
+        let mut f = Fixture::new(BreakerConfig::default());
+        let mut broken = 0;
+        while f.breaker.state() == BreakerState::Closed {
+            let mut begun: Vec<_> = (0..at_once).map(|_| f.ticket().unwrap()).collect();
+            for ticket in &mut begun {
+                assert_eq!(f.record_some(ticket, Sample::Good), None);
+            }
+            for mut ticket in begun {
+                broken += 1;
+                let step = f.record_some(&mut ticket, Sample::BrokeOff);
+                let opens = broken == 5_usize.next_multiple_of(at_once);
+                assert_eq!(step.is_some(), opens, "{broken}, {at_once} at once");
+                if step.is_some() {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_breaks_off_takes_no_answer_away_from_others() {
+    // A call that is judged at its end, and ends too early: nothing was counted of it.
+    let mut f = Fixture::new(BreakerConfig::default());
+    for number in 1..=30 {
+        let sample = if number % 3 == 0 {
+            Sample::BrokeOff
+        } else {
+            Sample::Good
+        };
+        assert_eq!(f.use_once(sample), None, "ten of thirty");
+    }
+    let counts = f.breaker.counts(f.now);
+    assert_eq!((counts.good, counts.failed), (20, 10));
+    // One that was slow to begin, and one that had failed before.
+    let mut f = Fixture::new(BreakerConfig::default());
+    for _ in 0..5 {
+        f.use_once(Sample::Good);
+    }
+    for before in [slow(80), Sample::Failed] {
+        let mut ticket = f.ticket().unwrap();
+        f.record_some(&mut ticket, before);
+        f.record_some(&mut ticket, Sample::BrokeOff);
+        f.record_some(&mut ticket, Sample::BrokeOff);
+    }
+    let counts = f.breaker.counts(f.now);
+    assert_eq!((counts.good, counts.slow, counts.failed), (5, 0, 2));
+    assert_eq!(f.breaker.failures_in_a_row(), 2);
 }
 
 #[test]

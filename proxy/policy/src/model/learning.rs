@@ -76,7 +76,7 @@ impl ModelPolicy {
         self.record(permit.request, sample, now, rng)
     }
 
-    /// Takes a permit back. `broke_off` says that an answer which had begun well
+    /// Takes a permit back. `broke_off` says that an answer which had begun
     /// ended before its end. A permit that was never judged has taught nothing,
     /// unless it was out for too long.
     #[expect(clippy::needless_pass_by_value, reason = "a permit is used once")]
@@ -93,7 +93,8 @@ impl ModelPolicy {
         if !judged {
             moved = self.judge(&permit, Outcome::Neutral.into(), now, rng);
         }
-        if broke_off && teaches {
+        let failed = self.running.get(permit.request).is_some_and(|o| o.failed);
+        if broke_off && teaches && !failed {
             if let Some(endpoint) = self.endpoints.get_mut(permit.endpoint) {
                 endpoint.count_failure(now);
             }
@@ -139,7 +140,7 @@ impl ModelPolicy {
         now: Instant,
         rng: &mut (impl Rng + ?Sized),
     ) -> Option<Transition> {
-        let ticket = suspect.ticket?;
+        let mut ticket = suspect.ticket?;
         let endpoint = self.endpoints.get_mut(suspect.endpoint)?;
         let sample = if guilty {
             endpoint.count_failure(now);
@@ -148,7 +149,7 @@ impl ModelPolicy {
             Sample::Nothing
         };
         let is_probe = ticket.is_probe();
-        let step = endpoint.cold.breaker.record(&ticket, sample, now, rng);
+        let step = endpoint.cold.breaker.record(&mut ticket, sample, now, rng);
         self.moved(suspect.endpoint, step, is_probe, now)
     }
 
@@ -252,7 +253,10 @@ impl ModelPolicy {
             Outcome::Pushback { .. } => Sample::Nothing,
         };
         match sample {
-            Sample::Failed => endpoint.count_failure(now),
+            Sample::Failed => {
+                endpoint.count_failure(now);
+                out.failed = true;
+            }
             Sample::Slow(slowness) => {
                 endpoint.count_slow();
                 if self.is_excused(permit.endpoint, slowness, permit.is_probe) {
@@ -304,7 +308,7 @@ impl ModelPolicy {
         let key = out.endpoint;
         let is_probe = out.ticket.is_probe();
         let breaker = &mut self.endpoints.get_mut(key)?.cold.breaker;
-        let step = breaker.record(&out.ticket, sample, now, rng);
+        let step = breaker.record(&mut out.ticket, sample, now, rng);
         self.moved(key, step, is_probe, now)
     }
 

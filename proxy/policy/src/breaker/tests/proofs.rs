@@ -45,6 +45,30 @@ fn jumpy(half_open_max_probes: u32) -> Fixture {
     })
 }
 
+/// What is told of attempts.
+#[derive(Clone, Copy, Debug)]
+enum Told {
+    /// How one began.
+    Begins(Sample),
+    /// One of them breaks off.
+    BreaksOff(usize),
+    Pass(u64),
+}
+
+fn told() -> impl Strategy<Value = Told> {
+    let sample = prop_oneof![
+        4 => Just(Sample::Good),
+        1 => Just(Sample::Failed),
+        1 => Just(Sample::Nothing),
+        1 => Just(slow(900)),
+    ];
+    prop_oneof![
+        5 => sample.prop_map(Told::Begins),
+        4 => (0..9usize).prop_map(Told::BreaksOff),
+        1 => (0..1_000u64).prop_map(Told::Pass),
+    ]
+}
+
 /// All that can be seen of a breaker, and all that it keeps.
 fn everything(breaker: &Breaker) -> String {
     format!("{breaker:?}")
@@ -133,6 +157,81 @@ proptest! {
                 Event::Pass(ms) => f.now += Duration::from_millis(ms),
                 Event::Tell(..) | Event::Vanish(_) => {}
             }
+        }
+    }
+
+    /// Against a list of what is known of each attempt: one that breaks off is taken out
+    /// of where it stood, and is a failure now. So many in a row open the breaker, and so
+    /// does a window of nothing else, and nothing opens it before.
+    #[test]
+    fn what_breaks_off_is_taken_back_and_nothing_else_is(
+        events in prop::collection::vec(told(), 1..250),
+        min_samples in prop::sample::select(vec![1, 1_000]),
+        seed: u64,
+    ) {
+        let mut f = Fixture::new(BreakerConfig {
+            consecutive_failures: 4,
+            failure_ratio: 1.0,
+            consecutive_slow: 1_000,
+            slow_ratio: 1.0,
+            min_samples,
+            // Nothing is forgotten, in whichever of the buckets it is.
+            window: Duration::from_mins(10),
+            sparse_window: Duration::from_mins(10),
+            ..BreakerConfig::default()
+        });
+        f.rng = StdRng::seed_from_u64(seed);
+        let mut list: Vec<(usize, Mark)> = Vec::new();
+        let mut begun: Vec<(usize, Ticket)> = Vec::new();
+        for (number, event) in events.into_iter().enumerate() {
+            let (step, new) = match event {
+                Told::Begins(sample) => {
+                    let mut ticket = f.ticket().unwrap();
+                    let step = f.record_some(&mut ticket, sample);
+                    begun.push((number, ticket));
+                    let mark = match sample {
+                        Sample::Good => Some(Mark::Good),
+                        Sample::Slow(_) => Some(Mark::Slow),
+                        Sample::Failed | Sample::BrokeOff => Some(Mark::Failed),
+                        Sample::Nothing => None,
+                    };
+                    (step, mark.map(|mark| (number, mark)))
+                }
+                Told::BreaksOff(which) if !begun.is_empty() => {
+                    let (number, mut ticket) = begun.swap_remove(which % begun.len());
+                    let step = f.record_some(&mut ticket, Sample::BrokeOff);
+                    if list.contains(&(number, Mark::Failed)) {
+                        (step, None)
+                    } else {
+                        list.retain(|(of, _)| *of != number);
+                        (step, Some((number, Mark::Failed)))
+                    }
+                }
+                Told::Pass(ms) => {
+                    f.now += Duration::from_millis(ms);
+                    (None, None)
+                }
+                Told::BreaksOff(_) => (None, None),
+            };
+            list.extend(new);
+            let all = |mark| list.iter().filter(|(_, of)| *of == mark).count();
+            let in_a_row = list.iter().rev().take_while(|(_, mark)| *mark == Mark::Failed);
+            let opens = match new {
+                Some((_, mark @ Mark::Failed)) => {
+                    in_a_row.clone().count() >= 4 || min_samples == 1 && all(mark) == list.len()
+                }
+                Some((_, mark @ Mark::Slow)) => min_samples == 1 && all(mark) == list.len(),
+                Some((_, Mark::Good)) | None => false,
+            };
+            prop_assert_eq!(step.is_some(), opens, "{:?} after {:?}", step, list);
+            if opens {
+                return Ok(());
+            }
+            let expected = [Mark::Good, Mark::Slow, Mark::Failed].map(all);
+            let counts = f.breaker.counts(f.now);
+            let counted = [counts.good, counts.slow, counts.failed].map(|n| n as usize);
+            prop_assert_eq!(counted, expected);
+            prop_assert_eq!(f.breaker.failures_in_a_row() as usize, in_a_row.count());
         }
     }
 

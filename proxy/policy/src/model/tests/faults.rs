@@ -457,6 +457,28 @@ fn an_answer_that_breaks_off_fails_a_probe_and_counts_once() {
 }
 
 #[test]
+fn an_endpoint_that_dies_in_the_middle_of_each_answer_is_taken_out_after_five() {
+    let mut world = eight();
+    let (mut moved, mut broken) = (Vec::new(), 0);
+    for _ in 0..4_000 {
+        let attempt = world.start(None);
+        world.now += MS;
+        let breaks_off = attempt.address == at(3);
+        broken += u32::from(breaks_off);
+        let head = Outcome::Success { waited: 5 * MS };
+        let (now, rng) = (world.now, &mut world.rng);
+        moved.extend(world.policy.judge(&attempt.permit, head.into(), now, rng));
+        moved.extend(world.policy.release(attempt.permit, breaks_off, now, rng));
+    }
+    let [tripped] = moved.as_slice() else {
+        panic!("{moved:?}");
+    };
+    let reason = TripReason::ConsecutiveFailures { failures: 5 };
+    assert_eq!((tripped.address, tripped.step.reason), (at(3), reason));
+    assert_eq!((broken, world.endpoint("1", 3).failures), (5, 5));
+}
+
+#[test]
 fn a_probe_waits_for_an_endpoint_that_refuses_work() {
     let mut world = World::ready(canary());
     world.trip("2");
