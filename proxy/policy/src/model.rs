@@ -9,6 +9,7 @@
 //! The part that leaves is `1 − min(1, 1.4 × available share)`: a pool that has
 //! lost less than 29 % of its endpoints carries its traffic alone, one that has
 //! lost all of them keeps none (the factor is Envoy's overprovisioning factor).
+//! Sticky clients leave by their keys: who has left stays away until it is better.
 //!
 //! A tripped endpoint whose time is up is probed by the next live request that
 //! its version gets, before anything leaves: without that, a version whose
@@ -295,21 +296,29 @@ impl ModelPolicy {
         }
     }
 
-    /// Sends the part that the chosen pool cannot carry along the chain.
+    /// Sends the part that the chosen pool cannot carry along the chain. Of sticky
+    /// clients it is always the same part, or each would go back and forth.
     fn leave(
         &mut self,
-        chosen: usize,
-        by: ChosenBy,
+        own: Route,
+        sticky: Option<u64>,
         terms: Terms<'_>,
         now: Instant,
         rng: &mut (impl Rng + ?Sized),
     ) -> Option<Attempt> {
-        let stays = OVERPROVISIONING * self.pools[chosen].available();
-        if stays >= 1.0 || rng.random::<f64>() < stays {
+        let stays = OVERPROVISIONING * self.pools[own.chosen].available();
+        if stays >= 1.0 {
             return None;
         }
-        let reason = self.reason_to_leave(chosen);
-        self.fall_back(Route::own(chosen, by), reason, terms, now, rng)
+        let drawn = match sticky.filter(|_| own.by == ChosenBy::Sticky) {
+            Some(key) => sticky::stance(key),
+            None => rng.random(),
+        };
+        if drawn < stays {
+            return None;
+        }
+        let reason = self.reason_to_leave(own.chosen);
+        self.fall_back(own, reason, terms, now, rng)
     }
 
     fn elsewhere(

@@ -24,6 +24,19 @@ pub fn key(salt: &str, value: &[u8]) -> u64 {
     mix(hash(salt.as_bytes()) ^ hash(value).rotate_left(32))
 }
 
+/// A number from 0 to 1 that is a client's own, and says nothing about the version that it
+/// has: by it the same clients leave a version that cannot carry all of them.
+pub(crate) fn stance(key: u64) -> f64 {
+    /// Of no version's name.
+    const SALT: u64 = 0x6c65_6176_6573_0a01;
+    uniform(mix(key ^ SALT))
+}
+
+/// 53 bits as a number above 0 and below 1.
+fn uniform(bits: u64) -> f64 {
+    ((bits >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+}
+
 /// The finisher of splitmix64: every bit of the input moves every bit of the output.
 fn mix(x: u64) -> u64 {
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -39,10 +52,8 @@ pub(crate) fn choose(key: u64, versions: impl Iterator<Item = (u64, f64)>) -> Op
         if weight <= 0.0 {
             continue;
         }
-        // 53 bits, moved off 0: ln is finite, and never 0 since u < 1.
-        let bits = mix(key ^ name.rotate_left(17)) >> 11;
-        let uniform = (bits as f64 + 0.5) / (1u64 << 53) as f64;
-        let score = -weight / uniform.ln();
+        // ln is finite, and never 0.
+        let score = -weight / uniform(mix(key ^ name.rotate_left(17))).ln();
         if best.is_none_or(|(_, highest)| score > highest) {
             best = Some((index, score));
         }
@@ -66,6 +77,29 @@ mod tests {
     fn chosen(key: u64, weights: &[f64]) -> usize {
         let names = (0..).map(|i: u32| hash(format!("v{i}").as_bytes()));
         choose(key, names.zip(weights.iter().copied())).expect("a weight is above 0")
+    }
+
+    #[test]
+    fn who_leaves_first_has_nothing_to_do_with_the_version_that_is_left() {
+        let keys: Vec<u64> = (0..100_000u64).map(|i| hash(&i.to_le_bytes())).collect();
+        for version in 0..2 {
+            let mut its = keys
+                .iter()
+                .filter(|key| chosen(**key, &[70.0, 30.0]) == version);
+            let (mut all, mut below) = (0, [0; 10]);
+            for &key in &mut its {
+                all += 1;
+                for (tenth, count) in (1..=10).zip(&mut below) {
+                    *count += u32::from(stance(key) < f64::from(tenth) / 10.0);
+                }
+            }
+            for (tenth, count) in (1..=10).zip(below) {
+                let share = f64::from(tenth) / 10.0;
+                let sigma = (f64::from(all) * share * (1.0 - share)).sqrt();
+                let off = (f64::from(count) - f64::from(all) * share).abs();
+                assert!(off <= 5.0 * sigma, "{count} of {all} below {share}");
+            }
+        }
     }
 
     #[test]

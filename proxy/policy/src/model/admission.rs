@@ -63,7 +63,7 @@ pub enum Admitted {
 #[derive(Debug)]
 pub(super) struct Waits {
     by: ChosenBy,
-    /// Without what its version was chosen by: that is done.
+    /// Without the version that it named: that is chosen.
     ask: Ask<'static>,
 }
 
@@ -218,7 +218,7 @@ impl ModelPolicy {
             return Ok(attempt);
         }
         if by != ChosenBy::Pinned
-            && let Some(attempt) = self.leave(chosen, by, terms, now, rng)
+            && let Some(attempt) = self.leave(own, ask.sticky, terms, now, rng)
         {
             return Ok(attempt);
         }
@@ -263,7 +263,6 @@ impl ModelPolicy {
         }
         let ask = Ask {
             version: None,
-            sticky: None,
             ..ask
         };
         let waits = Waits { by, ask };

@@ -49,6 +49,89 @@ fn a_stable_pool_at_49_percent_is_not_thrown_whole_onto_one_canary_pod() {
     );
 }
 
+#[test]
+fn of_sticky_clients_the_same_part_leaves_and_stays_away() {
+    let ports = [vec![1, 2, 3, 4], vec![11, 12, 13, 14]];
+    let versions = vec![version("1", 1.0, &ports[0]), version("2", 1.0, &ports[1])];
+    let mut world = World::ready(config(versions, &["1"]));
+    let version_of = |world: &mut World, client: u64| {
+        let sticky = Some(sticky::hash(&client.to_le_bytes()));
+        let ask = Ask {
+            sticky,
+            ..world.ask(None)
+        };
+        let attempt = world.policy.start(ask, world.now, &mut world.rng).unwrap();
+        world.record(attempt.permit, OK);
+        attempt.version
+    };
+    let of_the_canary = |world: &mut World| -> Vec<u64> {
+        let is_its = |client: &u64| &*version_of(world, *client) == "2";
+        (0..4_000).filter(is_its).collect()
+    };
+    let all = of_the_canary(&mut world);
+    let mut before = all.clone();
+    for (out, port) in (1..=4).zip(11..) {
+        world.check("2", at(port), CheckResult::Draining);
+        let stayed = of_the_canary(&mut world);
+        for _ in 0..10 {
+            assert_eq!(of_the_canary(&mut world), stayed, "{out} of 4 are out");
+        }
+        assert!(stayed.iter().all(|client| before.contains(client)));
+        let share = (1.4 * f64::from(4 - out) / 4.0).min(1.0);
+        let sigma = (all.len() as f64 * share * (1.0 - share)).sqrt();
+        let off = (stayed.len() as f64 - all.len() as f64 * share).abs();
+        assert!(
+            off <= 5.0 * sigma,
+            "{} of {}, {out} of 4 out",
+            stayed.len(),
+            all.len()
+        );
+        before = stayed;
+    }
+    for port in 11..=14 {
+        world.check("2", at(port), CheckResult::Up);
+        world.check("2", at(port), CheckResult::Up);
+    }
+    assert_eq!(of_the_canary(&mut world), all, "all are back");
+}
+
+#[test]
+fn a_sticky_client_that_had_to_wait_leaves_or_stays_like_any_other_time() {
+    let mut rules = Rules {
+        max_queued: 8,
+        ..Rules::default()
+    };
+    rules.balance.max_in_flight = 1;
+    let versions = vec![
+        version("1", 1.0, &[1]),
+        version("2", 1.0, &[11, 12, 13, 14]),
+    ];
+    let mut world = World::ready(ModelConfig::new(versions, &["1"], rules).unwrap());
+    for port in [11, 12] {
+        world.check("2", at(port), CheckResult::Draining);
+    }
+    for client in 0..200_u64 {
+        let ask = Ask {
+            sticky: Some(sticky::hash(&client.to_le_bytes())),
+            ..world.ask(None)
+        };
+        let attempt = world.policy.start(ask, world.now, &mut world.rng).unwrap();
+        let expected = Arc::clone(&attempt.version);
+        world.record(attempt.permit, OK);
+        // All are out: it waits, and then all are free.
+        let held = ["1", "2", "2"].map(|version| world.start(Some(version)));
+        let admitted = world.policy.admit(ask, world.now, &mut world.rng).unwrap();
+        assert!(matches!(admitted, Admitted::Queued(_)));
+        for attempt in held {
+            world.record(attempt.permit, OK);
+        }
+        let (_, served) = world.policy.serve(world.now, &mut world.rng).unwrap();
+        let served = served.unwrap();
+        assert_eq!(served.version, expected, "client {client}");
+        world.record(served.permit, OK);
+    }
+}
+
 proptest! {
     /// Against two counters: while both have room the share that leaves is
     /// 1 − min(1, 1.4 · available); a full target sends nobody away who has room
