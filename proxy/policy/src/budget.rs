@@ -5,7 +5,8 @@
 //! seconds `ratio · first attempts + per_second · 10` (the numbers are
 //! Finagle's and linkerd's). The floor lets a model with little traffic retry at
 //! all. A retry is paid for when it is decided, not when it ends: attempts that
-//! hang must not be free while they hang.
+//! hang must not be free while they hang. What is not inference has a budget of its own:
+//! clients that ask for metadata again and again must not use up what rescues the work.
 
 use std::time::{Duration, Instant};
 

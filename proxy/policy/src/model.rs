@@ -78,6 +78,8 @@ pub struct ModelPolicy {
     /// The most time that a request has come with since the last configuration.
     ordinary: Duration,
     budget: Budget,
+    /// That of what is not the work: it must not use up what the work is rescued by.
+    others_budget: Budget,
     /// Requests that wait for a slot.
     queue: Queue<Waits>,
 }
@@ -95,6 +97,7 @@ impl ModelPolicy {
             running: Running::default(),
             ordinary: Duration::ZERO,
             budget: Budget::default(),
+            others_budget: Budget::default(),
             queue: Queue::default(),
         };
         policy.reconfigure(config, now);
@@ -150,18 +153,20 @@ impl ModelPolicy {
         if again.deadline <= now {
             return Err(Refusal::NoTime);
         }
-        if self.budget.left(self.config.rules.retry.budget, now) < 1.0 {
+        let is_inference = again.purpose == Purpose::Inference;
+        let budget = self.config.rules.retry.budget;
+        if self.budget_of(is_inference).left(budget, now) < 1.0 {
             return Err(Refusal::NoBudget);
         }
         let terms = Terms {
             tried: again.tried,
             uploading: again.uploading,
             rescue: again.retries_left,
-            teaches: again.purpose == Purpose::Inference,
+            teaches: is_inference,
             deadline: again.deadline,
         };
         let attempt = self.elsewhere(Route::own(chosen, again.by), terms, now, rng)?;
-        self.budget.withdraw(self.config.rules.retry.budget, now);
+        self.budget_of(is_inference).withdraw(budget, now);
         Ok(attempt)
     }
 
@@ -233,7 +238,7 @@ impl ModelPolicy {
         Some(self.pools[self.index_of(version).ok()?].available())
     }
 
-    /// How many retries the budget has left now.
+    /// How many retries of inferences the budget has left now.
     pub fn retries_left(&mut self, now: Instant) -> f64 {
         self.budget.left(self.config.rules.retry.budget, now)
     }
@@ -270,6 +275,14 @@ impl ModelPolicy {
             Some(version) => (version, ChosenBy::Sticky),
             None => (self.config.split.draw(rng), ChosenBy::Split),
         })
+    }
+
+    fn budget_of(&mut self, is_inference: bool) -> &mut Budget {
+        if is_inference {
+            &mut self.budget
+        } else {
+            &mut self.others_budget
+        }
     }
 
     fn index_of(&self, version: &str) -> Result<usize, Refusal> {

@@ -190,9 +190,8 @@ impl ModelPolicy {
             return Err(Refusal::NoTime);
         }
         self.ordinary = self.ordinary.max(ask.deadline - now);
-        if ask.purpose == Purpose::Inference {
-            self.budget.deposit(now);
-        }
+        self.budget_of(ask.purpose == Purpose::Inference)
+            .deposit(now);
         Ok(chosen)
     }
 

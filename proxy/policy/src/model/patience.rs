@@ -50,10 +50,11 @@ impl ModelPolicy {
         now: Instant,
     ) -> Patience {
         let left = terms.deadline.saturating_duration_since(now);
+        let budget = self.config.rules.retry.budget;
         let can_be_rescued = terms.rescue
             && (self.has_another(route.version, key, terms, now)
                 || self.is_relieved(route, key, terms, now))
-            && self.retries_left(now) >= 1.0;
+            && self.budget_of(terms.teaches).left(budget, now) >= 1.0;
         let retry = &self.config.rules.retry;
         let pool = &self.pools[route.version];
         let (fair, half) = (pool.peers.fair(retry), left / 2);

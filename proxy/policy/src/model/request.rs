@@ -42,8 +42,8 @@ pub struct Ask<'a> {
 pub enum Purpose {
     /// The work that endpoints are judged by.
     Inference,
-    /// Anything else, such as metadata: it probes nothing, teaches nothing and
-    /// buys no retries, since an endpoint may do it well and the work badly.
+    /// Anything else, such as metadata: it probes nothing and teaches nothing, since
+    /// an endpoint may do it well and the work badly, and has a retry budget of its own.
     Other,
 }
 

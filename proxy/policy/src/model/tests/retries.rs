@@ -47,6 +47,44 @@ fn the_budget_is_paid_when_the_retry_is_decided() {
 }
 
 #[test]
+fn what_is_not_the_work_has_a_budget_of_its_own() {
+    let mut world = with(
+        BudgetConfig {
+            ratio: 0.5,
+            per_second: 1.0,
+        },
+        false,
+    );
+    let before = world.policy.retries_left(world.now);
+    let mut tried = Vec::new();
+    for _ in 0..20 {
+        let ask = Ask {
+            purpose: Purpose::Other,
+            ..world.ask(Some("1"))
+        };
+        let attempt = world.policy.start(ask, world.now, &mut world.rng).unwrap();
+        tried = vec![attempt.permit.endpoint()];
+        world.record(attempt.permit, Outcome::Failure);
+    }
+    let mut again = |purpose| {
+        let again = Again {
+            chosen: "1",
+            by: ChosenBy::Pinned,
+            tried: &tried,
+            uploading: false,
+            retries_left: true,
+            purpose,
+            deadline: world.now + PATIENCE,
+        };
+        let mut retry = |_| world.policy.again(again, world.now, &mut world.rng);
+        (0..100).map_while(|number| retry(number).ok()).count()
+    };
+    assert_eq!(again(Purpose::Other), 20, "0.5 · 20 + 1 · 10");
+    assert_eq!(again(Purpose::Inference), 10, "of those none is gone");
+    assert!((before - 10.0).abs() < 1e-9);
+}
+
+#[test]
 fn an_attempt_that_finds_no_endpoint_costs_nothing() {
     let mut world = with(
         BudgetConfig {
