@@ -88,6 +88,10 @@ impl Drop for Place {
         // The lock has been taken in between: what comes comes before this.
         self.turn.close();
         if let Ok(Ok((attempt, _))) = self.turn.try_recv() {
+            // It will not be made, but the breaker that it was to probe has moved.
+            if let Some(transition) = &attempt.transition {
+                self.model.moved(transition);
+            }
             self.model.release(attempt.permit, false, clock::now());
         }
     }
@@ -138,5 +142,69 @@ impl Decider {
                 self.policy.release(attempt.permit, false, now, rng);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aegis_policy::{Ask, CheckResult, Outcome, Purpose};
+
+    use super::*;
+    use crate::{config, metrics::Metrics, model::Entry, state::Shared};
+
+    /// One endpoint with one slot, out for hardly any time after one failure.
+    const CONFIG: &str = r#"
+[models.m.versions.1]
+weight = 1
+endpoints = ["127.0.0.1:1"]
+[models.m.balance]
+max_in_flight = 1
+[models.m.breaker]
+consecutive_failures = 1
+open_base_ms = 10
+"#;
+
+    #[test]
+    fn a_breaker_that_moved_for_somebody_who_has_left_is_counted_all_the_same() {
+        let config = config::parse("test", CONFIG).unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let shared = Shared::new(config, Arc::clone(&metrics)).unwrap();
+        let model = Arc::clone(shared.snapshot().model("m").unwrap());
+        model.check("1", "127.0.0.1:1".parse().unwrap(), CheckResult::Up);
+        let now = clock::now();
+        let ask = Ask {
+            version: None,
+            sticky: None,
+            replayable: true,
+            uploading: false,
+            retries_left: true,
+            purpose: Purpose::Inference,
+            deadline: now + Duration::from_mins(1),
+        };
+        let Ok(Entry::Go(attempt)) = model.admit(ask, now) else {
+            panic!("it has a slot");
+        };
+        let Ok(Entry::Wait(place)) = model.admit(ask, now) else {
+            panic!("it has one slot");
+        };
+        attempt.lease.judge(Outcome::Failure, now);
+        // When the slot comes free, its time in open is over.
+        let later = now + Duration::from_millis(50);
+        while clock::now() < later {
+            std::thread::yield_now();
+        }
+        attempt.lease.end(false, later);
+        drop(place);
+        let text = String::from_utf8(metrics.render().unwrap()).unwrap();
+        let moved = |to: &str| {
+            let to = format!("to=\"{to}\"");
+            let lines = text.lines().filter(|line| {
+                line.starts_with("aegis_proxy_breaker_transitions_total") && line.contains(&to)
+            });
+            let counts = lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap());
+            counts.sum::<f64>()
+        };
+        assert!((moved("open") - 1.0).abs() < 1e-9, "{text}");
+        assert!((moved("half_open") - 1.0).abs() < 1e-9, "{text}");
     }
 }
