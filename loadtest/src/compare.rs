@@ -9,8 +9,6 @@
 //! B is *worse* where the whole interval lies beyond a margin, *no worse* where none of it does, and in between
 //! the pairs were too few to tell. A margin has to be: that two things are equal, no number of runs can show.
 
-use std::time::Duration;
-
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -282,7 +280,7 @@ impl Contest {
             error_rate: (measured.failed() + dropped) as f64 / due as f64,
             failed: measured.failed() + dropped,
             due,
-            rate: measured.ok() as f64 / elapsed.max(Duration::from_millis(1)).as_secs_f64(),
+            rate: measured.rate(elapsed),
         }))
     }
 

@@ -2,8 +2,9 @@
 //!
 //! An open loop has one task that waits for each instant of the schedule and
 //! then starts the request as a task of its own, without ever waiting for an
-//! answer. What comes back is recorded twice: for the whole run, and for the
-//! window since [`Handle::window`] was last called.
+//! answer. A closed loop has a task for each of its connections. What comes
+//! back is recorded twice: for the whole run, and for the window since
+//! [`Handle::window`] was last called.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -316,6 +317,7 @@ impl Run {
         // Every slot is free again when nothing is under way.
         let all = u32::try_from(self.plan.max_in_flight).unwrap_or(u32::MAX);
         let _ = self.slots.acquire_many(all).await;
+        // What knew its end before has said so.
         self.recorder.lock().end(clock::now());
         complete
     }
@@ -388,16 +390,37 @@ impl Run {
         if let Some(timeline) = &self.timeline {
             timeline.begin(clock::now(), began);
         }
+        if let Some(end) = until.instant {
+            self.close(end);
+        }
         let next = Arc::new(AtomicU64::new(0));
         let mut all = JoinSet::new();
         for _ in 0..workers {
             all.spawn(Arc::clone(self).work(Arc::clone(&next), began, until));
         }
-        let mut complete = true;
-        while let Some(worker) = all.join_next().await {
-            complete &= worker.unwrap_or(false);
+        let mut stopped = std::pin::pin!(self.stop.wait());
+        let (mut complete, mut is_stopped) = (true, false);
+        loop {
+            tokio::select! {
+                worker = all.join_next() => match worker {
+                    Some(worker) => complete &= worker.unwrap_or(false),
+                    None => return complete,
+                },
+                () = &mut stopped, if !is_stopped => {
+                    is_stopped = true;
+                    self.close(clock::now());
+                }
+            }
         }
-        complete
+    }
+
+    /// Ends the time of a closed loop, and not when its last answer comes: one connection that hangs would
+    /// make a second last until the timeout, and the rate of all others a part of what it was.
+    fn close(&self, at: Instant) {
+        self.recorder.lock().close(at);
+        if let Some(timeline) = &self.timeline {
+            timeline.close(at);
+        }
     }
 
     /// Sends one request after the other until it is the end.
@@ -421,6 +444,8 @@ impl Run {
             let sample = self.gun.fire(request, now).await;
             if is_measured {
                 self.recorder.lock().record(&sample);
+            } else {
+                self.recorder.lock().warm(&sample);
             }
             if let Some(timeline) = &self.timeline {
                 timeline.record(&sample);

@@ -37,13 +37,17 @@ pub struct Measured {
     pub examples: Examples,
     /// What this machine ran out of descriptors or ports for, as durations of nothing.
     pub unsent: Latencies,
+    /// Answers of those in `latency` that came when a closed loop's time was up: none of its rate.
+    pub late: Latencies,
+    /// Answers to a closed loop's warm-up that came in its time: of its rate, and of nothing else.
+    pub early: Latencies,
 }
 
 // === impl Measured ===
 
 impl Measured {
     /// Each histogram, and its tag in a log; what is read first by other programs has none.
-    pub(crate) fn parts(&self) -> [(Option<&'static str>, &Latencies); 8] {
+    pub(crate) fn parts(&self) -> [(Option<&'static str>, &Latencies); 10] {
         [
             (None, &self.latency),
             (Some("timeout"), &self.timeouts),
@@ -53,6 +57,8 @@ impl Measured {
             (Some("dropped"), &self.dropped),
             (Some("lag"), &self.lag),
             (Some("unsent"), &self.unsent),
+            (Some("late"), &self.late),
+            (Some("early"), &self.early),
         ]
     }
 
@@ -67,6 +73,8 @@ impl Measured {
             Some("dropped") => &mut self.dropped,
             Some("lag") => &mut self.lag,
             Some("unsent") => &mut self.unsent,
+            Some("late") => &mut self.late,
+            Some("early") => &mut self.early,
             Some(_) => return None,
         })
     }
@@ -139,7 +147,24 @@ impl Measured {
         self.latency.len().saturating_sub(self.timeouts.len())
     }
 
-    /// Those of them that could be compared with what is right.
+    /// Those by which the rate is counted. An open loop's are all of them; a closed loop's are those that came in
+    /// its time, whenever they were asked for.
+    #[must_use]
+    pub fn in_time(&self) -> u64 {
+        (self.ok() + self.early.len()).saturating_sub(self.late.len())
+    }
+
+    /// Answers a second of a measurement that lasted so long.
+    #[must_use]
+    pub fn rate(&self, elapsed: Duration) -> f64 {
+        if elapsed.is_zero() {
+            0.0
+        } else {
+            self.in_time() as f64 / elapsed.as_secs_f64()
+        }
+    }
+
+    /// Answers with status 200 that could be compared with what is right.
     #[must_use]
     pub fn scored(&self) -> u64 {
         self.ok().saturating_sub(self.unscored.len())

@@ -29,7 +29,7 @@ pub struct Merged {
     pub ok: u64,
     /// Requests that were sent and got no such answer.
     pub failed: u64,
-    /// `ok` answers a second, each run by its own length.
+    /// `ok` answers a second, each run by its own length; of a closed loop those that came in it.
     pub achieved_rate: f64,
     /// From the intended send time, over `ok` answers and timeouts.
     pub latency: Option<Quantiles>,
@@ -129,9 +129,7 @@ impl Logs {
             Err(source) => return Err(MergeError::Log { path, source }),
         };
         self.measured.add(&log.measured)?;
-        if !log.span.is_zero() {
-            self.rate += log.measured.ok() as f64 / log.span.as_secs_f64();
-        }
+        self.rate += log.measured.rate(log.span);
         self.span = self.span.max(log.span);
         if !log.is_complete {
             self.partial.push(path.clone());

@@ -70,7 +70,7 @@ pub struct PlanSummary {
 /// finished, so that `requests` and `finished` may differ by those under way.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// The span's length.
+    /// The span's length; of a run without what is waited for at its end.
     pub elapsed_seconds: f64,
     /// Requests that became due.
     pub requests: u64,
@@ -88,7 +88,8 @@ pub struct Summary {
     /// Requests without such an answer: `finished - ok`.
     pub failed: u64,
     /// `ok` answers for each second of the span. Of an open loop it ends with the schedule, and answers that came
-    /// later count: those of an overloaded server, up to the timeout.
+    /// later count: those of an overloaded server, up to the timeout. Of a closed loop it ends when its time is up,
+    /// and the answers that came in it count, also those to its warm-up.
     pub achieved_rate: f64,
     /// `right` of `scored`.
     pub accuracy: Option<f64>,

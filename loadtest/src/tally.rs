@@ -144,6 +144,20 @@ impl Tally {
         }
     }
 
+    /// Of one that was recorded: its answer came when a closed loop's time was up.
+    pub(crate) fn late(&mut self, sample: &Sample) {
+        if matches!(sample.outcome, Outcome::Scored { .. }) {
+            self.measured.late.record(sample.latency());
+        }
+    }
+
+    /// Of one that is not: its answer came in a closed loop's time.
+    pub(crate) fn early(&mut self, sample: &Sample) {
+        if matches!(sample.outcome, Outcome::Scored { .. }) {
+            self.measured.early.record(sample.latency());
+        }
+    }
+
     /// Answers that could be compared, of a kind of request where there are several.
     pub(crate) fn scored_of(&self, part: Option<&str>) -> u64 {
         part.map_or(self.scored, |name| {
@@ -174,7 +188,7 @@ impl Tally {
             scored: self.scored,
             right: self.right,
             failed: self.finished - self.ok,
-            achieved_rate: per_second(self.ok, elapsed),
+            achieved_rate: self.measured.rate(elapsed),
             accuracy: ratio(self.right, self.scored),
             latency: self.measured.latency.quantiles(),
             versions: versions
@@ -269,13 +283,4 @@ impl VersionTally {
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
 fn ratio(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-fn per_second(count: u64, elapsed: Duration) -> f64 {
-    if elapsed.is_zero() {
-        0.0
-    } else {
-        count as f64 / elapsed.as_secs_f64()
-    }
 }

@@ -84,9 +84,10 @@ impl Timeline {
         recording.measured = measured;
     }
 
-    /// Sets when sending ended. What is under way then still comes in.
+    /// Sets when sending ended, or ends: the earliest that it is told. What is under way then still comes in.
     pub(crate) fn close(&self, at: Instant) {
-        self.0.lock().end = Some(at);
+        let mut recording = self.0.lock();
+        recording.end = Some(recording.end.map_or(at, |end| end.min(at)));
     }
 
     /// Counts a request whose instant has come.

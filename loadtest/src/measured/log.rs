@@ -89,7 +89,7 @@ pub enum LineError {
     Shape,
     /// Its tag is none of ours.
     #[error(
-        "expected no tag, or timeout, failed, wrong, unscored, dropped, lag or unsent, got `{0}`"
+        "expected no tag, or timeout, failed, wrong, unscored, dropped, lag, unsent, late or early, got `{0}`"
     )]
     Tag(String),
     /// What it says of examples is nothing, or of too many sets.

@@ -160,7 +160,7 @@ impl UnderLoad {
         let dropped = measured.dropped.len();
         Self {
             rate: beside.rate.per_second(),
-            achieved_rate: measured.ok() as f64 / elapsed.as_secs_f64().max(1e-3),
+            achieved_rate: measured.rate(elapsed),
             requests: measured.finished() + dropped,
             failed: measured.failed() + dropped,
             latency: measured.latency.quantiles(),

@@ -184,7 +184,14 @@ impl Bench {
                 |failure| failure.text,
             )));
         }
-        Ok(measured.ok() as f64 / elapsed.as_secs_f64().max(1e-3))
+        if measured.in_time() == 0 {
+            let text = format!(
+                "none within {elapsed:?}, in which {} were sent",
+                report.summary.requests
+            );
+            return Err(BenchError::Silent(text));
+        }
+        Ok(measured.rate(elapsed))
     }
 
     /// Whether the objectives are kept at a rate.

@@ -1,6 +1,7 @@
 //! The load generator against a server in the same process, and as a program.
 
 mod cli;
+mod closed;
 mod compare;
 mod counting;
 mod failures;

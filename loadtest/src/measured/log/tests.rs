@@ -145,7 +145,7 @@ fn what_is_no_log_of_ours_says_why() {
         marked("<html>\n"),
         "line 2: expected a comment, or `[Tag=NAME,]start,length,max,histogram`"
     );
-    assert!(marked("Tag=x,0.0,1.0,2.0,AAAA\n").contains("lag or unsent, got `x`"));
+    assert!(marked("Tag=x,0.0,1.0,2.0,AAAA\n").contains("unsent, late or early, got `x`"));
     assert!(marked("0.0,1.0,2.0,!!\n").starts_with("line 2: the histogram cannot be read: "));
     assert!(marked("0.0,1.0,2.0,AAAA\n").starts_with("line 2: the histogram cannot be read: "));
     let whole = String::from_utf8(log(&[of(&[(0, 5)])])).unwrap();
