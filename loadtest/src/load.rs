@@ -7,7 +7,6 @@
 //! [`Handle::window`] was last called.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -23,7 +22,7 @@ use crate::pace::Pace;
 use crate::plan::{Pattern, Plan};
 use crate::report::{PlanSummary, Report, Summary};
 use crate::schedule::Schedule;
-use crate::shot::Gun;
+use crate::shot::{Gun, Round};
 use crate::stop::Stop;
 use crate::timeline::Timeline;
 
@@ -339,7 +338,7 @@ impl Run {
         let pace = Pace::new();
         let mut stopped = std::pin::pin!(self.stop.wait());
         let mut woken = start;
-        for (request, at) in (0..).zip(schedule.instants(warmup, self.plan.seed)) {
+        for at in schedule.instants(warmup, self.plan.seed) {
             let due = start + at;
             if due > woken {
                 tokio::select! {
@@ -351,7 +350,7 @@ impl Run {
             } else if self.stop.is_set() {
                 return false;
             }
-            self.due(request, due, at >= warmup);
+            self.due(self.gun.deal(), due, at >= warmup);
         }
         // The measurement lasts to its end, also when nothing more is due.
         tokio::select! {
@@ -361,7 +360,7 @@ impl Run {
     }
 
     /// Sends a request whose instant has come, if there is a slot.
-    fn due(self: &Arc<Self>, request: u64, intended: Instant, is_measured: bool) {
+    fn due(self: &Arc<Self>, round: Round, intended: Instant, is_measured: bool) {
         let slot = Arc::clone(&self.slots).try_acquire_owned().ok();
         if is_measured {
             self.recorder.lock().due(slot.is_some());
@@ -372,7 +371,7 @@ impl Run {
         let Some(slot) = slot else { return };
         let run = Arc::clone(self);
         tokio::spawn(async move {
-            let sample = run.gun.fire(request, intended).await;
+            let sample = run.gun.fire(round, intended).await;
             if is_measured {
                 run.recorder.lock().record(&sample);
             }
@@ -393,10 +392,9 @@ impl Run {
         if let Some(end) = until.instant {
             self.close(end);
         }
-        let next = Arc::new(AtomicU64::new(0));
         let mut all = JoinSet::new();
         for _ in 0..workers {
-            all.spawn(Arc::clone(self).work(Arc::clone(&next), began, until));
+            all.spawn(Arc::clone(self).work(began, until));
         }
         let mut stopped = std::pin::pin!(self.stop.wait());
         let (mut complete, mut is_stopped) = (true, false);
@@ -424,14 +422,14 @@ impl Run {
     }
 
     /// Sends one request after the other until it is the end.
-    async fn work(self: Arc<Self>, next: Arc<AtomicU64>, began: Instant, until: Until) -> bool {
+    async fn work(self: Arc<Self>, began: Instant, until: Until) -> bool {
         loop {
             if self.stop.is_set() {
                 return false;
             }
-            let request = next.fetch_add(1, Ordering::Relaxed);
+            let round = self.gun.deal();
             let now = clock::now();
-            if request >= until.requests || until.instant.is_some_and(|end| now >= end) {
+            if round.request >= until.requests || until.instant.is_some_and(|end| now >= end) {
                 return true;
             }
             let is_measured = now >= began;
@@ -441,7 +439,7 @@ impl Run {
             if let Some(timeline) = &self.timeline {
                 timeline.due(now, true);
             }
-            let sample = self.gun.fire(request, now).await;
+            let sample = self.gun.fire(round, now).await;
             if is_measured {
                 self.recorder.lock().record(&sample);
             } else {

@@ -1,11 +1,14 @@
 //! One request, from when it is due to when its fate is known.
+//!
+//! What it carries is decided when it is due and not when it is sent: two runs with the same seed ask the same at
+//! the same times, whatever was dropped in one of them and in whatever order its tasks ran.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use aegis_protocol::{ErrorBody, Parameter, excerpt};
 use http::{HeaderName, HeaderValue};
+use parking_lot::Mutex;
 
 use crate::client::{Answer, GrpcClient, HttpClient, Letter, SendError};
 use crate::clock;
@@ -24,9 +27,31 @@ pub(crate) struct Gun {
     client: Client,
     transport: Transport,
     magazines: Vec<Magazine>,
+    turns: Mutex<Turns>,
+    timeout: Duration,
+    seed: u64,
+}
+
+/// What a request carries: the same for the same number and seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Round {
+    /// The request's number, from 0.
+    pub(crate) request: u64,
+    /// Of which magazine.
+    magazine: usize,
+    /// How many of that magazine came before.
+    place: u64,
+}
+
+/// Deals rounds, one request after the other.
+#[derive(Debug)]
+struct Turns {
     /// Each magazine's share of requests and of those before it.
     shares: Vec<f64>,
-    timeout: Duration,
+    /// Rounds of each so far.
+    dealt: Vec<u64>,
+    /// The next request.
+    request: u64,
     seed: u64,
 }
 
@@ -44,11 +69,9 @@ struct Magazine {
     name: Option<Arc<str>>,
     order: Order,
     /// A letter and the right label, for each question.
-    rounds: Vec<(Letter, Option<i64>)>,
+    letters: Vec<(Letter, Option<i64>)>,
     output: String,
     sticky: Option<Sticky>,
-    /// How many were sent.
-    sent: AtomicU64,
 }
 
 // === impl Gun ===
@@ -67,30 +90,32 @@ impl Gun {
         let is_mixed = plan.parts.len() > 1;
         let magazines = plan.parts.iter();
         let magazines = magazines.map(|part| Magazine::new(part, plan, is_mixed));
-        let all: f64 = plan.parts.iter().map(|part| part.weight).sum();
-        let mut before = 0.0;
-        let shares = plan.parts.iter().map(|part| {
-            before += part.weight / all;
-            before
-        });
         Ok(Self {
             client,
             transport: plan.transport,
-            shares: shares.collect(),
+            turns: Mutex::new(Turns::new(
+                plan.parts.iter().map(|part| part.weight),
+                plan.seed,
+            )),
             magazines: magazines.collect::<Result<_, _>>()?,
             timeout: plan.timeout,
             seed: plan.seed,
         })
     }
 
-    /// Sends the request of that number, which was due at `intended`, and waits
+    /// What the next request carries, whether it is sent or not.
+    pub(crate) fn deal(&self) -> Round {
+        self.turns.lock().deal()
+    }
+
+    /// Sends a request, which was due at `intended`, and waits
     /// for its answer until the timeout has passed since then.
-    pub(crate) async fn fire(&self, request: u64, intended: Instant) -> Sample {
+    pub(crate) async fn fire(&self, round: Round, intended: Instant) -> Sample {
         let began = clock::now();
         let mut started = None;
-        let magazine = self.magazine(request);
-        let (letter, label) = magazine.round();
-        let more = magazine.user(mixed(self.seed ^ 1, request));
+        let magazine = &self.magazines[round.magazine];
+        let (letter, label) = magazine.letter(round.place);
+        let more = magazine.user(mixed(self.seed ^ 1, round.request));
         let deadline = tokio::time::Instant::from_std(intended + self.timeout);
         // Waiting for a connection is part of the latency: `intended` stands.
         let sent = self.client.send(deadline, letter, more, &mut started);
@@ -113,18 +138,6 @@ impl Gun {
             ended: clock::now(),
             outcome,
         }
-    }
-
-    /// Whose turn it is: by weight, and the same for the same seed.
-    fn magazine(&self, request: u64) -> &Magazine {
-        let chosen = if self.magazines.len() == 1 {
-            0
-        } else {
-            let chance = unit(mixed(self.seed, request));
-            self.shares.partition_point(|&share| share <= chance)
-        };
-        // Weights that do not quite add up to 1 leave the last one.
-        &self.magazines[chosen.min(self.magazines.len() - 1)]
     }
 
     fn judge(&self, answer: Answer, magazine: &Magazine, label: Option<i64>) -> Outcome {
@@ -153,6 +166,48 @@ impl Gun {
                 kind: ErrorKind::BadAnswer,
                 text: error.to_string(),
             },
+        }
+    }
+}
+
+// === impl Turns ===
+
+impl Turns {
+    /// Of magazines with these weights, of which there is at least one.
+    fn new(weights: impl Iterator<Item = f64> + Clone, seed: u64) -> Self {
+        let all: f64 = weights.clone().sum();
+        let mut before = 0.0;
+        let shares = weights.map(|weight| {
+            before += weight / all;
+            before
+        });
+        let shares: Vec<_> = shares.collect();
+        Self {
+            dealt: vec![0; shares.len()],
+            shares,
+            request: 0,
+            seed,
+        }
+    }
+
+    /// The next request's: of a magazine by weight, and of each all of its letters in turn.
+    fn deal(&mut self) -> Round {
+        let request = self.request;
+        self.request += 1;
+        let magazine = if self.shares.len() == 1 {
+            0
+        } else {
+            let chance = unit(mixed(self.seed, request));
+            let chosen = self.shares.partition_point(|&share| share <= chance);
+            // Weights that do not quite add up to 1 leave the last one.
+            chosen.min(self.shares.len() - 1)
+        };
+        let place = self.dealt[magazine];
+        self.dealt[magazine] += 1;
+        Round {
+            request,
+            magazine,
+            place,
         }
     }
 }
@@ -200,7 +255,7 @@ impl Client {
 impl Magazine {
     fn new(part: &Part, plan: &Plan, is_mixed: bool) -> Result<Self, LoadError> {
         let count = part.questions.count();
-        let mut rounds = Vec::with_capacity(count);
+        let mut letters = Vec::with_capacity(count);
         for number in 0..count {
             let question = part.questions.get(number, &part.target.input)?;
             let Some(question) = question else { break };
@@ -212,28 +267,25 @@ impl Magazine {
             let letter = plan
                 .transport
                 .letter(&part.target, request, part.manner.deadline)?;
-            rounds.push((letter, question.label));
+            letters.push((letter, question.label));
         }
-        if rounds.is_empty() {
+        if letters.is_empty() {
             return Err(LoadError::NoQuestions {
                 part: part.name.clone(),
             });
         }
         Ok(Self {
             name: is_mixed.then(|| part.name.as_str().into()),
-            order: Order::new(rounds.len(), plan.seed),
-            rounds,
+            order: Order::new(letters.len(), plan.seed),
+            letters,
             output: part.target.output.clone(),
             sticky: part.manner.sticky.clone(),
-            sent: AtomicU64::new(0),
         })
     }
 
-    fn round(&self) -> (&Letter, Option<i64>) {
-        let number = self
-            .order
-            .example(self.sent.fetch_add(1, Ordering::Relaxed));
-        let (letter, label) = &self.rounds[number];
+    /// The one of that place, and the right label.
+    fn letter(&self, place: u64) -> (&Letter, Option<i64>) {
+        let (letter, label) = &self.letters[self.order.example(place)];
         (letter, *label)
     }
 
@@ -256,4 +308,31 @@ fn mixed(seed: u64, number: u64) -> u64 {
 /// As a number from 0 to 1.
 fn unit(number: u64) -> f64 {
     (number >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dealt(weights: &[f64], seed: u64) -> Vec<Round> {
+        let mut turns = Turns::new(weights.iter().copied(), seed);
+        (0..1000).map(|_| turns.deal()).collect()
+    }
+
+    #[test]
+    fn each_magazine_deals_its_rounds_in_turn_and_by_its_weight() {
+        let rounds = dealt(&[3.0, 1.0], 7);
+        for magazine in [0, 1] {
+            let of = rounds.iter().filter(|round| round.magazine == magazine);
+            let places: Vec<_> = of.map(|round| round.place).collect();
+            let count = places.len() as u64;
+            assert_eq!(places, (0..count).collect::<Vec<_>>());
+            let expected = [750_u64, 250][magazine];
+            assert!(count.abs_diff(expected) < 60, "{count} of {magazine}");
+        }
+        assert_eq!(dealt(&[3.0, 1.0], 7), rounds);
+        assert_ne!(dealt(&[3.0, 1.0], 8), rounds);
+        let alone = dealt(&[0.5], 7);
+        assert!(alone.iter().all(|round| round.place == round.request));
+    }
 }

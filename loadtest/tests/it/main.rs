@@ -5,6 +5,7 @@ mod closed;
 mod compare;
 mod counting;
 mod failures;
+mod inputs;
 mod omission;
 mod page;
 mod profiles;

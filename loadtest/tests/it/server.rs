@@ -18,6 +18,9 @@ use tokio::task::JoinHandle;
 /// An answer, or none: then the connection is closed.
 pub(crate) type Answer = Option<Response<Full<Bytes>>>;
 
+/// The header that says who asks.
+pub(crate) const USER: &str = "x-user";
+
 type Behaviour = dyn Fn(Asked) -> Pin<Box<dyn Future<Output = Answer> + Send>> + Send + Sync;
 
 /// A request, read.
@@ -28,6 +31,8 @@ pub(crate) struct Asked {
     pub(crate) path: String,
     /// The one feature of its example.
     pub(crate) digit: f32,
+    /// Who asks, where it says.
+    pub(crate) user: Option<String>,
 }
 
 /// A server on a free port, for as long as this lives.
@@ -101,6 +106,8 @@ async fn serve(stream: TcpStream, counts: Arc<Counts>, behaviour: Arc<Behaviour>
             }
             let number = counts.requests.fetch_add(1, Ordering::SeqCst);
             let path = request.uri().path().to_owned();
+            let user = request.headers().get(USER);
+            let user = user.map(|user| String::from_utf8_lossy(user.as_bytes()).into_owned());
             let body = request
                 .into_body()
                 .collect()
@@ -114,6 +121,7 @@ async fn serve(stream: TcpStream, counts: Arc<Counts>, behaviour: Arc<Behaviour>
                 number,
                 path,
                 digit,
+                user,
             })
             .await;
             answer.ok_or_else(|| std::io::Error::other("closed by the test"))
