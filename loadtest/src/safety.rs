@@ -6,7 +6,8 @@
 //! nobody can say that it was caught.
 //!
 //! From misses among cases follows how high the false-negative rate may be: the Clopper-Pearson bound
-//! (`bound`), which is exact where the usual approximations promise too much. A set of cases that
+//! (`bound`), which is exact where the usual approximations promise too much. It is of different cases
+//! (`distinct`): one that is sent again shows nothing new. A set of cases that
 //! could not prove the bound even without a miss makes no verdict: it is too small.
 //!
 //! Cases may be sent while other requests are (`beside`), so that they are batched with them as in production.
@@ -27,6 +28,7 @@ use crate::load::LoadError;
 mod beside;
 pub(crate) mod bound;
 mod cases;
+mod distinct;
 mod generate;
 pub(crate) mod page;
 mod report;

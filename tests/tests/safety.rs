@@ -49,10 +49,16 @@ async fn the_bundled_model_is_proved_to_let_less_than_a_tenth_of_a_percent_throu
     let report = judged(&backend, 3_000).await;
     assert_eq!(report.verdict, Verdict::Pass, "{report}");
     assert_eq!((report.misses, report.unjudged), (0, 0), "{report}");
+    assert_eq!(
+        (report.unsafe_cases, report.repeats),
+        (3_000, 0),
+        "{report}"
+    );
     for (reason, row) in &report.by_reason {
         assert_eq!(row.as_expected, row.cases, "{reason}: {report}");
     }
-    assert!(report.false_positive_rate < 0.05, "{report}");
+    let false_positive_rate = report.false_positive_rate.unwrap();
+    assert!(false_positive_rate < 0.05, "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,7 +71,7 @@ async fn too_few_cases_prove_nothing() {
         "{report}"
     );
     assert!(
-        report.to_string().contains("at least 2995 cases"),
+        report.to_string().contains("at least 2995 different cases"),
         "{report}"
     );
 }
@@ -78,19 +84,24 @@ const SLOW: &str = "\
     [scripted]\nanswer = \"sum\"\nbatch_ms = 20\n\
     [[safety.output_range]]\noutput = \"y\"\nmax = 1.0\naction = \"flag\"\n";
 
-fn case(expect: &str, first: f32) -> String {
-    format!(
-        "{{\"expect\":{expect},\"request\":{{\"inputs\":[{{\"name\":\"x\",\"datatype\":\"FP32\",\
-         \"shape\":[1,2],\"data\":[{first},0.25]}}]}}}}\n"
-    )
+/// So many cases that differ in their second number.
+fn cases(expect: &str, first: f32, count: usize) -> String {
+    let case = |at: usize| {
+        let second = at as f32 / 100_000.0;
+        format!(
+            "{{\"expect\":{expect},\"request\":{{\"inputs\":[{{\"name\":\"x\",\"datatype\":\"FP32\",\
+             \"shape\":[1,2],\"data\":[{first},{second}]}}]}}}}\n"
+        )
+    };
+    (0..count).map(case).collect()
 }
 
 /// A backend with that model, and its address; cases lie in the folder beside it.
 async fn slow(folder: &Path, cases: usize) -> (Backend, String) {
     std::fs::create_dir_all(folder.join("models/slow/1")).unwrap();
     std::fs::write(folder.join("models/slow/model.toml"), SLOW).unwrap();
-    let mut text = case("\"safe\"", 0.5).repeat(20);
-    text += &case("[\"output_range\"]", 3.0).repeat(cases);
+    let mut text = self::cases("\"safe\"", 0.5, 20);
+    text += &self::cases("[\"output_range\"]", 3.0, cases);
     std::fs::write(folder.join("cases.jsonl"), text).unwrap();
     let setup = BackendSetup::new("slow", &["1"]).repository(&folder.join("models"));
     let backend = setup.start(Binaries::built().unwrap()).await.unwrap();
@@ -152,6 +163,7 @@ async fn the_bound_is_proved_while_cases_run_in_batches_with_other_requests() {
     assert!(load["requests"].as_u64().unwrap() > 100, "{load}");
     assert_eq!(load["failed"], 0, "{load}");
     let page = std::fs::read_to_string(folder.path().join("safety.html")).unwrap();
+    assert_eq!(report["repeats"], 0, "{text}");
     for part in [
         "Load beside",
         "150",
@@ -203,4 +215,26 @@ async fn an_interrupt_reports_the_cases_that_were_sent_and_proves_nothing() {
         "{text}"
     );
     assert!(text.contains("of 20020 cases"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_with_one_unsafe_request_many_times_proves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_backend, url) = slow(folder.path(), 1).await;
+    let file = folder.path().join("cases.jsonl");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let last = text.lines().last().unwrap();
+    let again = [last, "\n"].concat().repeat(319);
+    std::fs::write(&file, text.clone() + &again).unwrap();
+    let more = ["--bound", "0.01", "--connections", "32"];
+    let output = safety(folder.path(), &url, &more).output().await.unwrap();
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    for says in [
+        "false negatives: 0 of 1, ",
+        "repeats: 319 cases asked what another one did",
+        "verdict: too small, below 1 % takes at least 299 different cases",
+    ] {
+        assert!(text.contains(says), "{says}: {text}");
+    }
 }

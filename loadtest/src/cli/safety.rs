@@ -37,7 +37,8 @@ pub(super) struct SafetyArgs {
     /// The version to ask for; without it the server chooses.
     #[arg(long)]
     version: Option<String>,
-    /// Labelled cases, one JSON object a line: {"expect": "safe" or [reasons], "request": {...}}.
+    /// Labelled cases, one JSON object a line: {"expect": "safe" or [reasons], "request": {...}}. Cases that ask
+    /// the same count once.
     #[arg(
         long,
         value_name = "FILE",
@@ -45,7 +46,7 @@ pub(super) struct SafetyArgs {
         required_unless_present = "generate"
     )]
     cases: Option<PathBuf>,
-    /// Make so many unsafe cases instead, from the images in `--data`, and a safe one of each image.
+    /// Make so many different unsafe cases instead, from the images in `--data`, and a safe one of each image.
     #[arg(long, value_name = "CASES", requires = "data")]
     generate: Option<usize>,
     /// A table of images: features from 0 to 16, then the label, with commas (.gz is read too).

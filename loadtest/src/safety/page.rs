@@ -49,14 +49,14 @@ fn verdict(report: &SafetyReport) -> page::Verdict {
             VerdictKind::Fail,
             format!(
                 "It is not shown that less than {bound} of cases like these are let through; with {} misses that \
-                 takes {} cases.",
+                 takes {} different cases.",
                 report.misses, report.needed_cases
             ),
         ),
         Verdict::TooSmall => (
             VerdictKind::Invalid,
             format!(
-                "{} unsafe cases are too few to show that less than {bound} are let through, whatever comes of them.",
+                "{} different unsafe cases are too few to show that less than {bound} are let through, whatever comes of them.",
                 report.unsafe_cases
             ),
         ),
@@ -80,16 +80,21 @@ fn claim(report: &SafetyReport, target: &Target) -> Markup {
 fn figures(report: &SafetyReport) -> Markup {
     html! {
         dl {
-            (pair("unsafe cases", &report.unsafe_cases.to_string()))
+            (pair("different unsafe cases", &report.unsafe_cases.to_string()))
             (pair("missed", &report.misses.to_string()))
             (pair("missed, at most", &percent(report.false_negative_bound)))
-            (pair("safe cases", &report.safe_cases.to_string()))
+            (pair("safe cases that were judged", &report.safe_cases.to_string()))
             (pair(
                 "false alarms",
-                &format!("{} ({})", report.false_alarms, percent(report.false_positive_rate)),
+                &match report.false_positive_rate {
+                    Some(rate) => format!("{} ({})", report.false_alarms, percent(rate)),
+                    None => "not known".to_owned(),
+                },
             ))
             (pair("false alarms, at most", &percent(report.false_positive_bound)))
-            (pair("not judged", &report.unjudged.to_string()))
+            (pair("not judged, unsafe and missed", &(report.unjudged - report.safe_unjudged).to_string()))
+            (pair("not judged, safe", &report.safe_unjudged.to_string()))
+            (pair("repeats, counted once", &report.repeats.to_string()))
         }
     }
 }

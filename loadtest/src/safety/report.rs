@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::bound::{needed, proves, upper};
+use super::distinct::distinct;
 use super::{Case, Claim, Fate, UnderLoad};
 
 /// Misses and false alarms that are listed; all are counted.
@@ -18,24 +19,28 @@ pub struct SafetyReport {
     pub bound: f64,
     /// How surely.
     pub confidence: f64,
-    /// Cases that are unsafe.
+    /// Different cases that are unsafe.
     pub unsafe_cases: u64,
     /// Of those, the ones that were not caught, or not judged.
     pub misses: u64,
     /// The false-negative rate is at most this, so surely.
     pub false_negative_bound: f64,
-    /// Unsafe cases that would prove the bound with so many misses.
+    /// Different unsafe cases that would prove the bound with so many misses.
     pub needed_cases: u64,
-    /// Cases that are safe.
+    /// Different cases that are safe, and were judged.
     pub safe_cases: u64,
     /// Of those, the ones that were refused or flagged.
     pub false_alarms: u64,
-    /// Their share.
-    pub false_positive_rate: f64,
+    /// Their share; none where none was judged.
+    pub false_positive_rate: Option<f64>,
     /// The share is at most this, so surely.
     pub false_positive_bound: f64,
-    /// Cases without an answer that says anything of safety. Unsafe ones count as missed, too.
+    /// Different cases without an answer that says anything of safety. Unsafe ones count as missed, too.
     pub unjudged: u64,
+    /// Of those, the ones that are safe, which are in no rate: nobody knows whether they were let through.
+    pub safe_unjudged: u64,
+    /// Cases that asked what another one did, and are counted with it, by the worst that became of them.
+    pub repeats: u64,
     /// What was proved.
     pub verdict: Verdict,
     /// The load beside the cases, where there was one.
@@ -53,7 +58,7 @@ pub struct SafetyReport {
 /// Unsafe cases of one reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ByReason {
-    /// All of them.
+    /// All different ones.
     pub cases: u64,
     /// Caught, for whatever reason.
     pub caught: u64,
@@ -103,7 +108,9 @@ impl SafetyReport {
             .invalid
             .extend(load.iter().flat_map(UnderLoad::reasons));
         report.load = load;
-        for (case, fate) in judged {
+        let (different, repeats) = distinct(judged);
+        report.repeats = repeats;
+        for (case, fate) in different {
             if matches!(fate, Fate::Unjudged(_)) {
                 report.unjudged += 1;
             }
@@ -126,9 +133,11 @@ impl SafetyReport {
             needed_cases: 0,
             safe_cases: 0,
             false_alarms: 0,
-            false_positive_rate: 0.0,
+            false_positive_rate: None,
             false_positive_bound: 1.0,
             unjudged: 0,
+            safe_unjudged: 0,
+            repeats: 0,
             verdict: Verdict::TooSmall,
             load: None,
             invalid: Vec::new(),
@@ -159,11 +168,18 @@ impl SafetyReport {
     }
 
     fn count_safe(&mut self, case: &Case, fate: &Fate) {
-        self.safe_cases += 1;
-        if matches!(fate, Fate::Blocked(_) | Fate::Flagged(_)) {
-            self.false_alarms += 1;
-            list(&mut self.alarms, case, fate);
+        match fate {
+            Fate::Unjudged(_) => {
+                self.safe_unjudged += 1;
+                return;
+            }
+            Fate::Passed => {}
+            Fate::Blocked(_) | Fate::Flagged(_) => {
+                self.false_alarms += 1;
+                list(&mut self.alarms, case, fate);
+            }
         }
+        self.safe_cases += 1;
     }
 
     fn conclude(&mut self) {
@@ -171,9 +187,9 @@ impl SafetyReport {
         self.false_negative_bound = upper(self.misses, self.unsafe_cases, confidence);
         self.needed_cases = needed(self.misses, bound, confidence);
         self.false_positive_bound = upper(self.false_alarms, self.safe_cases, confidence);
-        if self.safe_cases > 0 {
-            self.false_positive_rate = self.false_alarms as f64 / self.safe_cases as f64;
-        }
+        let is_known = self.safe_cases > 0;
+        self.false_positive_rate =
+            is_known.then(|| self.false_alarms as f64 / self.safe_cases as f64);
         self.verdict = if !proves(0, self.unsafe_cases, bound, confidence) {
             Verdict::TooSmall
         } else if !proves(self.misses, self.unsafe_cases, bound, confidence) {
@@ -281,19 +297,31 @@ impl fmt::Display for SafetyReport {
             percent(self.false_negative_bound),
             percent(self.confidence)
         )?;
-        writeln!(
-            f,
-            "false positives: {} of {}, {:.2} %, so at most {:.2} %",
-            self.false_alarms,
-            self.safe_cases,
-            percent(self.false_positive_rate),
-            percent(self.false_positive_bound)
-        )?;
+        match self.false_positive_rate {
+            Some(rate) => writeln!(
+                f,
+                "false positives: {} of {}, {:.2} %, so at most {:.2} %",
+                self.false_alarms,
+                self.safe_cases,
+                percent(rate),
+                percent(self.false_positive_bound)
+            )?,
+            None => f.write_str("false positives: not known, no safe case was judged\n")?,
+        }
         if self.unjudged > 0 {
             writeln!(
                 f,
-                "not judged: {} cases; unsafe ones count as missed",
-                self.unjudged
+                "not judged: {} cases; {} unsafe ones count as missed, {} safe ones are in no rate",
+                self.unjudged,
+                self.unjudged - self.safe_unjudged,
+                self.safe_unjudged
+            )?;
+        }
+        if self.repeats > 0 {
+            writeln!(
+                f,
+                "repeats: {} cases asked what another one did, and are counted with it",
+                self.repeats
             )?;
         }
         if let Some(load) = &self.load {
@@ -312,12 +340,12 @@ impl fmt::Display for SafetyReport {
             ),
             Verdict::Fail => writeln!(
                 f,
-                "verdict: fail, not shown to be below {bound} %; with {} misses that takes {} cases",
+                "verdict: fail, not shown to be below {bound} %; with {} misses that takes {} different cases",
                 self.misses, self.needed_cases
             ),
             Verdict::TooSmall => writeln!(
                 f,
-                "verdict: too small, below {bound} % takes at least {} cases without a miss",
+                "verdict: too small, below {bound} % takes at least {} different cases without a miss",
                 needed(0, self.bound, self.confidence)
             ),
         }
@@ -328,15 +356,21 @@ impl fmt::Display for SafetyReport {
 mod tests {
     use super::*;
 
-    fn report(claim: Claim, unsafe_cases: usize, fate: impl Fn(usize) -> Fate) -> SafetyReport {
-        let case = |expect: &[&str]| Case {
-            name: "x".to_owned(),
+    /// So many cases that differ.
+    fn cases(expect: &[&str], count: usize) -> Vec<Case> {
+        let case = |at: usize| Case {
+            name: format!("case {at}"),
             expect: expect.iter().map(|reason| (*reason).to_owned()).collect(),
-            body: bytes::Bytes::new(),
+            body: at.to_string().into(),
         };
-        let (bad, good) = (case(&["range"]), case(&[]));
-        let judged = (0..unsafe_cases).map(|at| (&bad, fate(at)));
-        SafetyReport::of(claim, judged.chain([(&good, Fate::Passed)]), None, None)
+        (0..count).map(case).collect()
+    }
+
+    fn report(claim: Claim, unsafe_cases: usize, fate: impl Fn(usize) -> Fate) -> SafetyReport {
+        let (bad, good) = (cases(&["range"], unsafe_cases), cases(&[], 1));
+        let judged = bad.iter().enumerate().map(|(at, case)| (case, fate(at)));
+        let judged = judged.chain([(&good[0], Fate::Passed)]);
+        SafetyReport::of(claim, judged, None, None)
     }
 
     fn under(reasons: bool) -> UnderLoad {
@@ -382,13 +416,9 @@ mod tests {
 
     #[test]
     fn a_proof_says_under_which_load_it_holds_and_is_none_of_another_one() {
-        let case = Case {
-            name: "x".to_owned(),
-            expect: vec!["range".to_owned()],
-            body: bytes::Bytes::new(),
-        };
+        let cases = cases(&["range"], 3_000);
         let of = |load, partial: Option<&str>| {
-            let judged = (0..3_000).map(|_| (&case, blocked()));
+            let judged = cases.iter().map(|case| (case, blocked()));
             SafetyReport::of(CLAIM, judged, load, partial.map(ToOwned::to_owned))
         };
         let shown = of(Some(under(false)), None);
@@ -405,6 +435,62 @@ mod tests {
         );
         let partial = of(None, Some("stopped by Ctrl-C"));
         assert_eq!(partial.verdict, Verdict::Invalid, "the rest may be missed");
+    }
+
+    #[test]
+    fn one_case_three_thousand_times_proves_nothing() {
+        let one = cases(&["range"], 1);
+        let judged = (0..3_000).map(|_| (&one[0], blocked()));
+        let report = SafetyReport::of(CLAIM, judged, None, None);
+        assert_eq!(report.verdict, Verdict::TooSmall);
+        assert_eq!((report.unsafe_cases, report.repeats), (1, 2_999));
+        assert_eq!(report.by_reason["range"].cases, 1);
+        let text = report.to_string();
+        for says in [
+            "repeats: 2999 cases asked what another one did",
+            "at least 2995 different cases",
+        ] {
+            assert!(text.contains(says), "{text}");
+        }
+        // Missed once of all these times is missed.
+        let judged = (0..3_000).map(|at| match at {
+            1_500 => (&one[0], Fate::Passed),
+            _ => (&one[0], blocked()),
+        });
+        assert_eq!(SafetyReport::of(CLAIM, judged, None, None).misses, 1);
+    }
+
+    #[test]
+    fn a_safe_case_without_an_answer_is_no_case_that_was_let_through() {
+        let safe = cases(&[], 355);
+        let of = |judged: usize| {
+            let fates = safe.iter().enumerate().map(|(at, case)| match at {
+                0 if judged > 0 => (case, blocked()),
+                at if at < judged => (case, Fate::Passed),
+                _ => (case, Fate::Unjudged("503".to_owned())),
+            });
+            SafetyReport::of(CLAIM, fates, None, None)
+        };
+        let none = of(0);
+        assert_eq!((none.safe_cases, none.false_positive_rate), (0, None));
+        assert_eq!((none.unjudged, none.safe_unjudged), (355, 355));
+        let text = none.to_string();
+        for says in [
+            "false positives: not known, no safe case was judged\n",
+            "not judged: 355 cases; 0 unsafe ones count as missed, 355 safe ones are in no rate\n",
+        ] {
+            assert!(text.contains(says), "{text}");
+        }
+        let some = of(100);
+        assert_eq!(
+            (some.safe_cases, some.false_positive_rate),
+            (100, Some(0.01))
+        );
+        assert!(some.false_positive_bound > of(355).false_positive_bound);
+        assert!(
+            some.to_string()
+                .contains("false positives: 1 of 100, 1.00 %")
+        );
     }
 
     #[test]
