@@ -2,12 +2,17 @@
 //!
 //! Both look at every element of a BYTES tensor in one pass whose time grows with the text alone:
 //! an Aho-Corasick automaton for words, and for patterns `regex`, which has no backtracking and so no
-//! text that makes it slow. Case is folded as Unicode says, by lower-casing both sides. Text that is
-//! not UTF-8 cannot be read, and so counts as a check that failed.
+//! text that makes it slow. Text that is not UTF-8 cannot be read, and so counts as a check that failed.
+//!
+//! Where case does not matter, words and text both go through Unicode's full case folding, which is made for
+//! comparing: `ß` is `SS`, `ſ` is `s` and `ς` is `Σ`, where lower-casing leaves each as it is. It is done piece by
+//! piece, since it makes a text up to three times as long. Patterns fold one character to one (`regex` has no
+//! other way), so that `ß` and `SS` are two. Neither normalises: an accent of its own is none on a letter.
 
 use aegis_protocol::Tensor;
 use aho_corasick::{AhoCorasick, BuildError};
 use regex::{RegexSet, RegexSetBuilder};
+use unicase::UniCase;
 
 use super::finding::{Rows, What};
 use super::{Unable, Violation};
@@ -17,6 +22,9 @@ pub(super) const MAX_TERMS: usize = 10_000;
 
 /// The most bytes that one compiled set of patterns may take.
 const MAX_COMPILED: usize = 8 << 20;
+
+/// So much of a text is folded at once, or as much as the longest word has, whichever is more.
+const PIECE: usize = 4096;
 
 /// Something that is looked for in text.
 #[derive(Clone, Debug)]
@@ -30,7 +38,16 @@ pub struct Texts {
 #[derive(Clone, Debug)]
 enum Search {
     Words(AhoCorasick),
+    Folded(Folded),
     Patterns(RegexSet),
+}
+
+/// Words in any case.
+#[derive(Clone, Debug)]
+struct Folded {
+    words: AhoCorasick,
+    /// The length of the longest.
+    longest: usize,
 }
 
 /// Why words or patterns cannot be looked for. Their author's fault.
@@ -69,16 +86,13 @@ impl Texts {
     /// See [`TextsError`].
     pub fn words(words: &[String], fold_case: bool) -> Result<Self, TextsError> {
         check(words)?;
-        let fold = |word: &String| {
-            if fold_case {
-                word.to_lowercase()
-            } else {
-                word.clone()
-            }
+        let search = if fold_case {
+            Search::Folded(Folded::new(words)?)
+        } else {
+            Search::Words(AhoCorasick::new(words)?)
         };
-        let search = AhoCorasick::new(words.iter().map(fold))?;
         Ok(Self {
-            search: Search::Words(search),
+            search,
             fold_case,
             written: words.to_vec(),
         })
@@ -127,11 +141,8 @@ impl Texts {
     /// The number of one that the text holds.
     fn find(&self, text: &str) -> Option<usize> {
         match &self.search {
-            Search::Words(words) if self.fold_case => {
-                let found = words.find(&text.to_lowercase());
-                found.map(|found| found.pattern().as_usize())
-            }
             Search::Words(words) => words.find(text).map(|found| found.pattern().as_usize()),
+            Search::Folded(words) => words.find(text),
             // To know only whether any matches is much cheaper than to know which.
             Search::Patterns(patterns) if !patterns.is_match(text) => None,
             Search::Patterns(patterns) => patterns.matches(text).iter().next(),
@@ -140,13 +151,49 @@ impl Texts {
 
     fn what(&self, term: usize, element: usize) -> What {
         match self.search {
-            Search::Words(_) => What::OnBlocklist { term, element },
+            Search::Words(_) | Search::Folded(_) => What::OnBlocklist { term, element },
             Search::Patterns(_) => What::Matches {
                 pattern: term,
                 element,
             },
         }
     }
+}
+
+// === impl Folded ===
+
+impl Folded {
+    fn new(words: &[String]) -> Result<Self, BuildError> {
+        let folded: Vec<_> = words.iter().map(|word| fold(word)).collect();
+        Ok(Self {
+            words: AhoCorasick::new(&folded)?,
+            longest: folded.iter().map(String::len).max().unwrap_or(0),
+        })
+    }
+
+    /// The number of one that the text holds.
+    fn find(&self, text: &str) -> Option<usize> {
+        let piece = PIECE.max(self.longest);
+        let mut rest = text;
+        let mut seen: Vec<u8> = Vec::new();
+        while !rest.is_empty() {
+            let (next, more) = rest.split_at(rest.floor_char_boundary(piece));
+            // A word may begin in what was seen, and all that were whole in it were found.
+            let begun = self.longest.saturating_sub(1);
+            seen.drain(..seen.len().saturating_sub(begun));
+            seen.extend_from_slice(fold(next).as_bytes());
+            if let Some(found) = self.words.find(&seen) {
+                return Some(found.pattern().as_usize());
+            }
+            rest = more;
+        }
+        None
+    }
+}
+
+/// One character has the same fold wherever it stands.
+fn fold(text: &str) -> String {
+    UniCase::new(text).to_folded_case()
 }
 
 fn check(terms: &[String]) -> Result<(), TextsError> {
@@ -164,15 +211,17 @@ fn check(terms: &[String]) -> Result<(), TextsError> {
 
 impl PartialEq for Texts {
     fn eq(&self, other: &Self) -> bool {
-        let is_words = |texts: &Self| matches!(texts.search, Search::Words(_));
+        let is_patterns = |texts: &Self| matches!(texts.search, Search::Patterns(_));
         self.written == other.written
             && self.fold_case == other.fold_case
-            && is_words(self) == is_words(other)
+            && is_patterns(self) == is_patterns(other)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn texts(elements: &[&str]) -> Tensor {
@@ -198,6 +247,52 @@ mod tests {
         );
         let exact = Texts::words(&owned(&["bomb"]), false).unwrap();
         assert_eq!(exact.look(&tensor, 4), Ok(None));
+    }
+
+    #[test]
+    fn case_is_folded_whole_and_not_lowered() {
+        for (word, text) in [
+            ("Straße", "STRASSE"),
+            ("STRASSE", "straße"),
+            ("Straße", "STRAẞE"),
+            ("sin", "ſin"),
+            ("ΌΣΟΣ", "όσος"),
+            ("όσος", "ΌΣΟΣ είναι"),
+            ("kelvin", "\u{212a}elvin"),
+            ("office", "oﬃce"),
+        ] {
+            let words = Texts::words(&owned(&[word]), true).unwrap();
+            assert_eq!(words.find(text), Some(0), "`{word}` in `{text}`");
+            let exact = Texts::words(&owned(&[word]), false).unwrap();
+            assert_eq!(exact.find(text), None, "`{word}` in `{text}`");
+        }
+        // One character for one, as the documents say.
+        let patterns = Texts::patterns(&owned(&["straße", "ſ"]), true).unwrap();
+        assert_eq!(patterns.find("STRAẞE"), Some(0));
+        assert_eq!(patterns.find("straſſe"), Some(1));
+        assert_eq!(patterns.find("x"), None);
+        let pattern = Texts::patterns(&owned(&["straße"]), true).unwrap();
+        assert_eq!(pattern.find("STRASSE"), None);
+    }
+
+    proptest! {
+        /// Pieces change nothing: as if all of the text were folded at once.
+        #[test]
+        fn a_word_is_found_wherever_pieces_of_the_text_end(
+            before in (PIECE - 40)..(PIECE + 4),
+            filler in prop::sample::select(vec!["x", "ß", "ΐ", "𝒳"]),
+            word in "[a-cß]{1,12}",
+            is_there in any::<bool>(),
+        ) {
+            let mut text = filler.repeat(before / filler.len());
+            if is_there {
+                text += &word.to_uppercase();
+            }
+            text += &filler.repeat(20);
+            let words = Texts::words(std::slice::from_ref(&word), true).unwrap();
+            let whole = fold(&text).contains(&fold(&word));
+            prop_assert_eq!(words.find(&text).is_some(), whole);
+        }
     }
 
     #[test]

@@ -104,7 +104,7 @@ pub struct RawBlocklist {
     pub input: String,
     /// The words, wherever they stand in the text; at most 10,000.
     pub words: Vec<String>,
-    /// Whether upper and lower case are the same.
+    /// Whether upper and lower case are the same, by Unicode's full case folding: `ß` is `SS`.
     pub fold_case: bool,
 }
 
@@ -118,7 +118,7 @@ pub struct RawPattern {
     pub input: String,
     /// Regular expressions, without look-around and back-references; at most 10,000.
     pub patterns: Vec<String>,
-    /// Whether upper and lower case are the same.
+    /// Whether upper and lower case are the same, one character for one: `ß` is `ẞ`, and not `SS`.
     pub fold_case: bool,
 }
 
