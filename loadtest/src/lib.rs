@@ -73,7 +73,9 @@ pub mod cli;
 pub use crate::arrivals::{Arrivals, Rate, RateError, Spacing};
 pub use crate::dataset::{Dataset, DatasetError, Example};
 pub use crate::load::{Handle, Load, LoadError};
-pub use crate::measured::{Examples, Latencies, LatenciesError, LineError, LogError, Measured};
+pub use crate::measured::{
+    Examples, Latencies, LatenciesError, LineError, LogError, Measured, RunId,
+};
 pub use crate::outcome::ErrorKind;
 pub use crate::plan::{Manner, Part, Pattern, Plan, Sticky, Target, TargetError};
 pub use crate::profile::{Profile, ProfileError, Spike};

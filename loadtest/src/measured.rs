@@ -11,10 +11,12 @@ use crate::outcome::{ErrorKind, Outcome, Sample};
 pub use self::examples::Examples;
 pub use self::latencies::{Latencies, LatenciesError};
 pub use self::log::{LineError, LogError};
+pub use self::run_id::RunId;
 
 pub(crate) mod examples;
 mod latencies;
 pub(crate) mod log;
+pub(crate) mod run_id;
 
 /// Histograms of everything that was due.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -4,6 +4,7 @@
 //! and nothing is lost by adding them up afterwards: quantiles are those of one run that had sent it
 //! all, to the last digit, which no average of quantiles is.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::measured::{LatenciesError, LogError, Measured, log};
+use crate::measured::{LatenciesError, LogError, Measured, RunId, log};
 use crate::report::{Client, Quantiles};
 use crate::slo::{Invalid, Judgement, Limits, Slo, invalid, judge};
 
@@ -39,6 +40,9 @@ pub struct Merged {
     pub invalid: Vec<Invalid>,
     /// Logs of runs that broke off.
     pub partial: Vec<PathBuf>,
+    /// Seeds that several runs had: what they sent is the same, and tells less than as many requests that are not.
+    #[serde(default)]
+    pub same_seeds: BTreeMap<u64, usize>,
     /// Whether it kept the objectives, where some were given.
     pub slo: Option<Judgement>,
 }
@@ -50,6 +54,8 @@ pub struct Logs {
     /// The same, by the one name that each has.
     names: Vec<PathBuf>,
     partial: Vec<PathBuf>,
+    /// Every run, and the log that it is in.
+    runs: BTreeMap<RunId, PathBuf>,
     measured: Measured,
     rate: f64,
     span: Duration,
@@ -87,6 +93,16 @@ pub enum MergeError {
     Twice {
         /// The file.
         path: PathBuf,
+    },
+    /// A run is in two logs, and would count twice.
+    #[error("{}: is a copy of {}, or of a part of it: both have the run of {run}", path.display(), other.display())]
+    Copy {
+        /// The file.
+        path: PathBuf,
+        /// The one before it.
+        other: PathBuf,
+        /// What both have.
+        run: RunId,
     },
     /// Their histograms do not fit together.
     #[error(transparent)]
@@ -128,6 +144,11 @@ impl Logs {
             Ok(log) => log,
             Err(source) => return Err(MergeError::Log { path, source }),
         };
+        for run in log.runs {
+            if let Some(other) = self.runs.insert(run, path.clone()) {
+                return Err(MergeError::Copy { path, other, run });
+            }
+        }
         self.measured.add(&log.measured)?;
         self.rate += log.measured.rate(log.span);
         self.span = self.span.max(log.span);
@@ -156,6 +177,21 @@ impl Logs {
         self.span
     }
 
+    /// The runs that they are of, as far as they say so.
+    pub fn runs(&self) -> impl Iterator<Item = RunId> {
+        self.runs.keys().copied()
+    }
+
+    /// Seeds that several runs had, and how many these are.
+    fn same_seeds(&self) -> BTreeMap<u64, usize> {
+        let mut seeds = BTreeMap::new();
+        for run in self.runs() {
+            *seeds.entry(run.seed).or_default() += 1;
+        }
+        seeds.retain(|_, runs| *runs > 1);
+        seeds
+    }
+
     /// What they came to.
     #[must_use]
     pub fn merged(&self, slo: Option<&Slo>, limits: Limits) -> Merged {
@@ -176,6 +212,7 @@ impl Logs {
             },
             invalid: invalid(measured, limits),
             partial: self.partial.clone(),
+            same_seeds: self.same_seeds(),
             slo: slo.map(|slo| {
                 let judgement = judge(slo, measured, limits);
                 if self.are_complete() {
@@ -220,6 +257,13 @@ impl Display for Merged {
         }
         for reason in &self.invalid {
             writeln!(f, "\ninvalid: {reason}")?;
+        }
+        for (seed, runs) in &self.same_seeds {
+            writeln!(
+                f,
+                "\nnote: {runs} runs were sent with seed {seed}: the same requests, which tell less than as many \
+                 others (--seed)"
+            )?;
         }
         for path in &self.partial {
             writeln!(f, "\npartial: the run of {} broke off", path.display())?;

@@ -3,12 +3,12 @@
 use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 
 use crate::measured::log::LogWriter;
-use crate::{Measured, clock};
+use crate::{Measured, RunId, clock};
 
 /// How long an interval is.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -24,10 +24,24 @@ pub(super) struct HdrLog {
 
 impl HdrLog {
     /// Begins a log of a measurement that begins so long from now.
-    pub(super) fn create(path: &Path, warmup: Duration) -> Result<Self> {
+    pub(super) fn create(path: &Path, warmup: Duration, seed: u64) -> Result<Self> {
+        let start = clock::calendar() + warmup;
+        Self::begin(path, start, [RunId::new(seed, start)])
+    }
+
+    /// Begins a log of what several runs came to.
+    pub(super) fn merged(path: &Path, runs: impl IntoIterator<Item = RunId>) -> Result<Self> {
+        Self::begin(path, clock::calendar(), runs)
+    }
+
+    fn begin(
+        path: &Path,
+        start: SystemTime,
+        runs: impl IntoIterator<Item = RunId>,
+    ) -> Result<Self> {
         let begin = || -> io::Result<_> {
             let file = BufWriter::new(File::create(path)?);
-            LogWriter::new(file, clock::calendar() + warmup)
+            LogWriter::new(file, start, runs)
         };
         let writer = begin()
             .with_context(|| path.display().to_string())

@@ -19,7 +19,7 @@ use crate::slo::{Limits, Slo};
     aegis-loadtest merge --slo config/slo.toml one.hlog two.hlog"
 )]
 pub(super) struct MergeArgs {
-    /// Logs that `run --hdr` wrote.
+    /// Logs that `run --hdr` wrote; of no run twice, also not in copies.
     #[arg(required = true, value_name = "LOG")]
     logs: Vec<PathBuf>,
     /// Objectives to hold them to, as `run` does.
@@ -66,7 +66,7 @@ fn merged(args: &MergeArgs) -> Result<Merged> {
         );
     }
     if let Some(path) = &args.hdr {
-        let mut log = HdrLog::create(path, Duration::ZERO)?;
+        let mut log = HdrLog::merged(path, logs.runs())?;
         log.write(logs.measured().clone(), logs.span())?;
         if logs.are_complete() {
             log.finish()?;

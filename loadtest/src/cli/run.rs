@@ -295,7 +295,7 @@ impl RunArgs {
             .await?;
         enough_examples(slo.as_ref(), &plan.parts)?;
         let hdr = self.hdr.as_deref();
-        let hdr = hdr.map(|path| HdrLog::create(path, self.pattern.warmup()));
+        let hdr = hdr.map(|path| HdrLog::create(path, self.pattern.warmup(), self.seed));
         let mut models: Vec<_> = plan.parts.iter().map(|part| part.target.model()).collect();
         models.sort_unstable();
         models.dedup();

@@ -2,8 +2,10 @@
 //!
 //! Written while the run goes, an interval a second, so that a log takes no memory and what was
 //! measured until a crash is there. Read line by line, and added up. A log says in a comment that
-//! it is ours: the format has no unit, and a guess would be wrong by a thousand.
+//! it is ours: the format has no unit, and a guess would be wrong by a thousand; and in others of which runs it is
+//! ([`RunId`]), so that none is counted twice.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +20,7 @@ use hdrhistogram::serialization::interval_log::{
 use hdrhistogram::serialization::{Deserializer, V2DeflateSerializeError, V2DeflateSerializer};
 
 use super::examples::MAX_SETS;
+use super::run_id::{MAX_RUNS, RunId};
 use super::{Examples, LatenciesError, Measured};
 
 /// Says who wrote a log and in which unit.
@@ -25,6 +28,9 @@ const MARK: &str = "aegis-loadtest: microseconds from the intended send time";
 
 /// How many different examples of a set were compared so far: its id, and the number.
 const EXAMPLES: &str = "aegis-loadtest: examples ";
+
+/// Of which run it is; of several, where it was merged.
+const RUN: &str = "aegis-loadtest: run ";
 
 /// Ends a log of a run that came to its end.
 const COMPLETE: &str = "aegis-loadtest: complete";
@@ -54,6 +60,8 @@ pub(crate) struct Log {
     pub(crate) span: Duration,
     /// Whether its run came to its end.
     pub(crate) is_complete: bool,
+    /// The runs that it is of; none where it was written before logs said so.
+    pub(crate) runs: BTreeSet<RunId>,
 }
 
 /// Says why a log cannot be read.
@@ -95,6 +103,9 @@ pub enum LineError {
     /// What it says of examples is nothing, or of too many sets.
     #[error("expected a set of examples and their number, of at most {MAX_SETS} sets")]
     Examples,
+    /// What it says of a run is nothing, or of too many.
+    #[error("expected a run's seed and when it began, of at most {MAX_RUNS} runs")]
+    Run,
     /// What should be a histogram is none.
     #[error("the histogram cannot be read: {0}")]
     Histogram(String),
@@ -106,8 +117,12 @@ pub enum LineError {
 // === impl LogWriter ===
 
 impl<W: Write> LogWriter<W> {
-    /// Begins a log of a run that begins at `start`.
-    pub(crate) fn new(mut file: W, start: SystemTime) -> io::Result<Self> {
+    /// Begins a log of runs that begins at `start`.
+    pub(crate) fn new(
+        mut file: W,
+        start: SystemTime,
+        runs: impl IntoIterator<Item = RunId>,
+    ) -> io::Result<Self> {
         let mut serializer = V2DeflateSerializer::new();
         IntervalLogWriterBuilder::new()
             .add_comment("[Histogram log format version 1.3]")
@@ -115,6 +130,9 @@ impl<W: Write> LogWriter<W> {
             .with_start_time(start)
             .with_base_time(start)
             .begin_log_with(&mut file, &mut serializer)?;
+        for run in runs {
+            writeln!(file, "#{RUN}{}", run.to_text())?;
+        }
         writeln!(
             file,
             r#""StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram""#
@@ -191,6 +209,10 @@ pub(crate) fn read(log: impl Read) -> Result<Log, LogError> {
             if !noted {
                 return Err(at(LineError::Examples));
             }
+        }
+        if let Some(told) = comment.and_then(|comment| comment.strip_prefix(RUN.as_bytes())) {
+            let run = RunId::parse(told).filter(|_| sum.runs.len() < MAX_RUNS);
+            sum.runs.insert(run.ok_or_else(|| at(LineError::Run))?);
         }
         if text.len() as u64 >= MAX_LINE {
             return Err(at(LineError::Long));

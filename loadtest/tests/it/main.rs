@@ -6,6 +6,7 @@ mod compare;
 mod counting;
 mod failures;
 mod inputs;
+mod merging;
 mod omission;
 mod page;
 mod profiles;

@@ -18,7 +18,7 @@ fn of(durations: &[(u8, u64)]) -> Measured {
 /// The log of a run that had these intervals.
 fn log(intervals: &[Measured]) -> Vec<u8> {
     let mut file = Vec::new();
-    let mut writer = LogWriter::new(&mut file, SystemTime::UNIX_EPOCH).unwrap();
+    let mut writer = LogWriter::new(&mut file, SystemTime::UNIX_EPOCH, []).unwrap();
     for (interval, second) in intervals.iter().zip(1..) {
         let end = Duration::from_secs(second);
         writer.interval(interval, end).unwrap();
@@ -76,7 +76,7 @@ fn intervals_follow_each_other_and_empty_histograms_are_left_out() {
 #[test]
 fn a_log_says_whether_its_run_came_to_its_end() {
     let mut file = Vec::new();
-    let mut writer = LogWriter::new(&mut file, SystemTime::UNIX_EPOCH).unwrap();
+    let mut writer = LogWriter::new(&mut file, SystemTime::UNIX_EPOCH, []).unwrap();
     let end = Duration::from_secs(1);
     writer.interval(&of(&[(0, 5)]), end).unwrap();
     writer.finish().unwrap();
@@ -117,6 +117,28 @@ fn a_log_says_how_many_different_examples_were_compared() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("of at most 4096 sets"), "{error}");
+}
+
+#[test]
+fn a_log_says_of_which_runs_it_is() {
+    let runs = [(7, 1), (8, 1)].map(|(seed, began)| RunId { seed, began });
+    let mut file = Vec::new();
+    drop(LogWriter::new(&mut file, SystemTime::UNIX_EPOCH, runs).unwrap());
+    assert_eq!(read(file.as_slice()).unwrap().runs, BTreeSet::from(runs));
+    let one = log(&[of(&[(0, 5)])]);
+    assert!(read(one.as_slice()).unwrap().runs.is_empty());
+    let many: Vec<_> = (0..=MAX_RUNS)
+        .map(|seed| format!("#{RUN}{seed} 1\n"))
+        .collect();
+    let many = many.concat();
+    for text in ["7\n".to_owned(), "7 x\n".to_owned(), many] {
+        let text = match text.strip_prefix('#') {
+            Some(_) => format!("#{MARK}\n{text}"),
+            None => format!("#{MARK}\n#{RUN}{text}"),
+        };
+        let error = read(text.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("of at most 4096 runs"), "{error}");
+    }
 }
 
 #[test]
