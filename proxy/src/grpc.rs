@@ -17,6 +17,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use aegis_policy::Excuse;
 use aegis_protocol::{
     Reason,
     grpc::{self, Code, FrameError, Head, Method, PREFIX, Target, Versioner},
@@ -188,6 +189,16 @@ impl Call {
         let code = headers.get(headers::GRPC_STATUS).map(Code::of_header)?;
         self.ended = Some(code);
         Some(code.http_status())
+    }
+
+    /// What it says for itself where it has ended badly: its status may say more than
+    /// its headers.
+    #[must_use]
+    pub fn excuse(&self, told: Excuse) -> Excuse {
+        match self.ended {
+            Some(Code::DeadlineExceeded) => Excuse::Deadline,
+            _ => told,
+        }
     }
 
     /// Takes note of how the proxy itself has ended it.

@@ -11,7 +11,7 @@ use aegis_protocol::grpc::{
     ParameterChoice, ServerLiveResponse, ServerMetadataResponse, ServerReadyResponse,
     ServingStatus, Target,
 };
-use aegis_protocol::headers;
+use aegis_protocol::{Reason, headers};
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -265,6 +265,27 @@ async fn failures_in_trailers_open_the_breaker_and_the_clients_own_do_not() {
         let labels = [("code", code)];
         let counted = metrics.count("aegis_proxy_requests_total", &labels);
         assert_eq!(counted.unwrap(), count, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_says_that_its_time_is_over_charges_nobody() {
+    let setup = SceneSetup::new(1, 1).await.unwrap();
+    let setup = setup.with(|proxy| proxy.set_model("pinned_fallback", false));
+    let scene = setup.start().await.unwrap();
+    let mut client = Client::of(&scene).await;
+    for play in [
+        // With our reason beside the status, and as any other server says it.
+        Play::Refuse(Reason::Deadline),
+        Play::Status(StatusCode::GATEWAY_TIMEOUT),
+    ] {
+        scene.canary[0].play(play);
+        for _ in 0..10 {
+            let late = client.infer(request("2", &tensor(1))).await.unwrap_err();
+            assert_eq!(late.code(), Code::DeadlineExceeded, "{late:?}");
+        }
+        let available = scene.proxy.available("2").await.unwrap();
+        assert!((available - 1.0).abs() < 1e-9, "{play:?}");
     }
 }
 

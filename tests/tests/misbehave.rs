@@ -229,6 +229,51 @@ async fn a_client_with_no_patience_is_told_so_and_charges_nobody() {
     }
 }
 
+/// A backend is told how long it has, and says 504 when that is over.
+#[tokio::test]
+async fn an_endpoint_that_says_that_the_time_is_over_is_charged_nothing() {
+    let scene = warm(2).await;
+    for endpoint in &scene.stable {
+        endpoint.play(Play::Refuse(Reason::Deadline));
+    }
+    for _ in 0..30 {
+        let answer = scene.proxy.infer("{}").await.unwrap();
+        assert_eq!(
+            (answer.status, answer.reason()),
+            (StatusCode::GATEWAY_TIMEOUT, "deadline")
+        );
+    }
+    assert_eq!(opened(&scene.proxy).await, 0);
+    for index in 0..2 {
+        let status = endpoint_status(&scene.proxy, STABLE, index).await;
+        assert_eq!(status["failures"], 0, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_late_for_one_endpoint_is_tried_elsewhere_only_while_there_is_time() {
+    let scene = warm(2).await;
+    for endpoint in &scene.stable {
+        endpoint.play_first_attempts(Play::Refuse(Reason::Deadline));
+    }
+    let made = async || {
+        let metrics = scene.proxy.metrics_when(0).await.unwrap();
+        let made = [("reason", "timeout"), ("result", "made")];
+        metrics.count(RETRIES, &made).unwrap()
+    };
+    // What warmed them up may have been late by itself.
+    let before = made().await;
+    let answer = scene.proxy.infer("{}").await.unwrap();
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    assert_eq!(made().await, before + 1);
+    let hurry = [(headers::REQUEST_TIMEOUT_MS, "1")];
+    for _ in 0..10 {
+        let answer = scene.proxy.infer_with("{}", &hurry).await.unwrap();
+        assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT, "{answer:?}");
+    }
+    assert_eq!(made().await, before + 1, "no time was left");
+}
+
 #[tokio::test]
 async fn what_is_left_of_the_deadline_is_passed_on() {
     let scene = warm(1).await;

@@ -3,11 +3,15 @@
 //! The shell and the simulator both judge by this, so that what is tried in
 //! the one is what happens in the other.
 
+use crate::outcome::Excuse;
+
 /// An answer that is not passed on while there is another endpoint to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BadAnswer {
     /// The endpoint refused the work.
     Refused,
+    /// The endpoint says that the request's time is over.
+    Late,
     /// A 500, which may be the request's own fault.
     Error500,
     /// Another 5xx that another endpoint may not give.
@@ -17,14 +21,14 @@ pub enum BadAnswer {
 // === impl BadAnswer ===
 
 impl BadAnswer {
-    /// Reads the status of an answer; `refused` says that it carries
-    /// `Retry-After` or a backend's refusal reason. None for those that another
+    /// Reads the status of an answer and its excuse. None for those that another
     /// endpoint would give too.
     #[must_use]
-    pub fn of_status(status: u16, refused: bool) -> Option<Self> {
+    pub fn of_status(status: u16, excuse: Excuse) -> Option<Self> {
         match status {
             429 => Some(Self::Refused),
-            503 if refused => Some(Self::Refused),
+            503 if excuse != Excuse::None => Some(Self::Refused),
+            504 if excuse == Excuse::Deadline => Some(Self::Late),
             500 => Some(Self::Error500),
             502..=504 => Some(Self::Error5xx),
             _ => None,
@@ -64,17 +68,24 @@ mod tests {
         assert!(!charged(true, true));
         assert!(!charged(false, false));
         assert!(BadAnswer::Error5xx.is_charged(true, false));
+        assert!(BadAnswer::Late.is_charged(true, false));
     }
 
     #[test]
     fn what_every_endpoint_would_answer_is_not_bad() {
         for status in [200, 400, 404, 501, 505] {
-            assert_eq!(BadAnswer::of_status(status, false), None);
+            assert_eq!(BadAnswer::of_status(status, Excuse::None), None);
         }
-        assert_eq!(BadAnswer::of_status(429, false), Some(BadAnswer::Refused));
-        assert_eq!(BadAnswer::of_status(500, false), Some(BadAnswer::Error500));
-        assert_eq!(BadAnswer::of_status(503, true), Some(BadAnswer::Refused));
-        assert_eq!(BadAnswer::of_status(503, false), Some(BadAnswer::Error5xx));
+        for (status, excuse, bad) in [
+            (429, Excuse::None, BadAnswer::Refused),
+            (500, Excuse::None, BadAnswer::Error500),
+            (503, Excuse::Refusal, BadAnswer::Refused),
+            (503, Excuse::None, BadAnswer::Error5xx),
+            (504, Excuse::None, BadAnswer::Error5xx),
+            (504, Excuse::Deadline, BadAnswer::Late),
+        ] {
+            assert_eq!(BadAnswer::of_status(status, excuse), Some(bad), "{status}");
+        }
         assert!(!BadAnswer::Error500.is_tried_elsewhere(false));
         assert!(BadAnswer::Refused.is_tried_elsewhere(false));
     }

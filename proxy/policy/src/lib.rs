@@ -58,6 +58,6 @@ pub use model::{
     Admitted, Again, Ask, Attempt, ChosenBy, EndpointKey, FallbackReason, ModelPolicy, Observed,
     Permit, Purpose, Refusal, Refused, RouteKind, StandIn, Suspect, Transition,
 };
-pub use outcome::Outcome;
+pub use outcome::{Excuse, Outcome};
 pub use queue::Waiter;
 pub use window::Counts;

@@ -87,6 +87,7 @@ impl Ending {
     pub(crate) fn bad(bad: BadAnswer) -> Self {
         match bad {
             BadAnswer::Refused => Self::Refused,
+            BadAnswer::Late => Self::Late,
             BadAnswer::Error500 => Self::Error("500"),
             BadAnswer::Error5xx => Self::Error("5xx"),
         }

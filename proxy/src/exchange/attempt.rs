@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aegis_policy::{Again, BadAnswer, LoadReport, Observed, Outcome, Refusal as NoAttempt};
+use aegis_policy::{Again, BadAnswer, Excuse, LoadReport, Observed, Outcome, Refusal as NoAttempt};
 use aegis_protocol::{Reason, headers};
 use http::{HeaderValue, StatusCode, header};
 use pingora_core::{
@@ -42,6 +42,8 @@ use crate::{
 
 /// Where both the sweep and pingora watch for the first byte, pingora waits longer.
 const SWEEP_MAY_LAG: Duration = Duration::from_secs(1);
+/// An endpoint is told its time in whole ones of these: of less, none is left.
+const A_MILLISECOND: Duration = Duration::from_millis(1);
 /// Ends an attempt in whose place the static answer is given.
 const TO_BE_REPLACED: ErrorType = ErrorType::new("an answer that another one stands in for");
 /// Ends an attempt whose answer is not passed on.
@@ -250,6 +252,9 @@ impl Exchange {
         if self.attempts > max_retries {
             return Err(RetryResult::Exhausted);
         }
+        if deadline.saturating_duration_since(clock::now()) < A_MILLISECOND {
+            return Err(RetryResult::NoTime);
+        }
         let again = Again {
             chosen: &routed.chosen,
             by: routed.by,
@@ -332,18 +337,19 @@ impl Exchange {
             .and_then(|call| call.ended(&response.headers))
             .unwrap_or(status);
         self.trace(|trace| trace.answered(status));
-        let refused = seen.refusal;
-        let park = refused
+        let call = self.call.as_ref();
+        let excuse = call.map_or(seen.excuse, |call| call.excuse(seen.excuse));
+        let park = (excuse != Excuse::None)
             .then(|| response.headers.get(header::RETRY_AFTER))
             .flatten()
             .and_then(seconds);
         self.progress.first_byte = Some(now);
         let sent = self.progress.sent;
         let waited = sent.map(|sent| now.saturating_duration_since(sent));
-        let outcome = Outcome::of_status(status, refused, park, waited);
+        let outcome = Outcome::of_status(status, excuse, park, waited);
         let report = report.as_ref().and_then(load_report);
         let observed = Observed { outcome, report };
-        let Some(bad) = BadAnswer::of_status(status, refused) else {
+        let Some(bad) = BadAnswer::of_status(status, excuse) else {
             self.well(observed, now);
             self.draw_for_shadow(session, response);
             return Ok(());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aegis_policy::{Observed, Outcome};
+use aegis_policy::{Excuse, Observed, Outcome};
 use aegis_protocol::{
     Reason, excerpt,
     grpc::{Method, Target},
@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, header};
 use pingora_core::{Error, ErrorType, Result, protocols::http::ServerSession};
 use pingora_proxy::Session;
 
-use super::{Exchange, Next, failure::Failure, too_large};
+use super::{Exchange, Next, failure::Failure, hop, too_large};
 use crate::{
     answer::Refusal,
     body::{Body, Until},
@@ -187,8 +187,11 @@ impl Exchange {
             Outcome::Success { waited } => Some(waited),
             _ => None,
         };
-        let refused = trailers.contains_key(headers::REASON);
-        let outcome = Outcome::of_status(status, refused, None, waited);
+        let told = trailers.get(headers::REASON);
+        let told = told.map_or(Excuse::None, hop::excuse);
+        let call = self.call.as_ref();
+        let excuse = call.map_or(told, |call| call.excuse(told));
+        let outcome = Outcome::of_status(status, excuse, None, waited);
         let observed = Observed {
             outcome,
             ..observed

@@ -238,6 +238,7 @@ impl From<BadAnswer> for Failure {
     fn from(bad: BadAnswer) -> Self {
         match bad {
             BadAnswer::Refused => Self::Pushback,
+            BadAnswer::Late => Self::Timeout,
             BadAnswer::Error500 => Self::Error500,
             BadAnswer::Error5xx => Self::Error5xx,
         }

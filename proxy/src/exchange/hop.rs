@@ -5,7 +5,9 @@
 //!
 //! Source: RFC 9110, 7.6.1.
 
-use http::{HeaderMap, HeaderName, header};
+use aegis_policy::Excuse;
+use aegis_protocol::Reason;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -13,10 +15,6 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 /// Which of the rarer headers an answer has, found in one pass: to ask for each by its
 /// name would cost a hash of the name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each answers a question of its own"
-)]
 pub(super) struct Seen {
     /// Any that is of the connection, and says more than whether it is kept.
     pub(super) of_the_connection: bool,
@@ -25,8 +23,8 @@ pub(super) struct Seen {
     /// `content-length` or `transfer-encoding`: its end does not depend on the
     /// connection's.
     pub(super) framed: bool,
-    /// `retry-after` or `x-aegis-reason`: the endpoint refused the work.
-    pub(super) refusal: bool,
+    /// What it says for itself, should it be none: `retry-after` or `x-aegis-reason`.
+    pub(super) excuse: Excuse,
 }
 
 // === impl Seen ===
@@ -45,11 +43,21 @@ impl Seen {
                 }
                 "content-length" | "transfer-encoding" => seen.framed = true,
                 "endpoint-load-metrics" => seen.load_report = true,
-                "retry-after" | "x-aegis-reason" => seen.refusal = true,
+                "retry-after" if seen.excuse == Excuse::None => seen.excuse = Excuse::Refusal,
+                "x-aegis-reason" => seen.excuse = excuse(value),
                 _ => {}
             }
         }
         seen
+    }
+}
+
+/// What a reason says.
+pub(super) fn excuse(reason: &HeaderValue) -> Excuse {
+    if reason == Reason::Deadline.name() {
+        Excuse::Deadline
+    } else {
+        Excuse::Refusal
     }
 }
 
@@ -95,8 +103,9 @@ fn is_of_the_message(name: &HeaderName) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use aegis_protocol::headers;
-    use http::HeaderValue;
 
     use super::*;
 
@@ -154,8 +163,24 @@ mod tests {
         assert!(seen(&[(header::CONTENT_LENGTH, "1")]).framed);
         assert!(seen(&[(header::TRANSFER_ENCODING, "chunked")]).framed);
         assert!(seen(&[(headers::LOAD_REPORT, "x")]).load_report);
-        assert!(seen(&[(headers::REASON, "x")]).refusal);
-        assert!(seen(&[(header::RETRY_AFTER, "1")]).refusal);
+    }
+
+    #[test]
+    fn the_reason_excuses_and_of_any_other_only_that_the_time_is_over_is_told_apart() {
+        let excuse = |pairs: &[(HeaderName, &'static str)]| {
+            let value = |(name, value): &(HeaderName, &'static str)| {
+                (name.clone(), HeaderValue::from_static(value))
+            };
+            Seen::of(&pairs.iter().map(value).collect()).excuse
+        };
+        let (reason, later) = (headers::REASON, (header::RETRY_AFTER, "1"));
+        assert_eq!(excuse(&[]), Excuse::None);
+        assert_eq!(excuse(&[(reason.clone(), "x")]), Excuse::Refusal);
+        assert_eq!(excuse(slice::from_ref(&later)), Excuse::Refusal);
+        let late = (reason, "deadline");
+        assert_eq!(excuse(slice::from_ref(&late)), Excuse::Deadline);
+        assert_eq!(excuse(&[late.clone(), later.clone()]), Excuse::Deadline);
+        assert_eq!(excuse(&[later, late]), Excuse::Deadline);
     }
 
     #[test]

@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use aegis_policy::{
-    Admitted, Again, Ask, Attempt, BadAnswer, ChosenBy, EndpointKey, Observed, Outcome, Permit,
-    Purpose, Refusal, RouteKind, Suspect,
+    Admitted, Again, Ask, Attempt, BadAnswer, ChosenBy, EndpointKey, Excuse, Observed, Outcome,
+    Permit, Purpose, Refusal, RouteKind, Suspect,
 };
 use slotmap::DefaultKey;
 
@@ -184,10 +184,10 @@ impl World<'_> {
         let waited = self.now - running.sent;
         let report = self.scenario.pods.reports_load && status == 200;
         let observed = Observed {
-            outcome: Outcome::of_status(status, false, None, Some(waited)),
+            outcome: Outcome::of_status(status, Excuse::None, None, Some(waited)),
             report: report.then(|| self.fleet.pod(running.pod).report()),
         };
-        match BadAnswer::of_status(status, false) {
+        match BadAnswer::of_status(status, Excuse::None) {
             None => self.well(job.request, running, observed, status),
             Some(bad) => self.bad(job.request, running, observed, bad),
         }
