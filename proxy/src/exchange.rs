@@ -80,7 +80,8 @@ pub struct Exchange {
     /// When the first byte of the answer must be there; none before the first
     /// attempt.
     deadline: Option<Instant>,
-    /// The client was still sending when the first attempt was chosen.
+    /// The client was still sending when the first attempt was chosen, and what it sends has
+    /// not been seen whole since; a stream never is.
     uploading: bool,
     /// When the whole request was there.
     received: Option<Instant>,

@@ -46,6 +46,8 @@ pub enum Play {
     AnswerAfter(Duration),
     /// This status, with an error in the body.
     Status(StatusCode),
+    /// The same, after a while.
+    StatusAfter(Duration, StatusCode),
     /// This refusal, as our backend sends it.
     Refuse(Reason),
     /// The body is read, then the connection closes.

@@ -128,6 +128,24 @@ async fn a_short_body_in_chunks_is_sent_again_too() {
     assert!(arrived(&scene, "2").unwrap() == sent);
 }
 
+/// Its time begins when all of it is there, and once.
+#[tokio::test]
+async fn a_body_in_chunks_that_is_sent_again_gets_what_is_left_of_its_time() {
+    let half = Duration::from_millis(750);
+    let scene = first_attempt(Play::StatusAfter(half, StatusCode::BAD_GATEWAY)).await;
+    let answer = post_chunked(&scene, &body(KIB), 100).await.unwrap();
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    let seen = scene.stable.iter().flat_map(aegis_e2e::Upstream::take_seen);
+    let again: Vec<_> = seen
+        .filter(|seen| seen.headers[headers::ATTEMPT] == "2")
+        .collect();
+    assert_eq!(again.len(), 1, "{again:?}");
+    let told = again[0].headers.get(headers::REQUEST_TIMEOUT_MS);
+    let told = told.expect("the second endpoint is told how long it has");
+    let told: u64 = told.to_str().unwrap().parse().unwrap();
+    assert!((1..=750).contains(&told), "{told} ms of 1500");
+}
+
 #[tokio::test]
 async fn a_body_too_long_to_be_kept_is_sent_once() {
     let setup = SceneSetup::new(2, 0).await.unwrap();

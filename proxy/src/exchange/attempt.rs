@@ -183,9 +183,7 @@ impl Exchange {
         self.waiting = None;
         let retry = failure.may_be_retried()
             && stage.nothing_answered()
-            && self
-                .try_again(failure, stage.body_lost(), stage.uploading())
-                .is_ok();
+            && self.try_again(failure, stage.body_lost()).is_ok();
         tracing::debug!(endpoint = %attempt.address, attempt = self.attempts, retry, %error, "an attempt failed");
         self.last_failure = Some(failure);
         error.set_retry(retry);
@@ -224,13 +222,8 @@ impl Exchange {
     }
 
     /// Chooses another attempt, if there may be one; the reason, if not.
-    fn try_again(
-        &mut self,
-        failure: Failure,
-        body_lost: bool,
-        uploading: bool,
-    ) -> Result<(), RetryResult> {
-        let result = self.another(body_lost, uploading);
+    fn try_again(&mut self, failure: Failure, body_lost: bool) -> Result<(), RetryResult> {
+        let result = self.another(body_lost);
         let counted = result
             .as_ref()
             .map_or_else(|why| *why, |_| RetryResult::Made);
@@ -239,7 +232,7 @@ impl Exchange {
         Ok(())
     }
 
-    fn another(&self, body_lost: bool, uploading: bool) -> Result<Attempt, RetryResult> {
+    fn another(&self, body_lost: bool) -> Result<Attempt, RetryResult> {
         let (Some(forward), Some(routed), Some(deadline)) =
             (&self.forward, &self.route, self.deadline)
         else {
@@ -259,7 +252,7 @@ impl Exchange {
             chosen: &routed.chosen,
             by: routed.by,
             tried: &self.tried,
-            uploading,
+            uploading: self.uploading,
             retries_left: self.attempts < max_retries,
             purpose: forward.action.purpose(),
             deadline,
@@ -282,8 +275,12 @@ impl Exchange {
         };
         let now = clock::now();
         if let (true, Some(forward)) = (self.uploading, &self.forward) {
-            self.deadline = Some(self.deadline_from(now, forward.model.config().timeouts.request));
-            self.received.get_or_insert(now);
+            // Once: that it is sent again gives a request no more time.
+            let received = *self.received.get_or_insert(now);
+            let ours = forward.model.config().timeouts.request;
+            self.deadline = Some(self.deadline_from(received, ours));
+            // Of a stream, only the first message is there.
+            self.uploading = self.is_stream();
         }
         // Connecting has taken some of the time.
         let until = now + attempt.first_byte_within;
@@ -397,9 +394,8 @@ impl Exchange {
             .as_ref()
             .is_some_and(|forward| bad.is_tried_elsewhere(forward.model.config().retry.on_500));
         let lost = session.retry_buffer_truncated();
-        let uploading = !session.is_body_done();
         let again = if wanted {
-            self.try_again(failure, lost, uploading)
+            self.try_again(failure, lost)
         } else {
             Err(RetryResult::Exhausted)
         };

@@ -85,18 +85,6 @@ impl Stage {
         )
     }
 
-    /// Whether the client is still sending its body.
-    #[must_use]
-    pub fn uploading(self) -> bool {
-        matches!(
-            self,
-            Self::Proxy {
-                uploading: true,
-                ..
-            }
-        )
-    }
-
     /// Whether a streamed body can no longer be sent from its start.
     #[must_use]
     pub fn body_lost(self) -> bool {

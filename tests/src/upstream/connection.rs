@@ -94,6 +94,10 @@ async fn perform(play: Play, seen: &Seen, script: &Script, switch: &ResetSwitch)
             Ok(answer::echo(seen, script))
         }
         Play::Status(status) => Ok(answer::status(seen, status)),
+        Play::StatusAfter(delay, status) => {
+            tokio::time::sleep(delay).await;
+            Ok(answer::status(seen, status))
+        }
         Play::Refuse(reason) => Ok(answer::refuse(seen, reason)),
         Play::Events(count) => Ok(answer::events(count, script)),
         Play::FailLate => Ok(grpc::echo(seen, script, Code::Internal)),
