@@ -161,7 +161,9 @@ impl Model {
         let wanted = self
             .config
             .decided_by(|version| pools.addresses(&self.name, version))?;
-        self.decider.lock().policy.reconfigure(wanted, clock::now());
+        let mut decider = self.decider.lock();
+        decider.policy.reconfigure(wanted, clock::now());
+        decider.serve_queue();
         Ok(())
     }
 
@@ -245,7 +247,9 @@ impl Model {
 
     /// Takes a permit back.
     pub fn release(&self, permit: Permit, broke_off: bool, now: Instant) {
-        self.learn(|policy| policy.release(permit, broke_off, now, &mut rand::rng()));
+        self.learn(true, |policy| {
+            policy.release(permit, broke_off, now, &mut rand::rng())
+        });
     }
 
     /// The whole request is on its way.
@@ -255,7 +259,10 @@ impl Model {
 
     /// Takes what an attempt taught.
     pub fn judge(&self, permit: &Permit, observed: Observed, now: Instant) {
-        self.learn(|policy| policy.judge(permit, observed, now, &mut rand::rng()));
+        // A probe that went well lets others follow.
+        self.learn(permit.is_probe(), |policy| {
+            policy.judge(permit, observed, now, &mut rand::rng())
+        });
     }
 
     /// Takes a permit back and leaves its verdict open.
@@ -271,13 +278,16 @@ impl Model {
     /// Takes the verdict.
     pub fn resolve(&self, suspect: Suspect, guilty: bool) {
         let now = clock::now();
-        self.learn(|policy| policy.resolve(suspect, guilty, now, &mut rand::rng()));
+        self.learn(false, |policy| {
+            policy.resolve(suspect, guilty, now, &mut rand::rng())
+        });
     }
 
     /// Looks for requests that have been out for too long.
     pub fn tick(&self) {
         let now = clock::now();
-        self.learn(|policy| policy.tick(now, &mut rand::rng()));
+        // What changes by itself, such as how much a slow start lets in, is seen here.
+        self.learn(true, |policy| policy.tick(now, &mut rand::rng()));
     }
 
     /// Takes the answer to an active check.
@@ -348,11 +358,18 @@ impl Model {
             .map(|(name, _)| name)
     }
 
-    /// Tells the policy something, and the world what that moved.
-    fn learn<M: IntoIterator<Item = Transition>>(&self, tell: impl FnOnce(&mut ModelPolicy) -> M) {
+    /// Tells the policy something, and the world what that moved. Those that wait are only
+    /// looked at where their turn may have come: where this gives `room`, or a breaker moved.
+    fn learn<M: IntoIterator<Item = Transition>>(
+        &self,
+        room: bool,
+        tell: impl FnOnce(&mut ModelPolicy) -> M,
+    ) {
         let mut decider = self.decider.lock();
-        let moved = tell(&mut decider.policy);
-        decider.serve_queue();
+        let mut moved = tell(&mut decider.policy).into_iter().peekable();
+        if room || moved.peek().is_some() {
+            decider.serve_queue();
+        }
         drop(decider);
         for transition in moved {
             self.moved(&transition);

@@ -275,6 +275,8 @@ impl Exchange {
         };
         let now = clock::now();
         if let (true, Some(forward)) = (self.uploading, &self.forward) {
+            // Of one that was whole when its attempt was chosen, the policy knows already.
+            attempt.lease.sent(now);
             // Once: that it is sent again gives a request no more time.
             let received = *self.received.get_or_insert(now);
             let ours = forward.model.config().timeouts.request;
@@ -285,7 +287,6 @@ impl Exchange {
         // Connecting has taken some of the time.
         let until = now + attempt.first_byte_within;
         let until = self.deadline.map_or(until, |deadline| until.min(deadline));
-        attempt.lease.sent(now);
         self.progress.sent = Some(now);
         self.progress.until = Some(until);
         if let Some(held) = &self.progress.held {
