@@ -17,6 +17,7 @@ use crate::{
     health::{Checks, Findings},
     kubernetes::{Cluster, News, WatchError, WatchSink, Watches},
     state::Shared,
+    supervise::keep_up,
 };
 
 /// The most lines of difference that one round of answers logs.
@@ -68,7 +69,10 @@ impl Followers {
             lookups: Mutex::new(lookups),
             watches: Mutex::new(watches),
         });
-        tokio::spawn(Arc::clone(&followers).take_notes());
+        let following = Arc::clone(&followers);
+        tokio::spawn(keep_up("follows names and services", move || {
+            Arc::clone(&following).take_notes()
+        }));
         followers
     }
 
@@ -96,6 +100,8 @@ impl Followers {
     }
 
     async fn take_notes(self: Arc<Self>) {
+        // Where it begins anew, the last notes may have been taken for nothing.
+        self.notes.arrived.notify_one();
         loop {
             self.notes.arrived.notified().await;
             let changes = self.shared.repool();

@@ -39,6 +39,7 @@ pub mod simulate;
 pub mod state;
 pub mod status;
 pub mod sticky;
+pub mod supervise;
 pub mod text;
 pub mod trace;
 pub mod uncased;

@@ -294,13 +294,13 @@ impl<A: Apply> Reloader<A> {
         self.handle.clone()
     }
 
-    /// Follows the file until it is dropped.
+    /// Follows the file until it is dropped. Where that ends by a panic, it may be called again.
     ///
     /// # Cancel safety
     ///
     /// Dropping it between two polls loses no configuration that was taken: a
     /// text is applied without a pause.
-    pub async fn run(mut self) {
+    pub async fn run(&mut self) {
         // The file may have changed since the running text was read.
         self.look().await;
         let period = self.timing.poll;

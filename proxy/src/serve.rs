@@ -27,8 +27,8 @@ use serde::Serialize;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::watch,
-    time::MissedTickBehavior,
+    sync::{Mutex, watch},
+    time::{Interval, MissedTickBehavior},
 };
 
 use crate::{
@@ -45,6 +45,7 @@ use crate::{
     reload::{Applied, Apply, Reloader, Timing},
     shell::Shell,
     state::Shared,
+    supervise::keep_up,
     trace::{self, Exporter, Tracer},
 };
 
@@ -56,8 +57,8 @@ const PINGORA_ATTEMPTS: usize = 32;
 
 /// From one look for overdue attempts to the next.
 const SWEEP: Duration = Duration::from_millis(5);
-/// And how many of them pass between two looks at what is merely slow.
-const SWEEPS_A_TICK: u64 = 5;
+/// From one look at what is merely slow to the next.
+const TICK: Duration = Duration::from_millis(25);
 
 /// Why the proxy could not start.
 #[derive(Debug, thiserror::Error)]
@@ -183,7 +184,11 @@ async fn serve(
         Arc::clone(&metrics),
     )?;
     let reloads = reloader.handle();
-    tokio::spawn(reloader.run());
+    let reloader = Arc::new(Mutex::new(reloader));
+    tokio::spawn(keep_up("follows the configuration", move || {
+        let reloader = Arc::clone(&reloader);
+        async move { reloader.lock().await.run().await }
+    }));
     let operators = Admin {
         source: Arc::clone(&shared) as _,
         controls: Arc::clone(&shared) as _,
@@ -193,7 +198,7 @@ async fn serve(
     };
     tokio::spawn(admin::serve(admin, operators));
 
-    tokio::spawn(watch_over(Arc::clone(&shared)));
+    watch_over(&shared);
     let signals = Signals::catch()?;
     announce(bound)?;
     tracing::info!(data = %bound.data, admin = %bound.admin, "listening");
@@ -227,19 +232,41 @@ fn tracer(config: &Config, metrics: &Metrics) -> Result<Option<Arc<Tracer>>, tra
 }
 
 /// Ends attempts that are overdue, and lets the policies look at the age of what
-/// is out, for as long as the process lives.
-async fn watch_over(shared: Arc<Shared>) {
-    let mut every = tokio::time::interval(SWEEP);
-    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for turn in 0_u64.. {
-        every.tick().await;
+/// is out, for as long as the process lives. Neither waits for the other: an attempt that
+/// hangs must end whatever becomes of a policy.
+fn watch_over(shared: &Arc<Shared>) {
+    let swept = Arc::clone(shared);
+    tokio::spawn(keep_up("ends what is overdue", move || {
+        sweep(Arc::clone(&swept))
+    }));
+    let ticked = Arc::clone(shared);
+    tokio::spawn(keep_up("finds what is slow", move || {
+        tick(Arc::clone(&ticked))
+    }));
+}
+
+async fn sweep(shared: Arc<Shared>) {
+    let mut turns = every(SWEEP);
+    loop {
+        turns.tick().await;
         shared.rescues().sweep(clock::now());
-        if turn.is_multiple_of(SWEEPS_A_TICK) {
-            for model in shared.snapshot_owned().models() {
-                model.tick();
-            }
+    }
+}
+
+async fn tick(shared: Arc<Shared>) {
+    let mut turns = every(TICK);
+    loop {
+        turns.tick().await;
+        for model in shared.snapshot_owned().models() {
+            model.tick();
         }
     }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut turns = tokio::time::interval(period);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    turns
 }
 
 fn acceptor(listener: TcpListener, shared: &Arc<Shared>, config: &Config) -> Acceptor<Shell> {

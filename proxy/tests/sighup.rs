@@ -36,10 +36,10 @@ async fn a_hangup_takes_the_file_whether_or_not_it_changed() {
         ..Timing::default()
     };
     let metrics = Arc::new(Metrics::new().unwrap());
-    let reloader = Reloader::new(&path, "one".into(), timing, TakeAll, metrics).unwrap();
+    let mut reloader = Reloader::new(&path, "one".into(), timing, TakeAll, metrics).unwrap();
     let handle = reloader.handle();
     // The signal is caught from `new` on; before, it would end this process.
-    tokio::spawn(reloader.run());
+    tokio::spawn(async move { reloader.run().await });
 
     for text in ["one", "two"] {
         fs::write(&real, text).unwrap();

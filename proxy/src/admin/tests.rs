@@ -87,10 +87,10 @@ impl Rig {
             ..Timing::default()
         };
         let applier = Applier(config);
-        let reloader =
+        let mut reloader =
             Reloader::new(&path, CONFIG.into(), timing, applier, Arc::clone(&metrics)).unwrap();
         let reloads = reloader.handle();
-        tokio::spawn(reloader.run());
+        tokio::spawn(async move { reloader.run().await });
         let source = Arc::new(Source(Mutex::new(running())));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -101,10 +101,10 @@ impl Rig {
             settle: Duration::from_millis(5),
         };
         let running = fs::read_to_string(&path).unwrap();
-        let reloader =
+        let mut reloader =
             Reloader::new(&path, running, timing, taken.clone(), Arc::clone(&metrics)).unwrap();
         let handle = reloader.handle();
-        let task = tokio::spawn(reloader.run());
+        let task = tokio::spawn(async move { reloader.run().await });
         Self {
             folder,
             path,
