@@ -16,11 +16,12 @@
 //! that leaves makes pingora close the connection before anybody here hears of
 //! it, so the number may belong to another connection by the time of the sweep.
 //! The sweep therefore duplicates it first, which pins whatever it stands for,
-//! and shuts it only if its local address is the one that was listed. A place belongs
-//! to the last attempt that took it, and what an earlier one says is not heard: pingora
-//! gives a connection to the next request before the shell hears that the last one has
-//! ended. Places change under the lock that the sweep holds: after [`Held`] is dropped,
-//! nothing will be shut.
+//! and shuts it only if its two addresses are those that were listed: the one on this side
+//! alone would not do, since Linux gives one port to connections to several endpoints. A
+//! place belongs to the last attempt that took it, and what an earlier one says is not
+//! heard: pingora gives a connection to the next request before the shell hears that the
+//! last one has ended. Places change under the lock that the sweep holds: after [`Held`] is
+//! dropped, nothing will be shut.
 //!
 //! An answer's pieces are seen here when they are passed on, and that may wait for a
 //! slow client. Where the next one is overdue and lies unread in the socket, it is not
@@ -46,8 +47,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 pub struct Connection {
     /// Its descriptor, for as long as it lives.
     pub fd: RawFd,
-    /// Its address on this side, which no other connection has meanwhile.
+    /// Its address on this side.
     pub local: SocketAddr,
+    /// The endpoint's. No other connection has both meanwhile.
+    pub peer: SocketAddr,
 }
 
 /// Every connection to an endpoint that waits for something.
@@ -281,7 +284,10 @@ fn pin(connection: Connection) -> Option<Socket> {
     // SAFETY: the kernel has just made `copy`, and nobody else knows it.
     let socket = Socket::from(unsafe { OwnedFd::from_raw_fd(copy) });
     let local = socket.local_addr().ok()?.as_socket()?;
-    (local == connection.local).then_some(socket)
+    let peer = socket.peer_addr().ok()?.as_socket()?;
+    // What else an address of IPv6 carries, only one side may know.
+    let of_peer = |peer: SocketAddr| (peer.ip(), peer.port());
+    (local == connection.local && of_peer(peer) == of_peer(connection.peer)).then_some(socket)
 }
 
 /// Whether bytes lie in the socket that nobody has read yet.
@@ -315,6 +321,7 @@ mod tests {
         Connection {
             fd: stream.as_raw_fd(),
             local: stream.local_addr().unwrap(),
+            peer: stream.peer_addr().unwrap(),
         }
     }
 
@@ -421,18 +428,26 @@ mod tests {
         let now = clock::now();
         let (mut stream, _other) = pair();
         let (gone, _peer) = pair();
-        let stale = Connection {
-            fd: stream.as_raw_fd(),
-            local: gone.local_addr().unwrap(),
-        };
-        let held = rescues.hold(stale);
-        held.first_byte_by(now);
-        let nothing = rescues.hold(Connection {
-            fd: 1_000_000,
-            ..stale
-        });
-        nothing.first_byte_by(now);
-        assert_eq!(rescues.sweep(now), 0);
-        assert!(!held.is_shut() && !nothing.is_shut() && !is_shut(&mut stream));
+        let open = connection(&stream);
+        for other in [
+            Connection {
+                local: gone.local_addr().unwrap(),
+                ..open
+            },
+            // Two connections to different endpoints may have one address on this side.
+            Connection {
+                peer: gone.peer_addr().unwrap(),
+                ..open
+            },
+            Connection {
+                fd: 1_000_000,
+                ..open
+            },
+        ] {
+            let held = rescues.hold(other);
+            held.first_byte_by(now);
+            assert_eq!(rescues.sweep(now), 0, "{other:?}");
+            assert!(!held.is_shut() && !is_shut(&mut stream), "{other:?}");
+        }
     }
 }

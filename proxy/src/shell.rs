@@ -120,8 +120,11 @@ impl ProxyHttp for Shell {
         exchange: &mut Box<Exchange>,
     ) -> Result<()> {
         let socket = digest.and_then(|digest| digest.socket_digest.as_ref());
-        let local = socket.and_then(|socket| socket.local_addr()?.as_inet().copied());
-        let connection = local.map(|local| Connection { fd, local });
+        let connection = socket.and_then(|socket| {
+            let local = *socket.local_addr()?.as_inet()?;
+            let peer = *socket.peer_addr()?.as_inet()?;
+            Some(Connection { fd, local, peer })
+        });
         exchange.connected(connection, self.shared.rescues())
     }
 

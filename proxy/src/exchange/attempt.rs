@@ -127,14 +127,14 @@ impl Exchange {
     /// A connection to the endpoint stands.
     ///
     /// # Errors
-    /// When nobody could watch it: it has no address on this side, and will not live.
+    /// When nobody could watch it: it has no addresses, and will not live.
     pub fn connected(
         &mut self,
         connection: Option<Connection>,
         rescues: &Arc<Rescues>,
     ) -> Result<()> {
         let Some(connection) = connection else {
-            let context = "the connection has no address on this side";
+            let context = "the connection has no addresses";
             return Err(Error::explain(ErrorType::ConnectionClosed, context).into_up());
         };
         self.progress.held = Some(rescues.hold(connection));
