@@ -8,10 +8,12 @@
 //!
 //! Every series exists at 0 from the start, so that a rate over its first
 //! increase is right, and [`Metrics::reconcile`] takes away the series of what
-//! is no longer configured. Label values come from closed sets, or from names
+//! is no longer configured, and [`Metrics::repool`] those of endpoints that have
+//! gone; nobody who still speaks of these makes them anew (`metrics/known.rs`). Label values come from closed sets, or from names
 //! and addresses in the configuration, whose number is bounded.
 
 mod client_side;
+mod known;
 mod labels;
 mod series;
 mod shadow;
@@ -24,6 +26,7 @@ mod tests;
 
 use aegis_policy::FallbackReason;
 use aegis_protocol::Reason;
+use parking_lot::RwLock;
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry,
     TextEncoder,
@@ -35,10 +38,11 @@ use crate::{
     dns::LookupError,
     kubernetes::{News, WatchError},
     pools::Pools,
-    status::{HealthWord, Running},
+    status::{HealthWord, Running, VersionStatus},
     trace::SpanCounts,
 };
 
+use known::Known;
 use labels::{
     LOOKUP_FOUND, LOOKUP_RESULTS, POD_STATES, WATCH_CHANGED, WATCH_LISTED, WATCH_RESULTS,
     WATCH_STANDS,
@@ -92,6 +96,7 @@ pub struct Metrics {
     shadow_absolute: HistogramVec,
     shadow_relative: HistogramVec,
     shadow_largest: IntCounterVec,
+    known: RwLock<Known>,
 }
 
 // === impl Metrics ===
@@ -138,6 +143,7 @@ impl Metrics {
             shadow_absolute: specs::SHADOW_ABSOLUTE.histograms(r, &shadow::BUCKETS)?,
             shadow_relative: specs::SHADOW_RELATIVE.histograms(r, &shadow::BUCKETS)?,
             shadow_largest: specs::SHADOW_LARGEST.counters(r)?,
+            known: RwLock::default(),
             registry,
         };
         for reason in Reason::ALL {
@@ -176,31 +182,59 @@ impl Metrics {
     }
 
     /// Gives every series of a configuration and its endpoints its 0, and takes
-    /// away the series of what is not among them.
+    /// away the series of what is not among them. Call it, and [`Self::repool`], for one
+    /// configuration after the other.
     pub fn reconcile(&self, config: &Config, pools: &Pools, generation: u64) {
         self.generation
             .set(i64::try_from(generation).unwrap_or(i64::MAX));
-        series::create(self, config, pools);
-        series::remove_stale(self, config, pools);
+        self.repool(config, pools);
+        series::create(self, config);
+        series::remove_stale(self, config);
+    }
+
+    /// Gives the series of endpoints that have come to the pools of a configuration their
+    /// 0, and takes away the series of those that have gone. What stays is not touched: a
+    /// pool may have thousands of endpoints of which one moves.
+    pub fn repool(&self, config: &Config, pools: &Pools) {
+        let next = Known::of(config, pools);
+        let before = std::mem::replace(&mut *self.known.write(), next);
+        let known = self.known.read();
+        for endpoint in known.without(&before) {
+            series::create_endpoint(self, endpoint);
+        }
+        for endpoint in before.without(&known) {
+            series::remove_endpoint(self, endpoint);
+        }
     }
 
     /// A request left its version for another.
     pub fn fell_back(&self, model: &str, from: &str, to: &str, reason: FallbackReason) {
-        self.fallbacks
-            .with_label_values(&[model, from, to, reason.label()])
-            .inc();
+        let known = self.known.read();
+        let has_target = to == STATIC_LABEL || known.has_version(model, to);
+        if has_target && known.has_version(model, from) {
+            self.fallbacks
+                .with_label_values(&[model, from, to, reason.label()])
+                .inc();
+        }
     }
 
     /// An attempt failed for `reason` (of [`RETRY_REASONS`]); `result` says
     /// whether another one was made.
     pub fn retried(&self, model: &str, reason: &str, result: RetryResult) {
-        self.retries
-            .with_label_values(&[model, reason, result.label()])
-            .inc();
+        let known = self.known.read();
+        if known.has_model(model) {
+            self.retries
+                .with_label_values(&[model, reason, result.label()])
+                .inc();
+        }
     }
 
     /// A breaker moved.
     pub fn breaker_moved(&self, model: &str, moved: &aegis_policy::Transition) {
+        let known = self.known.read();
+        if !known.has_endpoint((model, &moved.version, moved.address)) {
+            return;
+        }
         let endpoint = moved.address.to_string();
         let (to, reason) = (moved.step.to.label(), moved.step.reason.label());
         self.breaker_transitions
@@ -277,7 +311,7 @@ impl Metrics {
         self.connections.get()
     }
 
-    /// Sets the gauges that describe state.
+    /// Sets the gauges that describe state, but for those of what has gone since.
     pub fn show(&self, running: &Running) {
         let failing = running.dns.names.values().filter(|name| name.failures > 0);
         self.names_failing.set(to_gauge(failing.count()));
@@ -285,30 +319,51 @@ impl Metrics {
             .set(to_gauge(running.dns.addresses_left_out));
         self.show_services(running);
         for (model, status) in &running.models {
-            let queued = i64::try_from(status.queued).unwrap_or(i64::MAX);
-            self.queued.with_label_values(&[model]).set(queued);
-            for (version, status) in &status.versions {
-                self.available
-                    .with_label_values(&[model, version])
-                    .set(status.available_ratio);
-                for endpoint in &status.endpoints {
-                    let address = endpoint.address.to_string();
-                    let labels = [model.as_str(), version, &address];
-                    let healthy = endpoint.health == HealthWord::Ready;
-                    self.breaker_state
-                        .with_label_values(&labels)
-                        .set(endpoint.breaker.gauge());
-                    self.endpoint_healthy
-                        .with_label_values(&labels)
-                        .set(healthy.into());
-                }
+            let known = self.known.read();
+            if known.has_model(model) {
+                let queued = i64::try_from(status.queued).unwrap_or(i64::MAX);
+                self.queued.with_label_values(&[model]).set(queued);
             }
+            drop(known);
+            for (version, status) in &status.versions {
+                self.show_version(model, version, status);
+            }
+        }
+    }
+
+    fn show_version(&self, model: &str, version: &str, status: &VersionStatus) {
+        let known = self.known.read();
+        if known.has_version(model, version) {
+            self.available
+                .with_label_values(&[model, version])
+                .set(status.available_ratio);
+        }
+        drop(known);
+        for endpoint in &status.endpoints {
+            // Taken for each: who changes what is known waits for no pool of thousands.
+            let known = self.known.read();
+            if !known.has_endpoint((model, version, endpoint.address)) {
+                continue;
+            }
+            let address = endpoint.address.to_string();
+            let labels = [model, version, &address];
+            let healthy = endpoint.health == HealthWord::Ready;
+            self.breaker_state
+                .with_label_values(&labels)
+                .set(endpoint.breaker.gauge());
+            self.endpoint_healthy
+                .with_label_values(&labels)
+                .set(healthy.into());
         }
     }
 
     fn show_services(&self, running: &Running) {
         let services = &running.kubernetes.services;
+        let known = self.known.read();
         for (name, service) in services {
+            if !known.has_service(name) {
+                continue;
+            }
             let stale = service.stale_for_seconds.unwrap_or(0.0);
             self.stale.with_label_values(&[name]).set(stale);
             let counts = [service.ready, service.unready, service.terminating];

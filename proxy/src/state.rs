@@ -215,6 +215,8 @@ impl Shared {
         if pools == old.pools {
             return Vec::new();
         }
+        // First, so that whatever happens at a new endpoint has its series.
+        self.metrics.repool(&old.config, &pools);
         for model in old.models() {
             if !pools.same_for(model.name(), &old.pools)
                 && let Err(error) = model.repool(&pools)
@@ -230,7 +232,6 @@ impl Shared {
             models: old.models.clone(),
             longest_replay: old.longest_replay,
         }));
-        self.reconcile_metrics();
         changes
     }
 

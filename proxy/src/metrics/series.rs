@@ -1,6 +1,6 @@
 //! Which series there are: those of the configuration, and no others.
 
-use std::{collections::HashSet, net::SocketAddr};
+use std::collections::HashSet;
 
 use aegis_policy::{BreakerState, FallbackReason, TripReason};
 use prometheus::{
@@ -11,19 +11,14 @@ use prometheus::{
 use super::{
     Metrics, RETRY_REASONS, RetryResult, STATIC_LABEL,
     client_side::{label, series},
+    known::Endpoint,
     labels::POD_STATES,
     specs::{self, Spec},
 };
-use crate::{
-    config::{Config, Model, Name, Version},
-    pools::Pools,
-};
+use crate::config::{Config, Model, Name, Version};
 
-/// Gives every series of a configuration its 0.
-pub(super) fn create(metrics: &Metrics, config: &Config, pools: &Pools) {
-    for (model, version, address) in pools.endpoints() {
-        create_endpoint(metrics, model, version, address);
-    }
+/// Gives every series of a configuration its 0, but for those of its endpoints.
+pub(super) fn create(metrics: &Metrics, config: &Config) {
     for service in config.services() {
         create_service(metrics, &service.to_string());
     }
@@ -63,14 +58,28 @@ fn create_version(metrics: &Metrics, model: &Name, name: &Name, version: &Versio
     metrics.available.with_label_values(&labels);
 }
 
-fn create_endpoint(metrics: &Metrics, model: &Name, version: &Name, address: SocketAddr) {
-    let endpoint = address.to_string();
-    let labels = [&**model, &**version, &endpoint];
+/// Gives every series of an endpoint its 0.
+pub(super) fn create_endpoint(metrics: &Metrics, (model, version, at): Endpoint<'_>) {
+    let endpoint = at.to_string();
+    let labels = [model, version, &endpoint];
     metrics.breaker_state.with_label_values(&labels);
     metrics.endpoint_healthy.with_label_values(&labels);
     for (to, reason) in moves() {
-        let labels = [&**model, &**version, &endpoint, to, reason];
+        let labels = [model, version, &endpoint, to, reason];
         metrics.breaker_transitions.with_label_values(&labels);
+    }
+}
+
+/// Takes away every series of an endpoint.
+pub(super) fn remove_endpoint(metrics: &Metrics, (model, version, at): Endpoint<'_>) {
+    let endpoint = at.to_string();
+    let labels = [model, version, &endpoint];
+    // All of them are there.
+    let _ = metrics.breaker_state.remove_label_values(&labels);
+    let _ = metrics.endpoint_healthy.remove_label_values(&labels);
+    for (to, reason) in moves() {
+        let labels = [model, version, &endpoint, to, reason];
+        let _ = metrics.breaker_transitions.remove_label_values(&labels);
     }
 }
 
@@ -107,15 +116,9 @@ fn moves() -> impl Iterator<Item = (&'static str, &'static str)> {
         .zip(TripReason::LABELS)
 }
 
-/// Takes away the series of models, versions and endpoints that are not
-/// configured.
-pub(super) fn remove_stale(metrics: &Metrics, config: &Config, pools: &Pools) {
+/// Takes away the series of models, versions and services that are not configured.
+pub(super) fn remove_stale(metrics: &Metrics, config: &Config) {
     let version = |metric: &Metric| has_version(config, metric, "model_version");
-    let endpoints = labels_of(pools);
-    let endpoint = |metric: &Metric| {
-        let key = ["model", "model_version", "endpoint"].map(|name| label(metric, name).to_owned());
-        endpoints.contains(&key)
-    };
     let pair = |metric: &Metric| has_version(config, metric, "from") && has_target(config, metric);
     let model = |metric: &Metric| config.models.contains_key(label(metric, "model"));
     retain(&metrics.queued, &specs::QUEUED, model);
@@ -126,17 +129,6 @@ pub(super) fn remove_stale(metrics: &Metrics, config: &Config, pools: &Pools) {
     retain(&metrics.waiting, &specs::WAITING, version);
     retain(&metrics.available, &specs::AVAILABLE, version);
     retain(&metrics.weight, &specs::WEIGHT, version);
-    retain(&metrics.breaker_state, &specs::BREAKER_STATE, endpoint);
-    retain(
-        &metrics.breaker_transitions,
-        &specs::BREAKER_TRANSITIONS,
-        endpoint,
-    );
-    retain(
-        &metrics.endpoint_healthy,
-        &specs::ENDPOINT_HEALTHY,
-        endpoint,
-    );
     let services: HashSet<String> = config.services().iter().map(ToString::to_string).collect();
     let service = |metric: &Metric| services.contains(label(metric, "service"));
     retain(&metrics.stale, &specs::KUBERNETES_STALE, service);
@@ -152,14 +144,6 @@ pub(super) fn remove_stale(metrics: &Metrics, config: &Config, pools: &Pools) {
     retain(&metrics.shadow_largest, &specs::SHADOW_LARGEST, shadow);
     retain(&metrics.fallbacks, &specs::FALLBACKS, pair);
     retain(&metrics.retries, &specs::RETRIES, model);
-}
-
-/// The labels of every endpoint.
-fn labels_of(pools: &Pools) -> HashSet<[String; 3]> {
-    let endpoints = pools.endpoints();
-    endpoints
-        .map(|(model, version, at)| [model.to_string(), version.to_string(), at.to_string()])
-        .collect()
 }
 
 fn retain<B: MetricVecBuilder>(metrics: &MetricVec<B>, spec: &Spec, keep: impl Fn(&Metric) -> bool)

@@ -7,6 +7,7 @@ use std::{
 
 use aegis_policy::{
     BreakerState, FallbackReason, RouteKind, Transition, TripReason, breaker::Step,
+    status as policy,
 };
 use aegis_protocol::Reason;
 
@@ -16,7 +17,7 @@ use crate::{
     kubernetes::{Listing, News, WatchError},
     pools::Pools,
     shadow::Difference,
-    status::{DnsStatus, KubernetesStatus, Running, ServiceStatus},
+    status::{DnsStatus, KubernetesStatus, ModelStatus, Running, ServiceStatus},
 };
 
 const TWO: &str = r#"
@@ -186,21 +187,80 @@ endpoints = ["10.0.0.1:1"]
     assert!(!scrape(&metrics).contains("digits"));
 }
 
+fn tripped(address: &str) -> Transition {
+    Transition {
+        version: "2".into(),
+        address: address.parse().unwrap(),
+        step: Step {
+            to: BreakerState::Open,
+            reason: TripReason::ConsecutiveFailures { failures: 5 },
+        },
+    }
+}
+
+/// What a scrape finds of version 2 and this endpoint of it.
+fn with_endpoint(address: &str) -> Running {
+    let version = policy::VersionStatus {
+        name: "2".into(),
+        weight: 10.0,
+        share: 0.1,
+        available: 1.0,
+        endpoints: vec![policy::EndpointStatus::new(address.parse().unwrap())],
+    };
+    let model = ModelStatus {
+        static_answer: false,
+        queued: 0,
+        max_queued: 0,
+        ready: true,
+        fallback: Vec::new(),
+        shadow: None,
+        versions: [("2".to_owned(), (&version).into())].into(),
+    };
+    Running {
+        models: [("digits".to_owned(), model)].into(),
+        ..with_service("none", &ServiceStatus::default())
+    }
+}
+
+#[test]
+fn what_has_gone_is_not_brought_back_by_who_still_speaks_of_it() {
+    let metrics = Metrics::new().unwrap();
+    reconcile(&metrics, TWO, 1);
+    let seen = with_endpoint("10.0.0.3:1");
+    let config = config(&TWO.replace("10.0.0.3:1", "10.0.0.4:1"));
+    metrics.repool(&config, &Pools::listed(&config));
+    assert!(scrape(&metrics).contains("10.0.0.4:1"));
+    metrics.show(&seen);
+    metrics.breaker_moved("digits", &tripped("10.0.0.3:1"));
+    let text = scrape(&metrics);
+    assert!(!text.contains("10.0.0.3:1"), "{text}");
+
+    reconcile(&metrics, &TWO.replace("digits", "letters"), 2);
+    metrics.show(&seen);
+    metrics.retried("digits", "connect", RetryResult::Made);
+    metrics.fell_back("digits", "2", "1", FallbackReason::Spill);
+    let text = scrape(&metrics);
+    assert!(!text.contains("digits"), "{text}");
+}
+
+#[test]
+fn an_endpoint_that_stays_keeps_its_counts_when_another_goes() {
+    let metrics = Metrics::new().unwrap();
+    reconcile(&metrics, TWO, 1);
+    metrics.breaker_moved("digits", &tripped("10.0.0.3:1"));
+    let config = config(&TWO.replace("10.0.0.2:1", "10.0.0.4:1"));
+    metrics.repool(&config, &Pools::listed(&config));
+    let text = scrape(&metrics);
+    assert!(!text.contains("10.0.0.2:1"), "{text}");
+    let moved = "aegis_proxy_breaker_transitions_total{endpoint=\"10.0.0.3:1\",model=\"digits\",model_version=\"2\",reason=\"consecutive_failures\",to=\"open\"}";
+    assert!((value(&text, moved) - 1.0).abs() < f64::EPSILON);
+}
+
 #[test]
 fn events_are_counted_under_their_reasons() {
     let metrics = Metrics::new().unwrap();
     reconcile(&metrics, TWO, 1);
-    metrics.breaker_moved(
-        "digits",
-        &Transition {
-            version: "2".into(),
-            address: "10.0.0.3:1".parse().unwrap(),
-            step: Step {
-                to: BreakerState::Open,
-                reason: TripReason::ConsecutiveFailures { failures: 5 },
-            },
-        },
-    );
+    metrics.breaker_moved("digits", &tripped("10.0.0.3:1"));
     metrics.retried("digits", "connect", RetryResult::Made);
     metrics.rejected(Reason::UnknownModel);
     let connection = metrics.connection_open();
@@ -238,6 +298,7 @@ fn names_are_declared_once_and_everything_declared_is_exported() {
         same_largest: 1,
     });
     // A build without the feature has no services, and no series of them.
+    know_service(&metrics, "models/digits");
     metrics.show(&with_service("models/digits", &ServiceStatus::default()));
     let text = scrape(&metrics);
     let exported: BTreeSet<&str> = text
@@ -248,6 +309,11 @@ fn names_are_declared_once_and_everything_declared_is_exported() {
     let declared: BTreeSet<&str> = specs::ALL.iter().map(|spec| spec.name).collect();
     assert_eq!(declared.len(), specs::ALL.len(), "a name is declared twice");
     assert_eq!(exported, declared);
+}
+
+/// As if the configuration named it, which it can only with a feature.
+fn know_service(metrics: &Metrics, name: &str) {
+    metrics.known.write().services.insert(name.to_owned());
 }
 
 fn with_service(name: &str, service: &ServiceStatus) -> Running {
@@ -273,6 +339,7 @@ fn what_is_known_of_a_service_is_shown_and_goes_with_it() {
         stale_for_seconds: Some(1.5),
         ..ServiceStatus::default()
     };
+    know_service(&metrics, "models/digits");
     metrics.show(&with_service("models/digits", &service));
     let text = scrape(&metrics);
     for (series, expected) in [
@@ -294,6 +361,8 @@ fn what_is_known_of_a_service_is_shown_and_goes_with_it() {
         assert!((shown - expected).abs() < f64::EPSILON, "{series} {shown}");
     }
     reconcile(&metrics, TWO, 2);
+    // A scrape that looked before that.
+    metrics.show(&with_service("models/digits", &service));
     assert!(!scrape(&metrics).contains("models/digits"));
 }
 
