@@ -114,35 +114,52 @@ async fn live() -> Response {
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
-    let running = admin.source.running();
-    let readiness = Readiness {
-        ready: running.ready,
-        reasons: running.shortcomings(),
-    };
-    let status = if readiness.ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    json(status, &readiness)
+    if admin.source.serves_all() {
+        let well = Readiness {
+            ready: true,
+            reasons: Vec::new(),
+        };
+        return json(StatusCode::OK, &well);
+    }
+    aside(move || {
+        let running = admin.source.running();
+        let readiness = Readiness {
+            ready: running.ready,
+            reasons: running.shortcomings(),
+        };
+        let status = if readiness.ready {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        json(status, &readiness)
+    })
+    .await
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    // Tens of thousands of series take a while to write down; the threads that
-    // carry traffic are not to wait for it.
-    let scrape = tokio::task::spawn_blocking(move || {
+    aside(move || {
         admin.metrics.show(&admin.source.running());
-        admin.metrics.render()
-    });
-    match scrape.await {
-        Ok(Ok(text)) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
-        Ok(Err(error)) => failed(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
-        Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
-    }
+        match admin.metrics.render() {
+            Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+            Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        }
+    })
+    .await
 }
 
 async fn status(State(admin): State<Admin>) -> Response {
-    json(StatusCode::OK, &admin.status())
+    aside(move || json(StatusCode::OK, &admin.status())).await
+}
+
+/// Makes an answer on a thread of its own. To look at tens of thousands of endpoints or
+/// series and to write them down takes a while; the threads that carry traffic are not to
+/// wait for it.
+async fn aside(answer: impl FnOnce() -> Response + Send + 'static) -> Response {
+    match tokio::task::spawn_blocking(answer).await {
+        Ok(answer) => answer,
+        Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
 }
 
 async fn reload(State(admin): State<Admin>, ConnectInfo(client): Client) -> Response {

@@ -17,7 +17,7 @@ use crate::{
     health::{Checks, Findings},
     kubernetes::{Cluster, News, WatchError, WatchSink, Watches},
     state::Shared,
-    supervise::keep_up,
+    supervise::{aside, keep_up},
 };
 
 /// The most lines of difference that one round of answers logs.
@@ -99,16 +99,21 @@ impl Followers {
         checks.follow(snapshot.config(), snapshot.pools());
     }
 
+    fn repool(&self) -> Vec<String> {
+        let changes = self.shared.repool();
+        if !changes.is_empty() {
+            self.follow_pools();
+        }
+        changes
+    }
+
     async fn take_notes(self: Arc<Self>) {
         // Where it begins anew, the last notes may have been taken for nothing.
         self.notes.arrived.notify_one();
         loop {
             self.notes.arrived.notified().await;
-            let changes = self.shared.repool();
-            if changes.is_empty() {
-                continue;
-            }
-            self.follow_pools();
+            let followers = Arc::clone(&self);
+            let changes = aside(move || followers.repool()).await;
             for change in changes.iter().take(LOGGED_CHANGES) {
                 tracing::info!("endpoints changed: {change}");
             }

@@ -45,6 +45,7 @@ use tokio::{
 use crate::{
     audit::{self, By},
     metrics::{Metrics, ReloadResult},
+    supervise::aside,
 };
 use watch::Watch;
 
@@ -163,7 +164,7 @@ pub enum AskError {
 pub struct Reloader<A> {
     path: PathBuf,
     timing: Timing,
-    apply: A,
+    apply: Arc<Mutex<A>>,
     metrics: Arc<Metrics>,
     handle: ReloadHandle,
     requests: mpsc::Receiver<Request>,
@@ -270,7 +271,7 @@ impl<A: Apply> Reloader<A> {
         Ok(Self {
             path: path.to_owned(),
             timing,
-            apply,
+            apply: Arc::new(Mutex::new(apply)),
             metrics,
             handle: ReloadHandle {
                 origin: path.display().to_string().into(),
@@ -298,8 +299,8 @@ impl<A: Apply> Reloader<A> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping it between two polls loses no configuration that was taken: a
-    /// text is applied without a pause.
+    /// Dropping it loses no configuration that was taken: a text that is being applied is
+    /// applied to its end, though nobody reports it.
     pub async fn run(&mut self) {
         // The file may have changed since the running text was read.
         self.look().await;
@@ -320,7 +321,7 @@ impl<A: Apply> Reloader<A> {
                             let trigger = Trigger::Admin;
                             Some(self.read_now(Cause { trigger, by }).await)
                         }
-                        Wish::Rollback => self.roll_back(by),
+                        Wish::Rollback => self.roll_back(by).await,
                     };
                     // Whoever asked may have gone.
                     let _ = reply.send(report);
@@ -343,26 +344,19 @@ impl<A: Apply> Reloader<A> {
             }
             reading = again;
         }
-        self.take(reading, Cause::FILE);
+        self.take(reading, Cause::FILE).await;
     }
 
     /// Takes the file as it is.
     async fn read_now(&mut self, cause: Cause) -> Report {
         let reading = self.read().await;
-        self.take(reading, cause)
+        self.take(reading, cause).await
     }
 
     async fn read(&self) -> Reading {
         let (path, origin) = (self.path.clone(), Arc::clone(&self.handle.origin));
         let read = move || aegis_config::read_file(&path).map_err(|error| error.rejected(&origin));
-        match tokio::task::spawn_blocking(read).await {
-            Ok(reading) => reading,
-            // The runtime is going away, and this task with it.
-            Err(_) => match &self.fault {
-                Some(fault) => Err(fault.clone()),
-                None => Ok(self.seen.clone()),
-            },
-        }
+        aside(read).await
     }
 
     /// Whether it is another than the last one.
@@ -373,23 +367,23 @@ impl<A: Apply> Reloader<A> {
         }
     }
 
-    fn take(&mut self, reading: Reading, cause: Cause) -> Report {
+    async fn take(&mut self, reading: Reading, cause: Cause) -> Report {
         let text = match reading {
             Ok(text) => text,
             Err(fault) => {
                 self.fault = Some(fault.clone());
-                return self.apply(Err(fault), cause);
+                return self.apply(Err(fault), cause).await;
             }
         };
         self.fault = None;
         if self.held && cause.trigger == Trigger::File && text == self.seen {
             // It was only away.
             let running = self.running.clone();
-            return self.apply(Ok(&running), cause);
+            return self.apply(Ok(running), cause).await;
         }
         self.held = false;
         self.seen.clone_from(&text);
-        let report = self.apply(Ok(&text), cause);
+        let report = self.apply(Ok(text.clone()), cause).await;
         if report.result == ReloadResult::Applied {
             self.before = Some(std::mem::replace(&mut self.running, text));
         }
@@ -398,10 +392,10 @@ impl<A: Apply> Reloader<A> {
 
     /// Takes what ran before. The file stays as it was seen, so that only
     /// another one ends this.
-    fn roll_back(&mut self, by: By) -> Option<Report> {
+    async fn roll_back(&mut self, by: By) -> Option<Report> {
         let text = self.before.take()?;
         let trigger = Trigger::Rollback;
-        let report = self.apply(Ok(&text), Cause { trigger, by });
+        let report = self.apply(Ok(text.clone()), Cause { trigger, by }).await;
         if report.result == ReloadResult::Refused {
             self.before = Some(text);
         } else {
@@ -411,9 +405,14 @@ impl<A: Apply> Reloader<A> {
         Some(report)
     }
 
-    fn apply(&mut self, reading: Result<&str, Rejected>, cause: Cause) -> Report {
+    async fn apply(&mut self, reading: Reading, cause: Cause) -> Report {
         let origin = Arc::clone(&self.handle.origin);
-        let result = reading.and_then(|text| self.apply.apply(&origin, text));
+        let (apply, of) = (Arc::clone(&self.apply), Arc::clone(&origin));
+        let apply = move |text: String| apply.lock().apply(&of, &text);
+        let result = match reading {
+            Ok(text) => aside(move || apply(text)).await,
+            Err(fault) => Err(fault),
+        };
         let report = Report::of(result, cause.trigger);
         report.log(&origin, cause.by);
         self.metrics.reloaded(report.result);

@@ -337,6 +337,12 @@ impl Controls for Shared {
 }
 
 impl StatusSource for Shared {
+    fn serves_all(&self) -> bool {
+        let all = self.snapshot().models().all(|model| model.can_serve());
+        self.has_been_ready.fetch_or(all, Ordering::AcqRel);
+        all && !self.is_draining()
+    }
+
     fn running(&self) -> Running {
         let snapshot = self.snapshot_owned();
         let now = clock::now();

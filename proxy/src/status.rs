@@ -28,8 +28,12 @@ pub use kubernetes::{KubernetesStatus, ServicePool, ServiceStatus};
 
 /// Tells the running state.
 pub trait StatusSource: Send + Sync + 'static {
-    /// The state at this moment.
+    /// The state at this moment. With thousands of endpoints that takes a while.
     fn running(&self) -> Running;
+
+    /// Whether every request can be answered, and no drain is on: that nothing could be
+    /// said against sending requests here, which is known at once.
+    fn serves_all(&self) -> bool;
 }
 
 /// The answer to `GET /status`.

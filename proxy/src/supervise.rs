@@ -6,10 +6,12 @@
 //! begins anew, which it can: what it works on outlives it. It does so after a pause,
 //! so that one that panics each time leaves a line in the log now and then, and not a
 //! full disk.
+//!
+//! What takes them long they do [aside]: the threads that run tasks carry the traffic too.
 
-use std::time::Duration;
+use std::{future::pending, panic::resume_unwind, time::Duration};
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 
 /// From a panic to the new beginning.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -37,14 +39,27 @@ where
     }
 }
 
+/// Does something that takes a while on a thread that carries no traffic. A panic in it goes
+/// on in whoever waits for it.
+///
+/// # Cancel safety
+/// What has begun is done to its end, though nobody waits for it.
+pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            // The runtime is going away, and whoever waits with it.
+            Err(_) => pending().await,
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{
-        future::pending,
-        sync::{
-            Arc,
-            atomic::{AtomicU32, Ordering},
-        },
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
     };
 
     use tokio::sync::mpsc;
@@ -61,6 +76,18 @@ mod tests {
         })
         .await;
         assert_eq!(begun.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test]
+    async fn what_is_done_aside_holds_up_nobody_and_panics_where_it_is_waited_for() {
+        // There is one thread for tasks here, and it is free to send.
+        let (go, is_to_go) = std::sync::mpsc::channel();
+        let done = aside(move || is_to_go.recv());
+        let sent = async move { go.send(()).map_err(drop) };
+        let (done, sent) = tokio::join!(done, sent);
+        assert_eq!((done, sent), (Ok(()), Ok(())));
+        let panics = tokio::spawn(aside::<()>(|| panic!("the test says so")));
+        assert!(panics.await.unwrap_err().is_panic());
     }
 
     #[tokio::test]

@@ -1,6 +1,15 @@
 //! Through a real socket: what an operator's tools would see.
 
-use std::{fs, net::SocketAddr, os::unix::fs::symlink, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    os::unix::fs::symlink,
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
 
 use aegis_config::Rejected;
 use aegis_policy::{BreakerState, Health, TripReason, status as policy};
@@ -20,6 +29,9 @@ use crate::{
     status::{BreakerWord, DnsStatus, HealthWord, KubernetesStatus, ModelStatus},
 };
 
+/// Longer than any test that goes well.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 const CONFIG: &str = r#"
 [models.digits]
 fallback = ["1"]
@@ -32,11 +44,25 @@ endpoints = ["10.0.0.3:1"]
 "#;
 
 /// A state that tests set.
-struct Source(Mutex<Running>);
+struct Source {
+    running: Mutex<Running>,
+    /// Whoever looks at it all waits for this.
+    held: Mutex<Option<mpsc::Receiver<()>>>,
+    looks: AtomicU32,
+}
 
 impl StatusSource for Source {
     fn running(&self) -> Running {
-        self.0.lock().clone()
+        if let Some(held) = &*self.held.lock() {
+            // The test lets go of it.
+            let _ = held.recv_timeout(PATIENCE);
+        }
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        self.running.lock().clone()
+    }
+
+    fn serves_all(&self) -> bool {
+        self.running.lock().shortcomings().is_empty()
     }
 }
 
@@ -91,7 +117,11 @@ impl Rig {
             Reloader::new(&path, CONFIG.into(), timing, applier, Arc::clone(&metrics)).unwrap();
         let reloads = reloader.handle();
         tokio::spawn(async move { reloader.run().await });
-        let source = Arc::new(Source(Mutex::new(running())));
+        let source = Arc::new(Source {
+            running: Mutex::new(running()),
+            held: Mutex::default(),
+            looks: AtomicU32::new(0),
+        });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let findings = Findings::default();
@@ -196,11 +226,36 @@ async fn alive_and_ready() {
     assert!(readiness.ready && readiness.reasons.is_empty());
 }
 
+/// With thousands of endpoints, it takes a while to look at all of them.
+#[tokio::test]
+async fn whoever_asks_for_the_whole_state_holds_up_nobody_else() {
+    let rig = Rig::new().await;
+    let (held, waits) = mpsc::channel();
+    *rig.source.held.lock() = Some(waits);
+    let mut slow = Vec::new();
+    for path in ["/status", "/metrics"] {
+        let mut tcp = TcpStream::connect(rig.address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        tcp.write_all(request.as_bytes()).await.unwrap();
+        slow.push(tcp);
+    }
+    // There is one thread for tasks here.
+    let readiness: Readiness = rig.json("GET", "/readyz", 200).await;
+    assert!(readiness.ready && readiness.reasons.is_empty());
+    assert_eq!(rig.source.looks.load(Ordering::Relaxed), 0);
+    drop(held);
+    for mut tcp in slow {
+        let mut answer = String::new();
+        tcp.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+}
+
 #[tokio::test]
 async fn not_ready_says_why() {
     let rig = Rig::new().await;
     {
-        let mut running = rig.source.0.lock();
+        let mut running = rig.source.running.lock();
         running.draining = true;
         running.ready = false;
         let model = running.models.get_mut("digits").unwrap();
@@ -229,7 +284,7 @@ async fn what_is_ready_names_what_cannot_be_answered_all_the_same() {
     };
     let mut running = running();
     running.models.insert("another".to_owned(), ill);
-    *rig.source.0.lock() = running;
+    *rig.source.running.lock() = running;
     let readiness: Readiness = rig.json("GET", "/readyz", 200).await;
     assert!(readiness.ready);
     let [reason] = &readiness.reasons[..] else {
@@ -293,7 +348,7 @@ async fn metrics_show_the_state_at_the_moment_of_asking() {
     let mut running = running();
     let model = running.models.get_mut("digits").unwrap();
     model.versions.insert("2".into(), (&closed).into());
-    *rig.source.0.lock() = running;
+    *rig.source.running.lock() = running;
     let (_, _, text) = rig.ask("GET", "/metrics").await;
     assert!(text.contains(&format!("{open} 0\n")), "{text}");
 }
