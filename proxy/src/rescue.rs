@@ -26,6 +26,12 @@
 //! An answer's pieces are seen here when they are passed on, and that may wait for a
 //! slow client. Where the next one is overdue and lies unread in the socket, it is not
 //! the endpoint that is late, and the connection is left alone.
+//!
+//! A long body is handed over at once and takes its time to go out, in which no endpoint can
+//! answer. So where a first byte is overdue, the kernel is asked when it last sent anything,
+//! and the time counts from there: small requests pay nothing for that. What is sent
+//! again since nobody acknowledges it does not count, or an endpoint that vanished would be
+//! waited for.
 
 use std::{
     net::SocketAddr,
@@ -35,12 +41,15 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use pingora_core::protocols::l4::ext::get_tcp_info;
 use socket2::Socket;
 
 /// Tables, so that threads do not wait for each other.
 const SHARDS: usize = 16;
 /// When one is looked at again that was overdue, and had its next bytes unread.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// The kernel's clock for what it has sent ticks no finer.
+const GRAIN: Duration = Duration::from_millis(5);
 
 /// A connection to an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +60,17 @@ pub struct Connection {
     pub local: SocketAddr,
     /// The endpoint's. No other connection has both meanwhile.
     pub peer: SocketAddr,
+}
+
+/// When an answer's first byte must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FirstByte {
+    /// By then, if all of the request has gone out when that is said.
+    pub by: Instant,
+    /// And so long after it has, if it has not.
+    pub within: Duration,
+    /// But by then at the latest.
+    pub latest: Instant,
 }
 
 /// Every connection to an endpoint that waits for something.
@@ -81,7 +101,7 @@ enum State {
     /// Nothing is waited for.
     Rests,
     /// The answer's first byte.
-    FirstByte(Instant),
+    FirstByte(FirstByte),
     /// The next piece of an answer.
     Piece(Instant),
     /// The next request.
@@ -198,7 +218,9 @@ impl Shard {
 impl State {
     fn until(self) -> Option<Instant> {
         match self {
-            Self::FirstByte(until) | Self::Piece(until) | Self::Kept(until) => Some(until),
+            Self::FirstByte(FirstByte { by: until, .. })
+            | Self::Piece(until)
+            | Self::Kept(until) => Some(until),
             Self::Rests | Self::Shut => None,
         }
     }
@@ -212,18 +234,37 @@ impl State {
         if matches!(self, Self::Piece(_)) && has_unread(&socket) {
             return Self::Piece(now + LOOK_AGAIN);
         }
+        if let Self::FirstByte(due) = self
+            && let Some(later) = due.after(last_sent(&socket, now), now)
+        {
+            return Self::FirstByte(later);
+        }
         // It may close by itself at this moment.
         let _ = socket.shutdown(std::net::Shutdown::Both);
         Self::Shut
     }
 }
 
+// === impl FirstByte ===
+
+impl FirstByte {
+    /// When it must be there after all, of a request that was still going out at `sent`.
+    fn after(self, sent: Option<Instant>, now: Instant) -> Option<Self> {
+        let by = sent? + self.within;
+        let later = by > now + GRAIN && self.latest > now;
+        later.then(|| Self {
+            by: by.min(self.latest),
+            ..self
+        })
+    }
+}
+
 // === impl Held ===
 
 impl Held {
-    /// The answer's first byte must be there by `until`.
-    pub fn first_byte_by(&self, until: Instant) {
-        self.set(State::FirstByte(until));
+    /// The answer's first byte must be there by then.
+    pub fn first_byte(&self, due: FirstByte) {
+        self.set(State::FirstByte(due));
     }
 
     /// The next piece of the answer must be there by `until`.
@@ -290,6 +331,16 @@ fn pin(connection: Connection) -> Option<Socket> {
     (local == connection.local && of_peer(peer) == of_peer(connection.peer)).then_some(socket)
 }
 
+/// When anything last went out that was not sent before; none where nobody can tell.
+fn last_sent(socket: &Socket, now: Instant) -> Option<Instant> {
+    let info = get_tcp_info(socket.as_raw_fd()).ok()?;
+    // Some systems know the call, and fill in next to nothing.
+    if info.tcpi_data_segs_out == 0 || info.tcpi_retransmits > 0 {
+        return None;
+    }
+    now.checked_sub(Duration::from_millis(info.tcpi_last_data_sent.into()))
+}
+
 /// Whether bytes lie in the socket that nobody has read yet.
 fn has_unread(socket: &Socket) -> bool {
     let mut bytes: libc::c_int = 0;
@@ -325,6 +376,15 @@ mod tests {
         }
     }
 
+    /// By then, however long the request takes to go out.
+    fn by(by: Instant) -> FirstByte {
+        FirstByte {
+            by,
+            within: Duration::ZERO,
+            latest: by,
+        }
+    }
+
     /// Whether the other side has closed, of one that was sent nothing.
     fn is_shut(stream: &mut TcpStream) -> bool {
         stream.set_nonblocking(true).unwrap();
@@ -345,7 +405,7 @@ mod tests {
         let (mut early, _b) = pair();
         let (mut idle, _c) = pair();
         let held = rescues.hold(connection(&late));
-        held.first_byte_by(now + SECOND);
+        held.first_byte(by(now + SECOND));
         let other = rescues.hold(connection(&early));
         other.piece_by(now + 3 * SECOND);
         rescues.hold(connection(&idle)).kept_until(now + 5 * SECOND);
@@ -366,12 +426,12 @@ mod tests {
         let now = clock::now();
         let (mut stream, _other) = pair();
         let held = rescues.hold(connection(&stream));
-        held.first_byte_by(now + SECOND);
+        held.first_byte(by(now + SECOND));
         held.piece_by(now + 3 * SECOND);
         assert_eq!(rescues.sweep(now + 2 * SECOND), 0);
         held.rests();
         assert_eq!(rescues.sweep(now + 4 * SECOND), 0);
-        held.first_byte_by(now + SECOND);
+        held.first_byte(by(now + SECOND));
         drop(held);
         assert_eq!(rescues.sweep(now + 4 * SECOND), 0);
         assert!(!is_shut(&mut stream));
@@ -387,7 +447,7 @@ mod tests {
         let next = rescues.hold(connection(&stream));
         last.kept_until(now + SECOND);
         assert_eq!(rescues.sweep(now + 2 * SECOND), 0);
-        next.first_byte_by(now + 3 * SECOND);
+        next.first_byte(by(now + 3 * SECOND));
         drop(rescues.hold(connection(&pair().0)));
         assert_eq!(rescues.sweep(now + 3 * SECOND), 1);
         assert!(next.is_shut() && is_shut(&mut stream));
@@ -423,6 +483,47 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_still_goes_out_has_its_time_from_then_on() {
+        let rescues = Arc::new(Rescues::default());
+        let now = clock::now();
+        let (mut stream, _endpoint) = pair();
+        let held = rescues.hold(connection(&stream));
+        held.first_byte(FirstByte {
+            by: now,
+            within: 60 * SECOND,
+            latest: now + 90 * SECOND,
+        });
+        // Long after it was handed over, for all that the table knows.
+        stream.write_all(b"the end of a long body").unwrap();
+        assert_eq!(rescues.sweep(clock::now()), 0);
+        assert_eq!(rescues.sweep(now + 59 * SECOND), 0);
+        // And if it never ends, not for ever.
+        assert_eq!(rescues.sweep(now + 80 * SECOND), 0, "sent a moment before");
+        assert_eq!(rescues.sweep(now + 90 * SECOND), 1);
+        assert!(held.is_shut());
+    }
+
+    #[test]
+    fn a_request_that_has_gone_out_has_no_more_time() {
+        let rescues = Arc::new(Rescues::default());
+        let (mut stream, _endpoint) = pair();
+        let held = rescues.hold(connection(&stream));
+        stream.write_all(b"all of it").unwrap();
+        let sent = clock::now();
+        let within = Duration::from_millis(50);
+        held.first_byte(FirstByte {
+            by: sent + within,
+            within,
+            latest: sent + 90 * SECOND,
+        });
+        while clock::now() < sent + within {
+            std::thread::yield_now();
+        }
+        assert_eq!(rescues.sweep(clock::now()), 1);
+        assert!(held.is_shut());
+    }
+
+    #[test]
     fn a_descriptor_that_stands_for_another_connection_is_left_alone() {
         let rescues = Arc::new(Rescues::default());
         let now = clock::now();
@@ -445,7 +546,7 @@ mod tests {
             },
         ] {
             let held = rescues.hold(other);
-            held.first_byte_by(now);
+            held.first_byte(by(now));
             assert_eq!(rescues.sweep(now), 0, "{other:?}");
             assert!(!held.is_shut() && !is_shut(&mut stream), "{other:?}");
         }

@@ -36,7 +36,7 @@ use crate::{
     metrics::RetryResult,
     model::Attempt,
     request::{Action, Forward},
-    rescue::{Connection, Held, Rescues},
+    rescue::{Connection, FirstByte, Held, Rescues},
     uncased::edit_response,
 };
 
@@ -290,7 +290,13 @@ impl Exchange {
         self.progress.sent = Some(now);
         self.progress.until = Some(until);
         if let Some(held) = &self.progress.held {
-            held.first_byte_by(until);
+            // Of a stream, more goes out than what is waited for.
+            let latest = self.deadline.filter(|_| !self.is_stream());
+            held.first_byte(FirstByte {
+                by: until,
+                within: attempt.first_byte_within,
+                latest: latest.unwrap_or(until),
+            });
         }
     }
 
