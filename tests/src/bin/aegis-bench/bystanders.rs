@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use aegis_protocol::headers;
 use anyhow::Result;
 use bytes::Bytes;
 use http::{HeaderName, Request};
@@ -30,7 +31,7 @@ use crate::contender::{self, Contender, PATH, Running, free_port, write};
 use crate::faults::quantile_ms;
 use crate::healthy::proof::scrape;
 use crate::load::{self, Ask, By, Sample};
-use crate::pods::{Fault, POISON, Pod};
+use crate::pods::{Fault, HEAVY, POISON, Pod, TOO_MUCH};
 
 const STABLE: usize = 6;
 const CANARY: usize = 2;
@@ -45,8 +46,10 @@ const DURING: Duration = Duration::from_secs(8);
 /// percentile before, and so much more.
 const UNTOUCHED: f64 = 1.25;
 const SLACK_MS: f64 = 5.0;
-/// Requests a second of the client that misbehaves, and its uploads at once.
-const OFFENCES: u32 = 50;
+/// Requests a second of the client that misbehaves, and its uploads at once. With three retries
+/// each, the former would take more than the whole retry budget, which is 20 % of all requests and
+/// 10 a second.
+const OFFENCES: u32 = 200;
 const UPLOADS: usize = 32;
 
 /// What goes wrong.
@@ -56,20 +59,27 @@ enum Trouble {
     Canary(Fault),
     /// One client's input, to which every pod answers 500.
     Poison,
-    /// One client gives its requests a millisecond.
-    NoTime,
+    /// One client gives its requests so many milliseconds.
+    Hurry(&'static str),
+    /// One client's inputs take 200 ms, for which it gives so many.
+    Late(&'static str),
+    /// One client's input, which every pod refuses as what would be late.
+    TooMuch,
     /// One client's bodies arrive byte by byte.
     SlowUploads,
 }
 
-const ROWS: [(&str, Trouble); 5] = [
+const ROWS: [(&str, Trouble); 8] = [
     ("canary-500", Trouble::Canary(Fault::Status(500))),
     (
         "canary-slow",
         Trouble::Canary(Fault::Slow(Duration::from_millis(1_200))),
     ),
     ("poison", Trouble::Poison),
-    ("no-time", Trouble::NoTime),
+    ("no-time", Trouble::Hurry("1")),
+    ("late-20", Trouble::Late("20")),
+    ("late-80", Trouble::Late("80")),
+    ("too-much", Trouble::TooMuch),
     ("slow-uploads", Trouble::SlowUploads),
 ];
 
@@ -140,8 +150,15 @@ async fn once(aegis: &Contender, trouble: Trouble) -> Result<Figures> {
             }
             BTreeMap::new()
         }
-        Trouble::Poison => offend(&proxy, (POISON, "1"), until).await?,
-        Trouble::NoTime => offend(&proxy, (TIMEOUT, "1"), until).await?,
+        Trouble::Poison => offend(&proxy, &[(POISON, "1")], until).await?,
+        Trouble::Hurry(time) => {
+            offend(&proxy, &[(headers::REQUEST_TIMEOUT_MS, time)], until).await?
+        }
+        Trouble::Late(time) => {
+            let late = [(HEAVY, "200"), (headers::REQUEST_TIMEOUT_MS, time)];
+            offend(&proxy, &late, until).await?
+        }
+        Trouble::TooMuch => offend(&proxy, &[(TOO_MUCH, "1")], until).await?,
         Trouble::SlowUploads => upload(proxy.address, until).await,
     };
     let samples = running.await??;
@@ -149,8 +166,6 @@ async fn once(aegis: &Contender, trouble: Trouble) -> Result<Figures> {
     let moved = metrics.sum("aegis_proxy_breaker_transitions_total", &[]);
     Ok(Figures::of(&samples, from, moved, offender))
 }
-
-const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
 
 async fn start(aegis: &Contender, pods: &[Pod]) -> Result<Running> {
     let folder = tempfile::tempdir()?;
@@ -180,10 +195,10 @@ fn client() -> Client<HttpConnector, Full<Bytes>> {
     Client::builder(TokioExecutor::new()).build_http()
 }
 
-/// Sends requests with a header that makes them trouble.
+/// Sends requests with headers that make them trouble.
 async fn offend(
     proxy: &Running,
-    (name, value): (HeaderName, &'static str),
+    marks: &[(HeaderName, &'static str)],
     until: Instant,
 ) -> Result<BTreeMap<u16, usize>> {
     let client = client();
@@ -192,7 +207,11 @@ async fn offend(
     let mut due = clock::now();
     while due < until {
         tokio::time::sleep_until(due.into()).await;
-        let request = Request::post(uri.clone()).header(&name, value);
+        let request = marks
+            .iter()
+            .fold(Request::post(uri.clone()), |request, (name, value)| {
+                request.header(name, *value)
+            });
         let request = request.body(Full::from("{\"inputs\":[]}"))?;
         let client = client.clone();
         asked.spawn(async move {

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use aegis_protocol::{Reason, headers};
 use anyhow::Result;
 use bytes::Bytes;
-use http::{HeaderName, Method, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -24,6 +25,12 @@ use crate::clock;
 
 /// Marks an input to which every pod answers 500.
 pub(crate) const POISON: HeaderName = HeaderName::from_static("x-poison");
+/// Says how many milliseconds an input takes. Of these, a pod heeds the time that it is told
+/// to have, as our backend does: when that is over, it answers 504 with the reason `deadline`.
+pub(crate) const HEAVY: HeaderName = HeaderName::from_static("x-heavy");
+/// Marks an input that every pod refuses as our backend refuses what would be late: 429
+/// with the reason `queue_full` and `Retry-After`.
+pub(crate) const TOO_MUCH: HeaderName = HeaderName::from_static("x-too-much");
 
 /// What is wrong with a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,9 +182,27 @@ async fn answer(
         }
         seen.push_back(clock::now());
     }
+    let came = clock::now();
     let poisoned = request.headers().contains_key(POISON);
+    let refused = request.headers().contains_key(TOO_MUCH);
+    let heavy = milliseconds(&request, &HEAVY);
+    let told = milliseconds(&request, &headers::REQUEST_TIMEOUT_MS);
     // The body counts as read, whatever is in it.
     let _ = request.into_body().collect().await;
+    if refused {
+        return Ok(refusal(Reason::QueueFull));
+    }
+    if let Some(heavy) = heavy {
+        let work = async {
+            let _slot = state.slots.acquire().await;
+            tokio::time::sleep(heavy).await;
+        };
+        let until = came + told.unwrap_or(heavy * 2);
+        return Ok(match tokio::time::timeout_at(until.into(), work).await {
+            Ok(()) => answered(StatusCode::OK),
+            Err(_) => refusal(Reason::Deadline),
+        });
+    }
     let _slot = state.slots.acquire().await;
     let (wait, status) = match fault {
         _ if poisoned => (Duration::ZERO, 500),
@@ -191,10 +216,30 @@ async fn answer(
         Fault::None | Fault::Half(_) | Fault::Hung | Fault::Killed => (state.service, 200),
     };
     tokio::time::sleep(wait).await;
+    Ok(answered(StatusCode::from_u16(status).unwrap_or_default()))
+}
+
+fn answered(status: StatusCode) -> Response<Full<Bytes>> {
     let body: &'static [u8] = b"{\"model_name\":\"m\",\"outputs\":[]}";
     let mut response = Response::new(Full::new(Bytes::from_static(body)));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
-    let json = header::HeaderValue::from_static("application/json");
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
-    Ok(response)
+    response
+}
+
+/// As our backend refuses.
+fn refusal(reason: Reason) -> Response<Full<Bytes>> {
+    let mut response = answered(reason.status());
+    let headers = response.headers_mut();
+    headers.insert(headers::REASON, HeaderValue::from_static(reason.name()));
+    if reason.is_pushback() {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+fn milliseconds(request: &Request<Incoming>, name: &HeaderName) -> Option<Duration> {
+    let text = request.headers().get(name)?.to_str().ok()?;
+    Some(Duration::from_millis(text.parse().ok()?))
 }
