@@ -104,7 +104,7 @@ impl Action {
     }
 }
 
-/// Reads what a request wants.
+/// Reads what a request wants; `seen` says which headers need not be looked for.
 ///
 /// # Errors
 /// A refusal that names what was wrong and what is known.
@@ -112,8 +112,10 @@ pub fn identify(
     method: &Method,
     path: &str,
     headers: &HeaderMap,
+    seen: Seen,
     snapshot: &Snapshot,
 ) -> Result<Wanted, Refusal> {
+    let pins = seen.version.then_some(headers);
     if path == path::HEALTH {
         allow(method, &Method::GET, path)?;
         return Ok(Wanted::Own(Own::Health));
@@ -130,18 +132,14 @@ pub fn identify(
         Route::Ready => Wanted::Own(Own::Ready),
         Route::ModelReady { model, version } => {
             let model = find_model(snapshot, &model)?;
-            let version = find_pinned(&model, version.as_deref(), headers)?;
+            let version = find_pinned(&model, version.as_deref(), pins)?;
             Wanted::Own(Own::ModelReady(model, version))
         }
-        Route::Model { model, version } => forward(
-            snapshot,
-            &model,
-            version.as_deref(),
-            headers,
-            Action::Metadata,
-        )?,
+        Route::Model { model, version } => {
+            forward(snapshot, &model, version.as_deref(), pins, Action::Metadata)?
+        }
         Route::Infer { model, version } => {
-            forward(snapshot, &model, version.as_deref(), headers, Action::Infer)?
+            forward(snapshot, &model, version.as_deref(), pins, Action::Infer)?
         }
         Route::Generate {
             model,
@@ -153,7 +151,7 @@ pub fn identify(
                 (false, true) => Action::GenerateStream,
                 (false, false) => Action::Generate,
             };
-            forward(snapshot, &model, version.as_deref(), headers, action)?
+            forward(snapshot, &model, version.as_deref(), pins, action)?
         }
         Route::RepositoryIndex | Route::RepositoryLoad { .. } | Route::RepositoryUnload { .. } => {
             return Err(no_such_path(path));
@@ -210,11 +208,11 @@ fn forward(
     snapshot: &Snapshot,
     model: &str,
     version: Option<&str>,
-    headers: &HeaderMap,
+    pins: Option<&HeaderMap>,
     action: Action,
 ) -> Result<Wanted, Refusal> {
     let model = find_model(snapshot, model)?;
-    let pinned = find_pinned(&model, version, headers)?;
+    let pinned = find_pinned(&model, version, pins)?;
     Ok(Wanted::Forward(Forward {
         model,
         pinned,
@@ -231,14 +229,15 @@ pub(crate) fn find_model(snapshot: &Snapshot, name: &str) -> Result<Arc<Model>, 
     })
 }
 
-/// The version that the path names, or else the header. Two that differ are
-/// refused: somebody would get another version than they asked for.
+/// The version that the path names, or else a header, where `pins` may have one. Two that
+/// differ are refused: somebody would get another version than they asked for.
 pub(crate) fn find_pinned(
     model: &Model,
     in_path: Option<&str>,
-    headers: &HeaderMap,
+    pins: Option<&HeaderMap>,
 ) -> Result<Option<Arc<str>>, Refusal> {
-    let in_headers = headers.get_all(headers::MODEL_VERSION).iter();
+    let in_headers = pins.map(|headers| headers.get_all(headers::MODEL_VERSION));
+    let in_headers = in_headers.into_iter().flatten();
     let in_headers = in_headers.map(|value| value.to_str().unwrap_or("(not text)"));
     let mut pins = in_path.into_iter().chain(in_headers);
     let Some(asked) = pins.next() else {

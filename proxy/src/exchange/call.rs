@@ -118,7 +118,7 @@ impl Exchange {
         self.heed(asked.map_err(|bad| Refusal::new(Reason::BadRequest, bad.to_string()))?);
         let model = find_model(snapshot, &model)?;
         let version = Some(&*version).filter(|version| !version.is_empty());
-        let pinned = find_pinned(&model, version, headers)?;
+        let pinned = find_pinned(&model, version, Some(headers))?;
         Ok(Forward {
             model,
             pinned,

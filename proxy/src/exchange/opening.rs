@@ -13,7 +13,7 @@ use crate::{
     body::Body,
     grpc::Call,
     own,
-    request::{Action, Forward, Wanted, identify, refuse_framing},
+    request::{Action, Forward, Seen, Wanted, identify, refuse_framing},
     state::{Shared, Snapshot},
     sticky,
     uncased::forget_case,
@@ -56,14 +56,16 @@ impl Exchange {
         snapshot: &Snapshot,
     ) -> Result<Next, Refusal> {
         let head = session.req_header();
-        match identify(&head.method, head.uri.path(), &head.headers, snapshot)? {
+        let seen = self.note.as_ref().map(|note| note.seen);
+        let seen = seen.unwrap_or_else(|| Seen::of(&head.headers));
+        match identify(&head.method, head.uri.path(), &head.headers, seen, snapshot)? {
             Wanted::Own(question) => own::answer(&question, shared, snapshot).map(Next::Answer),
             Wanted::Forward(forward) => {
                 if forward.action == Action::Upgrade && head.version != Protocol::HTTP_11 {
                     let message = "only HTTP/1.1 can be upgraded to another protocol";
                     return Err(Refusal::new(Reason::BadRequest, message));
                 }
-                if self.note.as_ref().is_some_and(|note| note.seen.timeout) {
+                if seen.timeout {
                     self.patience = timeout::from_headers(&head.headers)
                         .map_err(|bad| Refusal::new(Reason::BadRequest, bad.to_string()))?;
                 }

@@ -58,7 +58,7 @@ fn model_ready(body: &[u8], headers: &HeaderMap, snapshot: &Snapshot) -> Result<
     let target: Target = read_call(body).map_err(bad)?;
     let model = find_model(snapshot, &target.model)?;
     let version = Some(&*target.version).filter(|version| !version.is_empty());
-    let version = find_pinned(&model, version, headers)?;
+    let version = find_pinned(&model, version, Some(headers))?;
     Ok(frame(&ModelReadyResponse {
         ready: is_ready(&model, version.as_deref()),
     }))

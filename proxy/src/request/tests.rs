@@ -27,7 +27,13 @@ fn ask(method: &Method, path: &str, pin: Option<&str>) -> Result<Wanted, Refusal
     if let Some(pin) = pin {
         headers.insert(headers::MODEL_VERSION, HeaderValue::from_str(pin).unwrap());
     }
-    identify(method, path, &headers, &shared().snapshot())
+    identify(
+        method,
+        path,
+        &headers,
+        Seen::of(&headers),
+        &shared().snapshot(),
+    )
 }
 
 fn refused(method: &Method, path: &str, pin: Option<&str>) -> (StatusCode, String) {
