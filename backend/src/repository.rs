@@ -16,6 +16,7 @@ use crate::model::scripted::Script;
 use crate::safety::Safety;
 use crate::signature::Signature;
 
+mod element;
 mod raw;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use aegis_protocol::{Datatype, Shape, Tensor, TensorError};
 use aegis_torch::Returned;
-use half::{bf16, f16};
+use half::f16;
 
 use super::arguments::{Axes, Sent, What};
 use crate::repository::RawValue;
@@ -252,40 +252,23 @@ fn tensor(axes: &Axes, rows: usize, free: usize) -> Result<Tensor, TensorError> 
     let Some(count) = count else {
         return Err(TensorError::TooManyElements { shape });
     };
-    // From 0 to 1, in no order that a model could know.
-    let part = |at: usize| f64::from(u32::try_from(at * 7919 % 1009).unwrap_or(0)) / 1009.0;
-    let parts = (0..count).map(part);
-    let halves = parts.clone().map(|part| part > 0.5);
-    macro_rules! whole {
-        ($type:ty) => {
+    if axes.datatype == Datatype::Bytes {
+        let texts: Vec<_> = (0..count).map(|at| format!("text {at}")).collect();
+        return Tensor::from_strings(shape, &texts);
+    }
+    let mut raw = Vec::new();
+    for at in 0..count {
+        // From 0 to 1, in no order that a model could know.
+        let part = f64::from(u32::try_from(at * 7919 % 1009).unwrap_or(0)) / 1009.0;
+        let value = match axes.datatype {
+            Datatype::Bool => RawValue::Bool(part > 0.5),
+            Datatype::Fp32 => RawValue::Float(f16::from_f64(part).into()),
+            float if float.is_float() => RawValue::Float(part),
             // Small enough for the index of any table.
-            Tensor::from_elements(shape, &halves.map(<$type>::from).collect::<Vec<_>>())
+            _ => RawValue::Int((part > 0.5).into()),
         };
+        // All of these fit; were one left out, there would be too few bytes.
+        let _ = value.put(axes.datatype, &mut raw);
     }
-    match axes.datatype {
-        Datatype::Bool => Tensor::from_elements(shape, &halves.collect::<Vec<_>>()),
-        Datatype::Uint8 => whole!(u8),
-        Datatype::Uint16 => whole!(u16),
-        Datatype::Uint32 => whole!(u32),
-        Datatype::Uint64 => whole!(u64),
-        Datatype::Int8 => whole!(i8),
-        Datatype::Int16 => whole!(i16),
-        Datatype::Int32 => whole!(i32),
-        Datatype::Int64 => whole!(i64),
-        Datatype::Fp16 => {
-            Tensor::from_elements(shape, &parts.map(f16::from_f64).collect::<Vec<_>>())
-        }
-        Datatype::Bf16 => {
-            Tensor::from_elements(shape, &parts.map(bf16::from_f64).collect::<Vec<_>>())
-        }
-        Datatype::Fp32 => {
-            let parts = parts.map(f16::from_f64).map(f32::from);
-            Tensor::from_elements(shape, &parts.collect::<Vec<_>>())
-        }
-        Datatype::Fp64 => Tensor::from_elements(shape, &parts.collect::<Vec<_>>()),
-        Datatype::Bytes => {
-            let texts = (0..count).map(|at| format!("text {at}"));
-            Tensor::from_strings(shape, &texts.collect::<Vec<_>>())
-        }
-    }
+    Tensor::new(axes.datatype, shape, raw)
 }

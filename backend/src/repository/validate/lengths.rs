@@ -1,8 +1,7 @@
 //! `pad_to`, `pad_with` and `unpad`: the lengths that inputs are filled up to, and outputs that follow them.
 
 use aegis_config::{Faults, KeyPath};
-use aegis_protocol::{Datatype, Element};
-use half::{bf16, f16};
+use aegis_protocol::Datatype;
 
 use super::super::raw::{RawInput, RawModelFile, RawValue};
 use crate::signature::{Axis, Follows, Padding, Signature, TensorSpec};
@@ -103,43 +102,7 @@ fn element(datatype: Datatype, value: Option<&RawValue>) -> Option<Vec<u8>> {
     let Some(value) = value else {
         return Some(vec![0; datatype.size()?]);
     };
-    let float = match value {
-        RawValue::Float(value) => Some(*value),
-        RawValue::Int(value) => i32::try_from(*value).ok().map(f64::from),
-        _ => None,
-    };
-    macro_rules! whole {
-        ($type:ty) => {
-            match value {
-                RawValue::Int(value) => raw(<$type>::try_from(*value).ok()?),
-                _ => return None,
-            }
-        };
-    }
-    Some(match datatype {
-        Datatype::Bool => match value {
-            RawValue::Bool(value) => raw(*value),
-            _ => return None,
-        },
-        Datatype::Uint8 => whole!(u8),
-        Datatype::Uint16 => whole!(u16),
-        Datatype::Uint32 => whole!(u32),
-        Datatype::Uint64 => whole!(u64),
-        Datatype::Int8 => whole!(i8),
-        Datatype::Int16 => whole!(i16),
-        Datatype::Int32 => whole!(i32),
-        Datatype::Int64 => whole!(i64),
-        Datatype::Fp16 => raw(f16::from_f64(float?)),
-        Datatype::Bf16 => raw(bf16::from_f64(float?)),
-        #[expect(clippy::cast_possible_truncation, reason = "rounded to the nearest")]
-        Datatype::Fp32 => raw(float? as f32),
-        Datatype::Fp64 => raw(float?),
-        Datatype::Bytes => return None,
-    })
-}
-
-fn raw(value: impl Element) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    value.put(&mut bytes);
-    bytes
+    let mut raw = Vec::new();
+    value.put(datatype, &mut raw)?;
+    Some(raw)
 }
