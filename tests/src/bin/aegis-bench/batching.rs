@@ -20,27 +20,25 @@ mod bounds;
 mod model;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use aegis_loadtest::{Arrivals, Rate};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 
-use crate::BatchingArgs;
-use crate::contender::Running;
+use crate::args::{Models, Output, Programs, Rounds};
+use crate::backend::{self, CORES};
 use crate::faults::quantile_ms;
 use crate::load::{self, Ask, Sample};
+use crate::median;
+use crate::process::Running;
 use crate::wrk::Wrk;
 
 use self::model::{Model, ROWS};
 
-pub(crate) use self::model::ready;
-
 /// Connections of the closed load: enough that four batches wait.
 const CONNECTIONS: usize = 32;
-/// The cores of server and load.
-const CORES: &str = "0,1";
 /// How long a request of the overload waits.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// Offered, in proportion to the capacity with batches.
@@ -78,15 +76,30 @@ struct Row {
     figures: Figures,
 }
 
-/// Runs every round, prints the table, and returns the bounds that were missed.
-pub(crate) async fn run(args: &BatchingArgs) -> Result<Vec<String>> {
-    let models = Model::read_all(&args.models)?;
-    let program = crate::contender::program("aegis-backend", &args.bin)
-        .context("no program `aegis-backend`")?;
-    let program = fs::canonicalize(program)?;
+/// What to measure, and with what.
+#[derive(Debug, clap::Args)]
+#[command(mut_arg("models", |arg| arg.help("What the example `bench_models` has made and measured")))]
+pub(crate) struct Args {
+    #[command(flatten)]
+    programs: Programs,
+    #[command(flatten)]
+    models: Models,
+    #[command(flatten)]
+    rounds: Rounds,
+    /// How long each load lasts.
+    #[arg(long, default_value_t = 8)]
+    seconds: u64,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Runs every round, prints the table, and compares it with the bounds.
+pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
+    let models = Model::read_all(&args.models.folder()?)?;
+    let program = args.programs.find(backend::PROGRAM)?;
     let lasts = Duration::from_secs(args.seconds.max(1));
     let mut rounds: BTreeMap<&str, Vec<Figures>> = BTreeMap::new();
-    for round in 1..=args.rounds.max(1) {
+    for round in args.rounds.all() {
         for model in &models {
             let unbatched = model.serve(&program, 0).await?;
             let batched = model.serve(&program, ROWS).await?;
@@ -102,7 +115,7 @@ pub(crate) async fn run(args: &BatchingArgs) -> Result<Vec<String>> {
             model: model.name,
             r: model.ratio(),
             possible_gain: model.possible_gain(),
-            figures: median(&rounds[model.name]),
+            figures: Figures::median(&rounds[model.name]),
         })
         .collect();
     println!("medians");
@@ -111,13 +124,7 @@ pub(crate) async fn run(args: &BatchingArgs) -> Result<Vec<String>> {
         println!("{}", line(model, &row.figures));
         missed.extend(bounds::missed(row));
     }
-    for miss in &missed {
-        println!("missed: {miss}");
-    }
-    if let Some(file) = &args.json {
-        fs::write(file, serde_json::to_vec_pretty(&rows)?)?;
-    }
-    Ok(missed)
+    args.output.conclude(&rows, &missed)
 }
 
 async fn once(
@@ -183,29 +190,6 @@ fn took(samples: &[Sample], quantile: f64) -> f64 {
     quantile_ms(&took, quantile)
 }
 
-/// The median of each figure by itself.
-fn median(rounds: &[Figures]) -> Figures {
-    let middle = |of: &dyn Fn(&Figures) -> f64| {
-        let mut values: Vec<f64> = rounds.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    let each = |of: fn(&Figures) -> &Vec<f64>| {
-        let one = |at: usize| middle(&|figures: &Figures| of(figures)[at]);
-        (0..OVERLOADS.len()).map(one).collect()
-    };
-    Figures {
-        unbatched_per_second: middle(&|f| f.unbatched_per_second),
-        batched_per_second: middle(&|f| f.batched_per_second),
-        light_p50_unbatched_ms: middle(&|f| f.light_p50_unbatched_ms),
-        light_p50_batched_ms: middle(&|f| f.light_p50_batched_ms),
-        heavy_p99_unbatched_ms: middle(&|f| f.heavy_p99_unbatched_ms),
-        heavy_p99_batched_ms: middle(&|f| f.heavy_p99_batched_ms),
-        goodput: each(|f| &f.goodput),
-        answered_p99_ms: each(|f| &f.answered_p99_ms),
-    }
-}
-
 fn line(model: &Model, figures: &Figures) -> String {
     let overload: Vec<String> = OVERLOADS
         .iter()
@@ -227,4 +211,26 @@ fn line(model: &Model, figures: &Figures) -> String {
         figures.heavy_p99_batched_ms,
         overload.join("; "),
     )
+}
+
+// === impl Figures ===
+
+impl Figures {
+    /// The median of each figure by itself.
+    fn median(rounds: &[Self]) -> Self {
+        let each = |of: fn(&Self) -> &Vec<f64>| {
+            let one = |at: usize| median::of(rounds, |f| of(f)[at]);
+            (0..OVERLOADS.len()).map(one).collect()
+        };
+        Self {
+            unbatched_per_second: median::of(rounds, |f| f.unbatched_per_second),
+            batched_per_second: median::of(rounds, |f| f.batched_per_second),
+            light_p50_unbatched_ms: median::of(rounds, |f| f.light_p50_unbatched_ms),
+            light_p50_batched_ms: median::of(rounds, |f| f.light_p50_batched_ms),
+            heavy_p99_unbatched_ms: median::of(rounds, |f| f.heavy_p99_unbatched_ms),
+            heavy_p99_batched_ms: median::of(rounds, |f| f.heavy_p99_batched_ms),
+            goodput: each(|f| &f.goodput),
+            answered_p99_ms: each(|f| &f.answered_p99_ms),
+        }
+    }
 }

@@ -10,28 +10,27 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use aegis_protocol::headers;
 use anyhow::Result;
-use bytes::Bytes;
 use http::{HeaderName, Request};
 use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use hyper_util::rt::TokioExecutor;
 use serde::Serialize;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::BystandersArgs;
+use crate::args::{Output, Programs, asks_for};
+use crate::client;
 use crate::clock;
-use crate::contender::{self, Contender, PATH, Running, free_port, write};
+use crate::contender::{Contender, PATH};
 use crate::faults::quantile_ms;
 use crate::healthy::proof::scrape;
 use crate::load::{self, Ask, By, Sample};
 use crate::pods::{Fault, HEAVY, POISON, Pod, TOO_MUCH};
+use crate::process::{Running, free_port, local, quoted, serve};
 
 const STABLE: usize = 6;
 const CANARY: usize = 2;
@@ -98,9 +97,21 @@ struct Figures {
     offender: BTreeMap<u16, usize>,
 }
 
-/// Runs every row, prints the table, and returns the bounds that were missed.
-pub(crate) async fn run(args: &BystandersArgs) -> Result<Vec<String>> {
-    let aegis = contender::found(&["aegis".to_owned()], &args.bin)?;
+/// What to run, and with what.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    programs: Programs,
+    /// The rows; all, by default.
+    #[arg(long, value_delimiter = ',')]
+    rows: Vec<String>,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Runs every row, prints the table, and compares it with the bounds.
+pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
+    let aegis = Contender::aegis(&args.programs)?;
     println!(
         "{STABLE} stable pods and {CANARY} of a canary, of {SERVICE:?}, {RATE} requests/s: \
          failed / over {LIMIT:?}, p99 of the stable version before and during, p99.9"
@@ -108,23 +119,15 @@ pub(crate) async fn run(args: &BystandersArgs) -> Result<Vec<String>> {
     let mut table = BTreeMap::new();
     let mut missed = Vec::new();
     for (name, trouble) in ROWS {
-        if !(args.rows.is_empty() || args.rows.iter().any(|row| row == name)) {
+        if !asks_for(&args.rows, name) {
             continue;
         }
-        for contender in &aegis {
-            let figures = once(contender, trouble).await?;
-            println!("  {name:12} {}", figures.line());
-            missed.extend(figures.missed(name, trouble));
-            table.insert(name, figures);
-        }
+        let figures = once(&aegis, trouble).await?;
+        println!("  {name:12} {}", figures.line());
+        missed.extend(figures.missed(name, trouble));
+        table.insert(name, figures);
     }
-    for miss in &missed {
-        println!("missed: {miss}");
-    }
-    if let Some(file) = &args.json {
-        std::fs::write(file, serde_json::to_vec_pretty(&table)?)?;
-    }
-    Ok(missed)
+    args.output.conclude(&table, &missed)
 }
 
 async fn once(aegis: &Contender, trouble: Trouble) -> Result<Figures> {
@@ -162,7 +165,7 @@ async fn once(aegis: &Contender, trouble: Trouble) -> Result<Figures> {
         Trouble::SlowUploads => upload(proxy.address, until).await,
     };
     let samples = running.await??;
-    let metrics = scrape(&client(), &proxy).await?;
+    let metrics = scrape(&client::plain(), &proxy).await?;
     let moved = metrics.sum("aegis_proxy_breaker_transitions_total", &[]);
     Ok(Figures::of(&samples, from, moved, offender))
 }
@@ -170,29 +173,23 @@ async fn once(aegis: &Contender, trouble: Trouble) -> Result<Figures> {
 async fn start(aegis: &Contender, pods: &[Pod]) -> Result<Running> {
     let folder = tempfile::tempdir()?;
     let (port, admin) = (free_port()?, free_port()?);
-    let list = |pods: &[Pod]| {
-        let quoted = pods.iter().map(|pod| format!("\"{}\"", pod.address));
-        quoted.collect::<Vec<_>>().join(", ")
-    };
+    let addresses: Vec<SocketAddr> = pods.iter().map(|pod| pod.address).collect();
+    let (stable, canary) = addresses.split_at(STABLE);
     let text = format!(
         "[listen]\ndata = \"127.0.0.1:{port}\"\nadmin = \"127.0.0.1:{admin}\"\n\
          [models.m]\nfallback = [\"1\"]\n\
          [models.m.versions.1]\nweight = 90\nendpoints = [{}]\n\
          [models.m.versions.2]\nweight = 10\nendpoints = [{}]\n",
-        list(&pods[..STABLE]),
-        list(&pods[STABLE..])
+        quoted(stable),
+        quoted(canary)
     );
-    let file = write(folder.path(), "proxy.toml", &text)?;
-    let mut command = Command::new(aegis.program());
+    let mut command = Command::new(&aegis.program);
+    serve(&mut command, folder.path(), "proxy.toml", &text)?;
+    // It would warn of every trouble.
     command.env("RUST_LOG", "error");
-    command.args(["serve", "--config"]).arg(file);
     let mut running = Running::launch("aegis", command, port, folder).await?;
-    running.admin = Some(SocketAddr::from(([127, 0, 0, 1], admin)));
+    running.admin = Some(local(admin));
     Ok(running)
-}
-
-fn client() -> Client<HttpConnector, Full<Bytes>> {
-    Client::builder(TokioExecutor::new()).build_http()
 }
 
 /// Sends requests with headers that make them trouble.
@@ -201,7 +198,7 @@ async fn offend(
     marks: &[(HeaderName, &'static str)],
     until: Instant,
 ) -> Result<BTreeMap<u16, usize>> {
-    let client = client();
+    let client = client::plain();
     let uri: http::Uri = format!("http://{}{PATH}", proxy.address).parse()?;
     let mut asked = JoinSet::new();
     let mut due = clock::now();

@@ -3,42 +3,27 @@
 //! worker.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
-use std::os::unix::process::CommandExt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process_group};
-use tempfile::TempDir;
-use tokio::net::TcpStream;
+use anyhow::{Result, bail};
+
+use crate::args::{Programs, asks_for};
+use crate::process::{Running, free_port, quoted, serve, write};
 
 /// Where inferences go.
 pub(crate) const PATH: &str = "/v2/models/m/infer";
-/// How long a contender may take to start.
-const START: Duration = Duration::from_secs(20);
 
 /// One proxy.
 #[derive(Clone, Debug)]
 pub(crate) struct Contender {
     pub(crate) name: &'static str,
-    program: PathBuf,
-}
-
-/// One that runs; it ends when this is dropped.
-#[derive(Debug)]
-pub(crate) struct Running {
-    pub(crate) address: SocketAddr,
-    /// Where it answers operators, where it does.
-    pub(crate) admin: Option<SocketAddr>,
-    child: Child,
-    folder: TempDir,
+    pub(crate) program: PathBuf,
 }
 
 /// By name, with the program that it runs.
-const ALL: [(&str, &str); 5] = [
+pub(crate) const ALL: [(&str, &str); 5] = [
     ("aegis", "aegis-proxy"),
     ("nginx", "nginx"),
     ("haproxy", "haproxy"),
@@ -46,31 +31,21 @@ const ALL: [(&str, &str); 5] = [
     ("traefik", "traefik"),
 ];
 
-/// Those of `only` (or all) whose program is there.
-pub(crate) fn found(only: &[String], folders: &[PathBuf]) -> Result<Vec<Contender>> {
-    let found = find(&ALL, only, folders)?;
-    let contender = |(name, program)| Contender { name, program };
-    Ok(found.into_iter().map(contender).collect())
-}
-
 /// Of the contenders `all`, by name and program, those of `only` (or all) that are there.
-pub(crate) fn find(
+pub(crate) fn found(
     all: &[(&'static str, &str)],
     only: &[String],
-    folders: &[PathBuf],
-) -> Result<Vec<(&'static str, PathBuf)>> {
+    programs: &Programs,
+) -> Result<Vec<Contender>> {
     let is_known = |name: &String| all.iter().any(|(known, _)| known == name);
     if let Some(unknown) = only.iter().find(|name| !is_known(name)) {
         let known: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
         bail!("no contender `{unknown}`; known: {}", known.join(", "));
     }
-    let wanted = all
-        .iter()
-        .filter(|(name, _)| only.is_empty() || only.iter().any(|o| o == name));
     let mut found = Vec::new();
-    for &(name, file) in wanted {
-        match program(file, folders) {
-            Some(program) => found.push((name, fs::canonicalize(program)?)),
+    for &(name, file) in all.iter().filter(|(name, _)| asks_for(only, name)) {
+        match programs.look_for(file)? {
+            Some(program) => found.push(Contender { name, program }),
             None if only.is_empty() => eprintln!("{name}: no program `{file}`, left out"),
             None => bail!("{name}: no program `{file}` in PATH or --bin"),
         }
@@ -78,21 +53,43 @@ pub(crate) fn find(
     Ok(found)
 }
 
-/// The program of that name, in these folders or where the system has its own.
-pub(crate) fn program(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    // Servers lie where only root looks.
-    let system = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
-    let mut places = folders.iter().cloned().chain(system);
-    places.find_map(|folder| Some(folder.join(name)).filter(|place| place.is_file()))
+/// Writes the configuration of the contender of that name, and lets its command read it.
+pub(crate) fn configure(command: &mut Command, name: &str, at: &Path, text: &str) -> Result<()> {
+    match name {
+        "nginx" => {
+            let file = write(at, "nginx.conf", text)?;
+            command.arg("-p").arg(at).arg("-c").arg(file);
+        }
+        "haproxy" => {
+            let file = write(at, "haproxy.cfg", text)?;
+            command.args(["-db", "-f"]).arg(file);
+        }
+        "envoy" => {
+            let file = write(at, "envoy.yaml", text)?;
+            command.args(["--concurrency", "1", "--log-level", "error"]);
+            command.arg("--disable-hot-restart").arg("-c").arg(file);
+        }
+        "traefik" => {
+            let file = write(at, "traefik.yaml", text)?;
+            command.env("GOMAXPROCS", "1");
+            command.arg(format!("--configFile={}", file.display()));
+        }
+        _ => {
+            serve(command, at, "proxy.toml", text)?;
+        }
+    }
+    Ok(())
 }
 
 // === impl Contender ===
 
 impl Contender {
-    /// The program that it runs.
-    pub(crate) fn program(&self) -> &Path {
-        &self.program
+    /// Ours.
+    pub(crate) fn aegis(programs: &Programs) -> Result<Self> {
+        Ok(Self {
+            name: "aegis",
+            program: programs.find("aegis-proxy")?,
+        })
     }
 
     /// Starts it before these pods, and waits until it listens.
@@ -100,123 +97,24 @@ impl Contender {
         let folder = tempfile::tempdir()?;
         let (port, admin) = (free_port()?, free_port()?);
         let at = folder.path();
+        let text = match self.name {
+            "nginx" => nginx(port, pods, at),
+            "haproxy" => haproxy(port, pods),
+            "envoy" => envoy(port, admin, pods),
+            "traefik" => traefik(port, &write(at, "dynamic.yaml", &traefik_dynamic(pods))?),
+            _ => aegis(port, admin, pods),
+        };
         let mut command = Command::new(&self.program);
-        match self.name {
-            "nginx" => {
-                let file = write(at, "nginx.conf", &nginx(port, pods, at))?;
-                command.arg("-p").arg(at).arg("-c").arg(file);
-            }
-            "haproxy" => {
-                command
-                    .arg("-db")
-                    .arg("-f")
-                    .arg(write(at, "haproxy.cfg", &haproxy(port, pods))?);
-            }
-            "envoy" => {
-                let file = write(at, "envoy.yaml", &envoy(port, admin, pods))?;
-                command.args([
-                    "--concurrency",
-                    "1",
-                    "--log-level",
-                    "error",
-                    "--disable-hot-restart",
-                    "-c",
-                ]);
-                command.arg(file);
-            }
-            "traefik" => {
-                let dynamic = write(at, "dynamic.yaml", &traefik_dynamic(pods))?;
-                let file = write(at, "traefik.yaml", &traefik(port, &dynamic))?;
-                command
-                    .env("GOMAXPROCS", "1")
-                    .arg(format!("--configFile={}", file.display()));
-            }
-            _ => {
-                let file = write(at, "proxy.toml", &aegis(port, admin, pods))?;
-                command
-                    .env("RUST_LOG", "warn")
-                    .arg("serve")
-                    .arg("--config")
-                    .arg(file);
-            }
-        }
+        configure(&mut command, self.name, at, &text)?;
         Running::launch(self.name, command, port, folder).await
     }
 }
 
-// === impl Running ===
-
-impl Running {
-    /// Runs a command whose files are in this folder, and waits until it listens.
-    pub(crate) async fn launch(
-        name: &str,
-        mut command: Command,
-        port: u16,
-        folder: TempDir,
-    ) -> Result<Self> {
-        let log = File::create(folder.path().join("log"))?;
-        command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
-        // Some start processes of their own, which would outlive them.
-        let child = command
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("cannot start {name}"))?;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let running = Self {
-            address,
-            admin: None,
-            child,
-            folder,
-        };
-        let listens = async {
-            while TcpStream::connect(address).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        if tokio::time::timeout(START, listens).await.is_err() {
-            let log = fs::read_to_string(running.folder.path().join("log")).unwrap_or_default();
-            bail!("{name} does not listen:\n{log}");
-        }
-        Ok(running)
-    }
-
-    /// The process; its children are the program's own.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        if let Some(group) = Pid::from_raw(self.child.id().cast_signed()) {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-        let _ = self.child.wait();
-    }
-}
-
-/// Writes a file and says where it is.
-pub(crate) fn write(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
-    let file = folder.join(name);
-    fs::write(&file, text)?;
-    Ok(file)
-}
-
-/// A port that nobody listens on.
-pub(crate) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
 pub(crate) fn aegis(port: u16, admin: u16, pods: &[SocketAddr]) -> String {
-    let list: Vec<String> = pods.iter().map(|pod| format!("\"{pod}\"")).collect();
     format!(
         "[listen]\ndata = \"127.0.0.1:{port}\"\nadmin = \"127.0.0.1:{admin}\"\n\
          [models.m.versions.1]\nweight = 1\nendpoints = [{}]\n",
-        list.join(", ")
+        quoted(pods)
     )
 }
 

@@ -9,20 +9,20 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 
-use crate::CostsArgs;
-use crate::contender::{Running, free_port, program, write};
+use crate::args::{Models, Output, Programs};
+use crate::backend::{self, CORES, Served};
 use crate::healthy::measure;
+use crate::median;
+use crate::process::{Running, pinned};
 use crate::serving::{Examples, MODEL, binary_load};
 use crate::wrk::Wrk;
 
-/// The cores of server and load.
-const CORES: &str = "0,1";
 const CONNECTIONS: usize = 16;
 /// CPU time with metrics, in proportion to that without.
 const METRICS: f64 = 1.01;
@@ -72,11 +72,27 @@ struct Row {
     shipped_to_this: f64,
 }
 
-/// Runs every round, prints the table, and returns the bounds that were missed.
-pub(crate) async fn run(args: &CostsArgs) -> Result<Vec<String>> {
-    let program = program("aegis-backend", &args.bin).context("no program `aegis-backend`")?;
-    let program = fs::canonicalize(program)?;
-    let models = fs::canonicalize(&args.models)?;
+/// What to measure, and with what.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    programs: Programs,
+    #[command(flatten)]
+    models: Models,
+    /// How often each setting is measured; medians of ratios are reported.
+    #[arg(long, default_value_t = 10)]
+    pairs: usize,
+    /// How long each load lasts.
+    #[arg(long, default_value_t = 3)]
+    seconds: u64,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Runs every round, prints the table, and compares it with the bounds.
+pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
+    let program = args.programs.find(backend::PROGRAM)?;
+    let models = args.models.folder()?;
     let (wrk, path, _bodies) = binary_load(&Examples::read(&models)?)?;
     let lasts = Duration::from_secs(args.seconds.max(1));
     let settings: Vec<Setting> = std::iter::once(SHIPPED).chain(OTHERS).collect();
@@ -112,9 +128,6 @@ pub(crate) async fn run(args: &CostsArgs) -> Result<Vec<String>> {
             row.setting, row.cpu_us_per_request, row.shipped_to_this
         );
     }
-    if let Some(file) = &args.json {
-        fs::write(file, serde_json::to_vec_pretty(&rows)?)?;
-    }
     let missed: Vec<String> = rows
         .iter()
         .filter(|row| row.setting == OTHERS[0].name && row.shipped_to_this > METRICS)
@@ -122,10 +135,7 @@ pub(crate) async fn run(args: &CostsArgs) -> Result<Vec<String>> {
             format!("with metrics a request costs {:.3} × what it costs without, and may cost {METRICS} ×", row.shipped_to_this)
         })
         .collect();
-    for miss in &missed {
-        println!("missed: {miss}");
-    }
-    Ok(missed)
+    args.output.conclude(&rows, &missed)
 }
 
 /// CPU time of the server for a request, in microseconds.
@@ -134,52 +144,28 @@ async fn cost(wrk: &Wrk, server: &Running, url: &str, lasts: Duration) -> Result
     let closed = wrk.run(url, CONNECTIONS, CORES, lasts).await?;
     let spent = measure::cpu_time(server.pid())?.saturating_sub(before);
     anyhow::ensure!(closed.failed == 0, "{} requests failed", closed.failed);
-    Ok(spent.as_secs_f64() * 1e6 / closed.requests.max(1) as f64)
+    Ok(measure::micros_each(spent, closed.requests))
 }
 
 fn rows(settings: &[Setting], rounds: &[Vec<f64>]) -> Vec<Row> {
     let row = |(at, setting): (usize, &Setting)| Row {
         setting: setting.name,
-        cpu_us_per_request: median(rounds.iter().map(|costs| costs[at])),
-        shipped_to_this: median(rounds.iter().map(|costs| costs[0] / costs[at])),
+        cpu_us_per_request: median::between(rounds, |costs| costs[at]),
+        shipped_to_this: median::between(rounds, |costs| costs[0] / costs[at]),
     };
     settings.iter().enumerate().map(row).collect()
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 {
-        values[middle]
-    } else {
-        f64::midpoint(values[middle - 1], values[middle])
-    }
 }
 
 /// Serves the perceptron so; waits until it is ready.
 async fn serve(program: &Path, models: &Path, setting: &Setting) -> Result<Running> {
     let folder = tempfile::tempdir()?;
-    let at = folder.path();
-    let version = at.join("models").join(MODEL).join("1");
-    fs::create_dir_all(&version)?;
     let home = models.join(MODEL);
-    fs::copy(home.join("1/model.pt"), version.join("model.pt"))?;
     let text = fs::read_to_string(home.join("model.toml"))?;
     let text = format!("{text}\n{}", setting.safety);
-    write(&at.join("models").join(MODEL), "model.toml", &text)?;
-    let port = free_port()?;
-    let text = format!(
-        "listen = \"127.0.0.1:{port}\"\nmodel_repository = \"models\"\ndrain_delay_ms = 0\n{}\
-         [models.{MODEL}]\nversions = [\"1\"]\n",
-        setting.server
-    );
-    let file = write(at, "backend.toml", &text)?;
-    let mut command = Command::new("taskset");
-    command.args(["-c", CORES]).arg(program);
-    command.env("RUST_LOG", "warn").args(["serve", "--config"]);
-    command.arg(file);
-    let server = Running::launch("aegis", command, port, folder).await?;
-    crate::batching::ready(&server).await?;
-    Ok(server)
+    let served = Served {
+        models: &backend::copied(&home, MODEL, &text, folder.path())?,
+        model: MODEL,
+        settings: setting.server,
+    };
+    served.start(pinned(CORES, program), folder).await
 }

@@ -13,15 +13,17 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
-use crate::CrosscheckArgs;
+use crate::args::{Output, Programs, Rounds};
 use crate::contender::{self, Contender};
 use crate::faults::{self, FAULTY, Figures, HEALTHY, MENDED, Row, Setting, WARM};
 use crate::pods::Fault;
+use crate::process::write;
 
 /// How far two figures that agree may be apart.
 const FACTOR: f64 = 2.0;
@@ -57,18 +59,31 @@ struct Phase {
     p999_ms: f64,
 }
 
-/// Runs every row on both sides, prints the tables, and returns what disagrees.
-pub(crate) async fn run(args: &CrosscheckArgs) -> Result<Vec<String>> {
-    let found = contender::found(&["aegis".to_owned()], &args.bin)?;
-    let [aegis] = found.as_slice() else {
-        bail!("there is no aegis-proxy in PATH or --bin");
-    };
+/// What to compare, and with what.
+#[derive(Debug, clap::Args)]
+#[command(mut_arg("rounds", |arg| arg.help("How often each is run, on both sides; medians are compared")))]
+#[command(mut_arg("check", |arg| arg.help("Exit with 1, naming every figure that is off")))]
+pub(crate) struct Args {
+    #[command(flatten)]
+    programs: Programs,
+    /// The rows of `faults` that are compared.
+    #[arg(long, value_delimiter = ',', default_value = "slow-1200ms,hung")]
+    rows: Vec<String>,
+    #[command(flatten)]
+    rounds: Rounds,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Runs every row on both sides, prints the tables, and says what disagrees.
+pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
+    let aegis = Contender::aegis(&args.programs)?;
     let setting = faults::SETTINGS[0];
     let mut well = Vec::new();
-    for _ in 0..args.rounds.max(1) {
-        well.push(faults::once(aegis, setting, HEALTHY).await?);
+    for _ in args.rounds.all() {
+        well.push(faults::once(&aegis, setting, HEALTHY).await?);
     }
-    let well = faults::median(&well);
+    let well = Figures::median(&well);
     if well.failed > 0 || well.p99_ms > QUIET_MS {
         bail!(
             "this machine is too busy to measure on: while all is well, {} requests failed, and p99 is {:.1} ms",
@@ -81,11 +96,11 @@ pub(crate) async fn run(args: &CrosscheckArgs) -> Result<Vec<String>> {
     for name in &args.rows {
         let row = faults::row(name).with_context(|| format!("no row `{name}`"))?;
         let (mut real, mut simulated) = (Vec::new(), Vec::new());
-        for round in 1..=args.rounds.max(1) {
-            real.push(faults::once(aegis, setting, row).await?);
-            simulated.push(simulate(aegis, setting, row, round).await?);
+        for round in args.rounds.all() {
+            real.push(faults::once(&aegis, setting, row).await?);
+            simulated.push(simulate(&aegis, setting, row, round).await?);
         }
-        let pairs = pairs(&faults::median(&real), &faults::median(&simulated), &well);
+        let pairs = pairs(&Figures::median(&real), &Figures::median(&simulated), &well);
         println!("{name}: the real proxy, simulated, floor");
         for pair in &pairs {
             let verdict = if pair.agrees() { "" } else { "  off" };
@@ -101,13 +116,7 @@ pub(crate) async fn run(args: &CrosscheckArgs) -> Result<Vec<String>> {
         missed.extend(off.map(|pair| pair.says(name)));
         tables.push((name, pairs));
     }
-    for miss in &missed {
-        println!("missed: {miss}");
-    }
-    if let Some(file) = &args.json {
-        fs::write(file, serde_json::to_vec_pretty(&tables)?)?;
-    }
-    Ok(missed)
+    args.output.conclude(&tables, &missed)
 }
 
 /// One round of a row, simulated.
@@ -117,10 +126,10 @@ async fn simulate(aegis: &Contender, setting: Setting, row: Row, seed: usize) ->
     let pods: Vec<_> = (0..setting.pods)
         .map(|n| format!("{MADE_UP}:{}", 8_000 + n).parse())
         .collect::<Result<_, _>>()?;
-    let config = contender::write(at, "proxy.toml", &contender::aegis(8_080, 9_901, &pods))?;
-    let scenario = contender::write(at, "scenario.toml", &scenario(setting, row)?)?;
+    let config = write(at, "proxy.toml", &contender::aegis(8_080, 9_901, &pods))?;
+    let scenario = write(at, "scenario.toml", &scenario(setting, row)?)?;
     let json = at.join("report.json");
-    let mut command = Command::new(aegis.program());
+    let mut command = Command::new(&aegis.program);
     command.arg("simulate").arg("--config").arg(config);
     command.arg("--scenario").arg(scenario);
     command.arg("--seed").arg(seed.to_string());

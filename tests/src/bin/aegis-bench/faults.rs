@@ -9,15 +9,17 @@
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 
 use std::collections::BTreeMap;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::FaultsArgs;
+use crate::args::{Output, Programs, Rounds, asks_for};
 use crate::clock;
 use crate::contender::{self, Contender, PATH};
 use crate::load::{self, Ask, Sample};
+use crate::median;
 use crate::pods::{Fault, Pod};
 
 pub(crate) const WARM: Duration = Duration::from_secs(2);
@@ -95,13 +97,31 @@ pub(crate) struct Figures {
 /// By setting, row and contender.
 type Table = BTreeMap<String, BTreeMap<&'static str, Figures>>;
 
-/// Runs every row, prints the table, and returns the bounds that were missed.
-pub(crate) async fn run(args: &FaultsArgs) -> Result<Vec<String>> {
-    let contenders = contender::found(&args.only, &args.bin)?;
+/// What to run, and with what.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    programs: Programs,
+    /// The contenders; all that can be found, by default.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// The rows; all, by default.
+    #[arg(long, value_delimiter = ',')]
+    rows: Vec<String>,
+    /// The settings: `a`, eight pods of 5 ms, and `b`, four of 50 ms; both, by default.
+    #[arg(long, value_delimiter = ',')]
+    settings: Vec<String>,
+    #[command(flatten)]
+    rounds: Rounds,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Runs every row, prints the table, and compares it with the bounds.
+pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
+    let contenders = contender::found(&contender::ALL, &args.only, &args.programs)?;
     let mut table = Table::new();
-    let chosen = |setting: &Setting| {
-        args.settings.is_empty() || args.settings.iter().any(|s| s == setting.name)
-    };
+    let chosen = |setting: &Setting| asks_for(&args.settings, setting.name);
     for setting in SETTINGS.into_iter().filter(chosen) {
         println!(
             "({}) {} pods of {:?}, {} in parallel, {} requests/s: failed / over {:?}, p99.9, pod out and back after",
@@ -115,13 +135,13 @@ pub(crate) async fn run(args: &FaultsArgs) -> Result<Vec<String>> {
         for row in ROWS
             .into_iter()
             .chain([THREE])
-            .filter(|(name, ..)| wanted(args, name))
+            .filter(|(name, ..)| asks_for(&args.rows, name))
         {
             if row.2 * 2 > setting.pods {
                 continue;
             }
             let mut rounds: BTreeMap<&str, Vec<Figures>> = BTreeMap::new();
-            for _ in 0..args.rounds.max(1) {
+            for _ in args.rounds.all() {
                 for contender in &contenders {
                     let figures = once(contender, setting, row).await?;
                     rounds.entry(contender.name).or_default().push(figures);
@@ -130,7 +150,7 @@ pub(crate) async fn run(args: &FaultsArgs) -> Result<Vec<String>> {
             let name = format!("{}/{}", setting.name, row.0);
             println!("  {}", row.0);
             for contender in &contenders {
-                let figures = median(&rounds[contender.name]);
+                let figures = Figures::median(&rounds[contender.name]);
                 println!("    {:8} {}", contender.name, figures.line());
                 table
                     .entry(name.clone())
@@ -139,18 +159,7 @@ pub(crate) async fn run(args: &FaultsArgs) -> Result<Vec<String>> {
             }
         }
     }
-    let missed = missed(&table);
-    for miss in &missed {
-        println!("missed: {miss}");
-    }
-    if let Some(file) = &args.json {
-        std::fs::write(file, serde_json::to_vec_pretty(&table)?)?;
-    }
-    Ok(missed)
-}
-
-fn wanted(args: &FaultsArgs, row: &str) -> bool {
-    args.rows.is_empty() || args.rows.iter().any(|wanted| wanted == row)
+    args.output.conclude(&table, &missed(&table))
 }
 
 /// The row of that name.
@@ -257,38 +266,6 @@ pub(crate) fn quantile_ms(took: &[Duration], q: f64) -> f64 {
     took.get(at).map_or(0.0, |took| took.as_secs_f64() * 1e3)
 }
 
-/// The median of each figure by itself.
-pub(crate) fn median(rounds: &[Figures]) -> Figures {
-    fn middle<T: Copy>(
-        rounds: &[Figures],
-        of: impl Fn(&Figures) -> T,
-        less: impl Fn(&T, &T) -> std::cmp::Ordering,
-    ) -> T {
-        let mut values: Vec<T> = rounds.iter().map(of).collect();
-        values.sort_by(less);
-        values[values.len() / 2]
-    }
-    let never = |after: Option<f64>| after.unwrap_or(f64::MAX);
-    Figures {
-        requests: middle(rounds, |f| f.requests, Ord::cmp),
-        failed: middle(rounds, |f| f.failed, Ord::cmp),
-        over_limit: middle(rounds, |f| f.over_limit, Ord::cmp),
-        p50_ms: middle(rounds, |f| f.p50_ms, f64::total_cmp),
-        p99_ms: middle(rounds, |f| f.p99_ms, f64::total_cmp),
-        p999_ms: middle(rounds, |f| f.p999_ms, f64::total_cmp),
-        out_after_ms: middle(
-            rounds,
-            |f| f.out_after_ms,
-            |a, b| never(*a).total_cmp(&never(*b)),
-        ),
-        back_after_ms: middle(
-            rounds,
-            |f| f.back_after_ms,
-            |a, b| never(*a).total_cmp(&never(*b)),
-        ),
-    }
-}
-
 /// What the issue of this bench asks for, and what of it does not hold.
 fn missed(table: &Table) -> Vec<String> {
     let mut missed = Vec::new();
@@ -325,6 +302,20 @@ fn missed(table: &Table) -> Vec<String> {
 // === impl Figures ===
 
 impl Figures {
+    /// The median of each figure by itself.
+    pub(crate) fn median(rounds: &[Self]) -> Self {
+        Self {
+            requests: median::of(rounds, |f| f.requests),
+            failed: median::of(rounds, |f| f.failed),
+            over_limit: median::of(rounds, |f| f.over_limit),
+            p50_ms: median::of(rounds, |f| f.p50_ms),
+            p99_ms: median::of(rounds, |f| f.p99_ms),
+            p999_ms: median::of(rounds, |f| f.p999_ms),
+            out_after_ms: median::of(rounds, |f| f.out_after_ms),
+            back_after_ms: median::of(rounds, |f| f.back_after_ms),
+        }
+    }
+
     fn line(&self) -> String {
         let ms = |after: Option<f64>, not_in: Duration| match after {
             Some(after) => format!("{after:.0} ms"),

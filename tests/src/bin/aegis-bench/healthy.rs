@@ -24,16 +24,18 @@ mod steady;
 mod upstream;
 
 use std::collections::BTreeMap;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::HealthyArgs;
-use crate::contender::Running;
+use crate::args::{Output, Programs, Rounds};
+use crate::contender::{self, Contender};
+use crate::median;
+use crate::process::Running;
 use crate::wrk::Wrk;
 
-use self::peers::Peer;
 use self::upstream::Upstreams;
 
 /// Connections of either load.
@@ -69,16 +71,33 @@ struct Figures {
 
 type Table = BTreeMap<&'static str, Figures>;
 
-/// Runs every round, prints the table, and returns the bounds that were missed.
-pub(crate) async fn run(args: &HealthyArgs) -> Result<Vec<String>> {
-    let peers = peers::found(&args.only, &args.bin)?;
+/// What to run, and with what.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    programs: Programs,
+    /// The contenders; all that can be found, by default.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    #[command(flatten)]
+    rounds: Rounds,
+    /// How long each load lasts.
+    #[arg(long, default_value_t = 8)]
+    seconds: u64,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Runs every round, prints the table, and compares it with the bounds.
+pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
+    let peers = contender::found(&peers::ALL, &args.only, &args.programs)?;
     let wrk = load::generator()?;
     let upstreams = Upstreams::start().await?;
     let lasts = Duration::from_secs(args.seconds.max(1));
     let mut rounds: BTreeMap<&'static str, Vec<Figures>> = BTreeMap::new();
-    for round in 1..=args.rounds.max(1) {
+    for round in args.rounds.all() {
         for peer in &peers {
-            let proxy = peer.start(&upstreams).await?;
+            let proxy = peers::start(peer, &upstreams).await?;
             let figures = once(&proxy, &wrk, lasts).await?;
             println!("round {round}  {:8} {}", peer.name, figures.line());
             rounds.entry(peer.name).or_default().push(figures);
@@ -86,20 +105,14 @@ pub(crate) async fn run(args: &HealthyArgs) -> Result<Vec<String>> {
     }
     let table: Table = rounds
         .iter()
-        .map(|(name, all)| (*name, median(all)))
+        .map(|(name, all)| (*name, Figures::median(all)))
         .collect();
     print_table(&peers, &table);
     let mut missed = bounds::missed(&table);
     if let Some(aegis) = peers.iter().find(|peer| peer.name == "aegis") {
         missed.extend(proof::run(aegis, upstreams).await?);
     }
-    for miss in &missed {
-        println!("missed: {miss}");
-    }
-    if let Some(file) = &args.json {
-        std::fs::write(file, serde_json::to_vec_pretty(&table)?)?;
-    }
-    Ok(missed)
+    args.output.conclude(&table, &missed)
 }
 
 async fn once(proxy: &Running, wrk: &Wrk, lasts: Duration) -> Result<Figures> {
@@ -115,7 +128,7 @@ async fn once(proxy: &Running, wrk: &Wrk, lasts: Duration) -> Result<Figures> {
         requests_per_second: closed.requests_per_second,
         p50_ms: closed.p50_ms,
         p99_ms: closed.p99_ms,
-        cpu_us_per_request: cpu.as_secs_f64() * 1e6 / (closed.requests.max(1) as f64),
+        cpu_us_per_request: measure::micros_each(cpu, closed.requests),
         steady_p50_ms: open.p50_ms,
         steady_p99_ms: open.p99_ms,
         steady_answered: open.answered,
@@ -125,28 +138,7 @@ async fn once(proxy: &Running, wrk: &Wrk, lasts: Duration) -> Result<Figures> {
     })
 }
 
-/// The median of each figure by itself.
-fn median(rounds: &[Figures]) -> Figures {
-    let middle = |of: fn(&Figures) -> f64| {
-        let mut values: Vec<f64> = rounds.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    Figures {
-        requests_per_second: middle(|f| f.requests_per_second),
-        p50_ms: middle(|f| f.p50_ms),
-        p99_ms: middle(|f| f.p99_ms),
-        cpu_us_per_request: middle(|f| f.cpu_us_per_request),
-        steady_p50_ms: middle(|f| f.steady_p50_ms),
-        steady_p99_ms: middle(|f| f.steady_p99_ms),
-        steady_answered: middle(|f| f.steady_answered),
-        resident_mb: middle(|f| f.resident_mb),
-        kib_per_idle_connection: middle(|f| f.kib_per_idle_connection),
-        failed: rounds.iter().map(|f| f.failed).sum(),
-    }
-}
-
-fn print_table(peers: &[Peer], table: &Table) {
+fn print_table(peers: &[Contender], table: &Table) {
     println!("medians; CPU also as a multiple of bare pingora's");
     let floor = table.get("bare").map(|bare| bare.cpu_us_per_request);
     for peer in peers {
@@ -162,6 +154,22 @@ fn print_table(peers: &[Peer], table: &Table) {
 // === impl Figures ===
 
 impl Figures {
+    /// The median of each figure by itself; of failures, the sum.
+    fn median(rounds: &[Self]) -> Self {
+        Self {
+            requests_per_second: median::of(rounds, |f| f.requests_per_second),
+            p50_ms: median::of(rounds, |f| f.p50_ms),
+            p99_ms: median::of(rounds, |f| f.p99_ms),
+            cpu_us_per_request: median::of(rounds, |f| f.cpu_us_per_request),
+            steady_p50_ms: median::of(rounds, |f| f.steady_p50_ms),
+            steady_p99_ms: median::of(rounds, |f| f.steady_p99_ms),
+            steady_answered: median::of(rounds, |f| f.steady_answered),
+            resident_mb: median::of(rounds, |f| f.resident_mb),
+            kib_per_idle_connection: median::of(rounds, |f| f.kib_per_idle_connection),
+            failed: rounds.iter().map(|f| f.failed).sum(),
+        }
+    }
+
     fn line(&self) -> String {
         format!(
             "{:6.0}/s p50 {:.2} p99 {:.2} ms  cpu {:5.1} µs | at {RATE}/s p50 {:.2} p99 {:.2} ms | {:5.1} MB, idle {:.1} KiB | {} failed",

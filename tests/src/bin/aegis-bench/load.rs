@@ -8,11 +8,10 @@ use anyhow::Result;
 use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use hyper_util::rt::TokioExecutor;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
+use crate::client::{self, Http};
 use crate::clock;
 
 /// How long a client waits.
@@ -73,8 +72,7 @@ pub(crate) async fn run(
     asks: Ask,
     schedule: impl Iterator<Item = Duration>,
 ) -> Result<Vec<Sample>> {
-    let client: Client<HttpConnector, Full<Bytes>> =
-        Client::builder(TokioExecutor::new()).build_http();
+    let client = client::plain();
     let uri: http::Uri = format!("http://{at}{}", asks.path).parse()?;
     let Ask { body, timeout, .. } = asks;
     let samples = Arc::new(Mutex::new(Vec::new()));
@@ -104,7 +102,7 @@ pub(crate) async fn run(
 }
 
 async fn ask(
-    client: &Client<HttpConnector, Full<Bytes>>,
+    client: &Http,
     uri: http::Uri,
     body: Bytes,
     timeout: Option<Duration>,

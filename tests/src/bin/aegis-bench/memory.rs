@@ -9,7 +9,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,16 +18,16 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use hyper_util::rt::TokioExecutor;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use crate::MemoryArgs;
+use crate::args::{Output, Programs};
+use crate::client;
 use crate::clock;
-use crate::contender::{PATH, Running, find, free_port, write};
+use crate::contender::{Contender, PATH};
 use crate::healthy::measure;
 use crate::pods::{Fault, Pod};
+use crate::process::{Running, free_port, quoted, serve};
 
 pub(crate) mod backend;
 
@@ -55,7 +55,26 @@ const FAULTS: [Fault; 5] = [
 const GROWTH: f64 = 1.05;
 const SLACK_MB: f64 = 5.0;
 
-type Http = Client<HttpConnector, Full<Bytes>>;
+/// How long, and what becomes of the readings.
+#[derive(Debug, clap::Args)]
+#[command(mut_arg("json", |arg| arg.help("Where the readings are written as JSON")))]
+#[command(mut_arg("check", |arg| arg.help("Exit with 1 when it has grown too much")))]
+struct Watch {
+    /// How long it lasts; the first reading counts after a fifth.
+    #[arg(long, default_value_t = 600)]
+    seconds: u64,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// How long, and with what.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    programs: Programs,
+    #[command(flatten)]
+    watch: Watch,
+}
 
 /// What was resident, and when.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -73,10 +92,9 @@ struct Counts {
     faults: AtomicU64,
 }
 
-/// Runs it, prints the readings, and returns what grew too much.
-pub(crate) async fn run(args: &MemoryArgs) -> Result<Vec<String>> {
-    let found = find(&[("aegis", "aegis-proxy")], &[], &args.bin)?;
-    let (_, program) = found.first().context("no program `aegis-proxy`")?;
+/// Runs it, prints the readings, and says whether they grew too much.
+pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
+    let aegis = Contender::aegis(&args.programs)?;
     let mut pods = Vec::new();
     for _ in 0..PODS {
         pods.push(Pod::start(SERVICE, PARALLEL).await?);
@@ -84,17 +102,11 @@ pub(crate) async fn run(args: &MemoryArgs) -> Result<Vec<String>> {
     let addresses: Vec<SocketAddr> = pods.iter().map(|pod| pod.address).collect();
     let folder = tempfile::tempdir()?;
     let (port, admin) = (free_port()?, free_port()?);
-    let file = folder.path().join("proxy.toml");
-    let mut command = Command::new(program);
-    write(
-        folder.path(),
-        "proxy.toml",
-        &configuration(port, admin, &addresses, 0),
-    )?;
-    command
-        .env("RUST_LOG", "error")
-        .args(["serve", "--config"])
-        .arg(&file);
+    let text = configuration(port, admin, &addresses, 0);
+    let mut command = Command::new(&aegis.program);
+    let file = serve(&mut command, folder.path(), "proxy.toml", &text)?;
+    // It would warn of every fault.
+    command.env("RUST_LOG", "error");
     let proxy = Running::launch("aegis", command, port, folder).await?;
 
     let counts = Arc::new(Counts::default());
@@ -109,15 +121,7 @@ pub(crate) async fn run(args: &MemoryArgs) -> Result<Vec<String>> {
         counts: Arc::clone(&counts),
     };
     tasks.spawn(reloads.run(file, Arc::clone(&over)));
-    let readings = watch(proxy.pid(), Duration::from_secs(args.seconds.max(10))).await?;
-    over.store(true, Ordering::Relaxed);
-    while let Some(ended) = tasks.join_next().await {
-        ended??;
-    }
-    report(&readings, &counts, args)
-}
-
-fn report(readings: &[Reading], counts: &Counts, args: &MemoryArgs) -> Result<Vec<String>> {
+    let readings = args.watch.beside(tasks, &over, proxy.pid()).await?;
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (sent, failed) = (of(&counts.sent), of(&counts.failed));
     let (reloads, faults) = (of(&counts.reloads), of(&counts.faults));
@@ -126,47 +130,24 @@ fn report(readings: &[Reading], counts: &Counts, args: &MemoryArgs) -> Result<Ve
         sent > 0 && reloads > 0 && faults > 0,
         "nothing went on that could have made it grow"
     );
-    if let Some(file) = &args.json {
-        std::fs::write(file, serde_json::to_vec_pretty(readings)?)?;
-    }
-    grown(readings)
+    args.watch.conclude(&readings)
 }
 
 /// What has grown too much.
-fn grown(readings: &[Reading]) -> Result<Vec<String>> {
+fn grown(readings: &[Reading]) -> Result<Option<String>> {
     let early = readings.get(readings.len() / 5).context("too short")?;
     let late = readings.last().context("too short")?;
     let bound = early.resident_mb * GROWTH + SLACK_MB;
-    let missed = (late.resident_mb > bound).then(|| {
+    Ok((late.resident_mb > bound).then(|| {
         format!(
             "{:.1} MB were resident after {} s and {:.1} MB after {} s; {bound:.1} may be",
             early.resident_mb, early.seconds, late.resident_mb, late.seconds
         )
-    });
-    if let Some(miss) = &missed {
-        println!("missed: {miss}");
-    }
-    Ok(missed.into_iter().collect())
-}
-
-/// Reads what is resident fifty times, the last time at the end.
-async fn watch(pid: u32, lasts: Duration) -> Result<Vec<Reading>> {
-    let began = clock::now();
-    let mut readings = Vec::new();
-    for nth in 1..=50 {
-        tokio::time::sleep_until((began + lasts * nth / 50).into()).await;
-        let reading = Reading {
-            seconds: clock::now().saturating_duration_since(began).as_secs(),
-            resident_mb: measure::resident_bytes(pid)? as f64 / 1e6,
-        };
-        println!("{:4} s  {:.1} MB", reading.seconds, reading.resident_mb);
-        readings.push(reading);
-    }
-    Ok(readings)
+    }))
 }
 
 async fn load(at: SocketAddr, counts: Arc<Counts>, over: Arc<AtomicBool>) -> Result<()> {
-    let http: Http = Client::builder(TokioExecutor::new()).build_http();
+    let http = client::plain();
     let uri: http::Uri = format!("http://{at}{PATH}").parse()?;
     let (small, large) = (
         Bytes::from(vec![b'x'; SMALL]),
@@ -252,21 +233,52 @@ impl Reloads {
     }
 }
 
+// === impl Watch ===
+
+impl Watch {
+    /// Reads what is resident fifty times while these go on, the last time at the end; then lets them end.
+    async fn beside(
+        &self,
+        mut tasks: JoinSet<Result<()>>,
+        over: &AtomicBool,
+        pid: u32,
+    ) -> Result<Vec<Reading>> {
+        let lasts = Duration::from_secs(self.seconds.max(10));
+        let began = clock::now();
+        let mut readings = Vec::new();
+        for nth in 1..=50 {
+            tokio::time::sleep_until((began + lasts * nth / 50).into()).await;
+            let reading = Reading {
+                seconds: clock::now().saturating_duration_since(began).as_secs(),
+                resident_mb: measure::resident_bytes(pid)? as f64 / 1e6,
+            };
+            println!("{:4} s  {:.1} MB", reading.seconds, reading.resident_mb);
+            readings.push(reading);
+        }
+        over.store(true, Ordering::Relaxed);
+        while let Some(ended) = tasks.join_next().await {
+            ended??;
+        }
+        Ok(readings)
+    }
+
+    fn conclude(&self, readings: &[Reading]) -> Result<ExitCode> {
+        let missed: Vec<String> = grown(readings)?.into_iter().collect();
+        self.output.conclude(readings, &missed)
+    }
+}
+
 /// The `nth` configuration: other weights each time, and every other time a pod less.
 fn configuration(port: u16, admin: u16, pods: &[SocketAddr], nth: u64) -> String {
     let stays = pods.len() - usize::from(nth % 2 == 1);
-    let list = |pods: &[SocketAddr]| {
-        let quoted: Vec<String> = pods.iter().map(|pod| format!("\"{pod}\"")).collect();
-        quoted.join(", ")
-    };
     format!(
         "[listen]\ndata = \"127.0.0.1:{port}\"\nadmin = \"127.0.0.1:{admin}\"\n\
          [models.m]\nfallback = [\"1\"]\n[models.m.sticky]\nheader = \"x-user-id\"\n\
          [models.m.versions.1]\nweight = {}\nendpoints = [{}]\n\
          [models.m.versions.2]\nweight = {}\nendpoints = [{}]\n",
         100 - nth % 50,
-        list(&pods[..stays]),
+        quoted(&pods[..stays]),
         nth % 50,
-        list(pods)
+        quoted(pods)
     )
 }

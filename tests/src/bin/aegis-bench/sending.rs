@@ -14,6 +14,7 @@
 
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -21,8 +22,9 @@ use serde::Serialize;
 
 use self::server::Server;
 use self::tester::Tester;
-use crate::SendingArgs;
-use crate::contender::program;
+use crate::args::{Output, Programs, Rounds};
+use crate::healthy::measure;
+use crate::median;
 use crate::wrk::Wrk;
 
 mod bounds;
@@ -80,36 +82,42 @@ struct Table {
     resident_mb: (f64, f64),
 }
 
-/// Runs every round, prints the table, and returns the bounds that were missed.
-pub(crate) async fn run(args: &SendingArgs) -> Result<Vec<String>> {
-    let found = program("aegis-loadtest", &args.bin);
-    let tester = Tester::new(found.context("no program `aegis-loadtest` in PATH or --bin")?)?;
+/// What to measure, and with what.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    programs: Programs,
+    #[command(flatten)]
+    rounds: Rounds,
+    /// How long each load lasts, but for those of the server that stalls.
+    #[arg(long, default_value_t = 8)]
+    seconds: u64,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Runs every round, prints the table, and compares it with the bounds.
+pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
+    let tester = Tester::new(args.programs.find("aegis-loadtest")?)?;
     let server = Server::start().await?;
     let script = Tester::script()?;
     let peers = (Wrk::with(&script)?, Wrk::undoing(&script)?);
     let lasts = Duration::from_secs(args.seconds.max(1));
     let mut rounds = Vec::new();
-    for round in 1..=args.rounds.max(1) {
+    for round in args.rounds.all() {
         let figures = once(&tester, &server, &peers, lasts).await?;
         println!("round {round}\n{}", figures.lines());
         rounds.push(figures);
     }
     let resident_mb = watched(&tester, &server).await?;
     let table = Table {
-        medians: median(&rounds),
+        medians: Figures::median(&rounds),
         rounds,
         expected_p99_ms: stall::expected().as_secs_f64() * 1e3,
         resident_mb,
     };
     print_table(&table);
-    let missed = bounds::missed(&table);
-    for miss in &missed {
-        println!("missed: {miss}");
-    }
-    if let Some(file) = &args.json {
-        std::fs::write(file, serde_json::to_vec_pretty(&table)?)?;
-    }
-    Ok(missed)
+    args.output.conclude(&table, &bounds::missed(&table))
 }
 
 async fn once(
@@ -127,7 +135,6 @@ async fn once(
     let stalled = stall::beside(server, tester.stalled(server)).await??;
     let wrk_stalled = undoing.run(&url, CONNECTIONS, LOAD_CORE, stall::LASTS);
     let wrk_stalled = stall::beside(server, wrk_stalled).await??;
-    let each = |cpu: Duration, requests: u64| cpu.as_secs_f64() * 1e6 / requests.max(1) as f64;
     let lag = open.client.lag.context("nothing was sent")?;
     let unsent = |summary: &aegis_loadtest::Summary| summary.client.dropped + summary.client.unsent;
     let failed = [&open, &closed, &stalled].map(|summary| summary.failed + unsent(summary));
@@ -139,11 +146,11 @@ async fn once(
         send_error_p99_ms: lag.p99_ms,
         send_error_max_ms: lag.max_ms,
         failed: failed.iter().sum(),
-        open_cpu_us_per_request: each(open_cpu, open.finished),
+        open_cpu_us_per_request: measure::micros_each(open_cpu, open.finished),
         closed_per_second: closed.achieved_rate,
-        closed_cpu_us_per_request: each(closed_cpu, closed.finished),
+        closed_cpu_us_per_request: measure::micros_each(closed_cpu, closed.finished),
         wrk_per_second: peer.requests_per_second,
-        wrk_cpu_us_per_request: each(wrk_cpu, peer.requests),
+        wrk_cpu_us_per_request: measure::micros_each(wrk_cpu, peer.requests),
         stalled_p99_ms: p99,
         wrk_stalled_p99_ms: measured.context("wrk says nothing of what it measured")?,
         wrk_guessed_p99_ms: wrk_stalled.p99_ms,
@@ -154,30 +161,6 @@ async fn once(
 async fn watched(tester: &Tester, server: &Server) -> Result<(f64, f64)> {
     let (early, late) = tester.watched(server).await?;
     Ok((early as f64 / 1e6, late as f64 / 1e6))
-}
-
-/// The median of each figure by itself.
-fn median(rounds: &[Figures]) -> Figures {
-    let middle = |of: fn(&Figures) -> f64| {
-        let mut values: Vec<f64> = rounds.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    Figures {
-        sent_per_second: middle(|f| f.sent_per_second),
-        send_error_p50_ms: middle(|f| f.send_error_p50_ms),
-        send_error_p99_ms: middle(|f| f.send_error_p99_ms),
-        send_error_max_ms: middle(|f| f.send_error_max_ms),
-        failed: rounds.iter().map(|f| f.failed).sum(),
-        open_cpu_us_per_request: middle(|f| f.open_cpu_us_per_request),
-        closed_per_second: middle(|f| f.closed_per_second),
-        closed_cpu_us_per_request: middle(|f| f.closed_cpu_us_per_request),
-        wrk_per_second: middle(|f| f.wrk_per_second),
-        wrk_cpu_us_per_request: middle(|f| f.wrk_cpu_us_per_request),
-        stalled_p99_ms: middle(|f| f.stalled_p99_ms),
-        wrk_stalled_p99_ms: middle(|f| f.wrk_stalled_p99_ms),
-        wrk_guessed_p99_ms: middle(|f| f.wrk_guessed_p99_ms),
-    }
 }
 
 fn print_table(table: &Table) {
@@ -197,6 +180,25 @@ fn print_table(table: &Table) {
 // === impl Figures ===
 
 impl Figures {
+    /// The median of each figure by itself; of failures, the sum.
+    fn median(rounds: &[Self]) -> Self {
+        Self {
+            sent_per_second: median::of(rounds, |f| f.sent_per_second),
+            send_error_p50_ms: median::of(rounds, |f| f.send_error_p50_ms),
+            send_error_p99_ms: median::of(rounds, |f| f.send_error_p99_ms),
+            send_error_max_ms: median::of(rounds, |f| f.send_error_max_ms),
+            failed: rounds.iter().map(|f| f.failed).sum(),
+            open_cpu_us_per_request: median::of(rounds, |f| f.open_cpu_us_per_request),
+            closed_per_second: median::of(rounds, |f| f.closed_per_second),
+            closed_cpu_us_per_request: median::of(rounds, |f| f.closed_cpu_us_per_request),
+            wrk_per_second: median::of(rounds, |f| f.wrk_per_second),
+            wrk_cpu_us_per_request: median::of(rounds, |f| f.wrk_cpu_us_per_request),
+            stalled_p99_ms: median::of(rounds, |f| f.stalled_p99_ms),
+            wrk_stalled_p99_ms: median::of(rounds, |f| f.wrk_stalled_p99_ms),
+            wrk_guessed_p99_ms: median::of(rounds, |f| f.wrk_guessed_p99_ms),
+        }
+    }
+
     fn lines(&self) -> String {
         format!(
             "  open    {:6.0} sent/s, late by p50 {:.3} p99 {:.3} max {:.2} ms, cpu {:.2} µs\n  \

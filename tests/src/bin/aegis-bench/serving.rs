@@ -17,14 +17,16 @@ mod load;
 mod proof;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use crate::ServingArgs;
+use crate::args::{Models, Output, Programs, Rounds};
 use crate::healthy::measure;
+use crate::median;
 use crate::wrk::Closed;
 
 use self::contender::{Contender, Places, Server};
@@ -36,8 +38,6 @@ pub(crate) use self::load::binary as binary_load;
 
 /// The model that is served.
 pub(crate) const MODEL: &str = "mlp";
-/// The cores of servers and load.
-const CORES: &str = "0,1";
 /// Connections of the three loads.
 const CONNECTIONS: [usize; 3] = [1, 16, 64];
 
@@ -66,14 +66,37 @@ struct Row {
     figures: Figures,
 }
 
-/// Runs every round, prints the table, and returns the bounds that were missed.
-pub(crate) async fn run(args: &ServingArgs) -> Result<Vec<String>> {
-    let models =
-        fs::canonicalize(&args.models).with_context(|| args.models.display().to_string())?;
+/// What to compare, and with what.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    programs: Programs,
+    #[command(flatten)]
+    models: Models,
+    /// The Python environment of the peers.
+    #[arg(long)]
+    peers: PathBuf,
+    /// How tensors are sent: `binary`, `json` and `grpc`; all, by default.
+    #[arg(long, value_delimiter = ',')]
+    forms: Vec<String>,
+    /// The contenders; all, by default.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    #[command(flatten)]
+    rounds: Rounds,
+    /// How long each load lasts.
+    #[arg(long, default_value_t = 4)]
+    seconds: u64,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Runs every round, prints the table, and compares it with the bounds.
+pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
     let places = Places {
-        bin: args.bin.clone(),
+        programs: &args.programs,
+        models: args.models.folder()?,
         peers: args.peers.clone(),
-        models,
     };
     let contenders = match args.only.as_slice() {
         [] => Contender::ALL.to_vec(),
@@ -92,7 +115,7 @@ pub(crate) async fn run(args: &ServingArgs) -> Result<Vec<String>> {
     let examples = Examples::read(&places.models)?;
     let lasts = Duration::from_secs(args.seconds.max(1));
     let mut rounds: BTreeMap<Key, Vec<Figures>> = BTreeMap::new();
-    for round in 1..=args.rounds.max(1) {
+    for round in args.rounds.all() {
         for &form in &forms {
             for &contender in contenders.iter().filter(|one| one.speaks(form)) {
                 let seen = once(contender, form, &places, &examples, lasts).await?;
@@ -106,27 +129,21 @@ pub(crate) async fn run(args: &ServingArgs) -> Result<Vec<String>> {
     }
     let table: Table = rounds
         .iter()
-        .map(|(key, all)| (*key, median(all)))
+        .map(|(key, all)| (*key, Figures::median(all)))
         .collect();
     println!("medians");
     for (key, figures) in &table {
         println!("{}", line(*key, figures));
     }
     let missed = bounds::missed(&table);
-    for miss in &missed {
-        println!("missed: {miss}");
-    }
-    if let Some(file) = &args.json {
-        fs::write(file, serde_json::to_vec_pretty(&rows(&table))?)?;
-    }
-    Ok(missed)
+    args.output.conclude(&rows(&table), &missed)
 }
 
 /// One contender with one form, under all three loads.
 async fn once(
     contender: Contender,
     form: Form,
-    places: &Places,
+    places: &Places<'_>,
     examples: &Examples,
     lasts: Duration,
 ) -> Result<Vec<Figures>> {
@@ -176,25 +193,9 @@ async fn measured(
         requests_per_second,
         p50_ms,
         p99_ms,
-        cpu_us_per_request: cpu.as_secs_f64() * 1e6 / requests.max(1) as f64,
+        cpu_us_per_request: measure::micros_each(cpu, requests),
         failed,
     })
-}
-
-/// The median of each figure by itself.
-fn median(rounds: &[Figures]) -> Figures {
-    let middle = |of: fn(&Figures) -> f64| {
-        let mut values: Vec<f64> = rounds.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    Figures {
-        requests_per_second: middle(|f| f.requests_per_second),
-        p50_ms: middle(|f| f.p50_ms),
-        p99_ms: middle(|f| f.p99_ms),
-        cpu_us_per_request: middle(|f| f.cpu_us_per_request),
-        failed: rounds.iter().map(|f| f.failed).sum(),
-    }
 }
 
 fn line((form, connections, contender): Key, figures: &Figures) -> String {
@@ -218,4 +219,19 @@ fn rows(table: &Table) -> Vec<Row> {
         figures,
     };
     table.iter().map(row).collect()
+}
+
+// === impl Figures ===
+
+impl Figures {
+    /// The median of each figure by itself; of failures, the sum.
+    fn median(rounds: &[Self]) -> Self {
+        Self {
+            requests_per_second: median::of(rounds, |f| f.requests_per_second),
+            p50_ms: median::of(rounds, |f| f.p50_ms),
+            p99_ms: median::of(rounds, |f| f.p99_ms),
+            cpu_us_per_request: median::of(rounds, |f| f.cpu_us_per_request),
+            failed: rounds.iter().map(|f| f.failed).sum(),
+        }
+    }
 }

@@ -10,13 +10,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
-use crate::TuningArgs;
-use crate::contender::program;
+use crate::args::{Models, Output, Programs};
+use crate::backend;
 
 const NAMES: [&str; 2] = ["fixed", "linear"];
 /// Of the best of the sweeps, what the chosen setting has to serve.
@@ -73,15 +74,34 @@ struct Row {
     sweep_runs: usize,
 }
 
-/// Tunes, prints the table, and returns the bounds that were missed.
-pub(crate) async fn run(args: &TuningArgs) -> Result<Vec<String>> {
-    let find = |name: &str| {
-        let found = program(name, &args.bin).with_context(|| format!("no program `{name}`"))?;
-        Ok::<_, anyhow::Error>(fs::canonicalize(found)?)
-    };
+/// What to tune, and with what.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    programs: Programs,
+    #[command(flatten)]
+    models: Models,
+    /// Values of `max_batch_size`.
+    #[arg(long, default_value = "1,2,4,8,16,32")]
+    batch: String,
+    /// Values of `instances`.
+    #[arg(long, default_value = "1,2")]
+    instances: String,
+    /// How often each is tuned, guided and as a sweep.
+    #[arg(long, default_value_t = 2)]
+    rounds: usize,
+    /// How long each run is measured.
+    #[arg(long, default_value_t = 2)]
+    seconds: u64,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Tunes, prints the table, and compares it with the bounds.
+pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
     let tuner = Tuner {
-        loadtest: find("aegis-loadtest")?,
-        backend: find("aegis-backend")?,
+        loadtest: args.programs.find("aegis-loadtest")?,
+        backend: args.programs.find(backend::PROGRAM)?,
         measure: format!("{}s", args.seconds.max(1)),
         settings: [args.batch.clone(), args.instances.clone()],
     };
@@ -95,13 +115,7 @@ pub(crate) async fn run(args: &TuningArgs) -> Result<Vec<String>> {
         println!("{}", row.line());
         missed.extend(row.missed());
     }
-    for miss in &missed {
-        println!("missed: {miss}");
-    }
-    if let Some(file) = &args.json {
-        fs::write(file, serde_json::to_vec_pretty(&rows)?)?;
-    }
-    Ok(missed)
+    args.output.conclude(&rows, &missed)
 }
 
 /// The programs, and what they try.
@@ -117,9 +131,9 @@ struct Tuner {
 
 impl Tuner {
     /// Every round of one model: in turns, since the machine changes meanwhile.
-    async fn rounds(&self, args: &TuningArgs, model: &'static str) -> Result<Vec<Row>> {
+    async fn rounds(&self, args: &Args, model: &'static str) -> Result<Vec<Row>> {
         let folder = tempfile::tempdir()?;
-        let models = fs::canonicalize(&args.models)?;
+        let models = args.models.folder()?;
         let config = format!(
             "listen = \"127.0.0.1:0\"\nmodel_repository = {:?}\n[models.{model}]\nversions = [\"1\"]\n",
             models.to_string_lossy()

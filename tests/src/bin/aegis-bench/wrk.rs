@@ -9,7 +9,8 @@ use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::contender::program;
+use crate::args::installed;
+use crate::process::pinned;
 
 /// Tells the end as JSON, since the text of `wrk` is rounded.
 ///
@@ -85,9 +86,8 @@ struct Summary {
 impl Wrk {
     /// With a script that makes the requests; how it ends is ours.
     pub(crate) fn with(script: &str) -> Result<Self> {
-        let program = program("wrk", &[]).context("no program `wrk` in PATH")?;
         Ok(Self {
-            program,
+            program: installed("wrk")?,
             folder: tempfile::tempdir()?,
             script: format!("{script}\n{DONE}"),
             undoes: false,
@@ -118,9 +118,7 @@ impl Wrk {
             self.undoes, self.script
         );
         fs::write(&file, script)?;
-        let output = Command::new("taskset")
-            .args(["-c", cores])
-            .arg(&self.program)
+        let output = Command::from(pinned(cores, &self.program))
             .args(["--threads", "1", "--connections", &connections.to_string()])
             .args(["--duration", &format!("{}s", lasts.as_secs())])
             .args(["--timeout", "5s", "--script"])

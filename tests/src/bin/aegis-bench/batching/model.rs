@@ -2,25 +2,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use http::StatusCode;
-use http_body_util::{BodyExt, Empty};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use hyper_util::rt::TokioExecutor;
+use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use super::CORES;
-use crate::contender::{Running, free_port, write};
+use crate::backend::{self, CORES, Served};
+use crate::process::{Running, pinned};
 
 /// The most rows of a batch.
 pub(super) const ROWS: usize = 8;
 const NAMES: [&str; 2] = ["fixed", "linear"];
 const FEATURES: usize = 16;
-/// How long a server may take to be ready, once it listens.
-const READY: Duration = Duration::from_mins(1);
 
 /// A model, and its line on libtorch alone.
 #[derive(Clone, Debug)]
@@ -88,31 +80,18 @@ impl Model {
     /// Serves it in batches of at most so many rows, or without; waits until it is ready.
     pub(super) async fn serve(&self, program: &Path, rows: usize) -> Result<Running> {
         let folder = tempfile::tempdir()?;
-        let at = folder.path();
-        let version = at.join("models").join(self.name).join("1");
-        fs::create_dir_all(&version)?;
-        fs::copy(self.home.join("1/model.pt"), version.join("model.pt"))?;
         let text = fs::read_to_string(self.home.join("model.toml"))?;
         let kept = text
             .lines()
             .filter(|line| !line.starts_with("max_batch_size"));
         let lines: Vec<&str> = kept.collect();
         let text = format!("max_batch_size = {rows}\n{}\n", lines.join("\n"));
-        write(&at.join("models").join(self.name), "model.toml", &text)?;
-        let port = free_port()?;
-        let text = format!(
-            "listen = \"127.0.0.1:{port}\"\nmodel_repository = \"models\"\ndrain_delay_ms = 0\n\
-             [models.{}]\nversions = [\"1\"]\n",
-            self.name
-        );
-        let file = write(at, "backend.toml", &text)?;
-        let mut command = Command::new("taskset");
-        command.args(["-c", CORES]).arg(program);
-        command.env("RUST_LOG", "warn").args(["serve", "--config"]);
-        command.arg(file);
-        let server = Running::launch("aegis", command, port, folder).await?;
-        ready(&server).await?;
-        Ok(server)
+        let served = Served {
+            models: &backend::copied(&self.home, self.name, &text, folder.path())?,
+            model: self.name,
+            settings: "",
+        };
+        served.start(pinned(CORES, program), folder).await
     }
 }
 
@@ -123,29 +102,4 @@ pub(super) fn body() -> String {
         "{{\"inputs\":[{{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[1,{FEATURES}],\
          \"data\":[{data}]}}]}}"
     )
-}
-
-/// Waits until a server is ready.
-pub(crate) async fn ready(server: &Running) -> Result<()> {
-    let http: Client<HttpConnector, Empty<bytes::Bytes>> =
-        Client::builder(TokioExecutor::new()).build_http();
-    let url: http::Uri = format!("http://{}/health", server.address).parse()?;
-    let mut last = String::new();
-    let asked = async {
-        loop {
-            if let Ok(response) = http.get(url.clone()).await {
-                if response.status() == StatusCode::OK {
-                    return;
-                }
-                if let Ok(body) = response.into_body().collect().await {
-                    last = String::from_utf8_lossy(&body.to_bytes()).into_owned();
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    if tokio::time::timeout(READY, asked).await.is_err() {
-        bail!("aegis is not ready: {last}");
-    }
-    Ok(())
 }

@@ -5,7 +5,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::measure;
-use crate::contender::{PATH, Running};
+use crate::contender::PATH;
+use crate::process::Running;
 
 const CONNECTIONS: usize = 1_000;
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{BODY, CONNECTIONS, OTHER_CORE};
-use crate::contender::{PATH, Running};
+use crate::contender::PATH;
+use crate::process::Running;
 use crate::wrk::{Closed, Wrk};
 
 /// Every eighth request has the client's key, so that one is drawn and one is looked up; the rest

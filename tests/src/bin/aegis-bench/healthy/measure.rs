@@ -23,6 +23,11 @@ pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
     Ok(Duration::from_nanos(total))
 }
 
+/// What each of so many requests has taken, in microseconds.
+pub(crate) fn micros_each(spent: Duration, requests: u64) -> f64 {
+    spent.as_secs_f64() * 1e6 / requests.max(1) as f64
+}
+
 /// Resident bytes of the process and its descendants. Pages that they share count for each.
 pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
     let mut kib = 0;

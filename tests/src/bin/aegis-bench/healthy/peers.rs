@@ -6,17 +6,17 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use anyhow::Result;
 
 use super::OWN_CORE;
 use super::upstream::Upstreams;
-use crate::contender::{Running, find, free_port, write};
+use crate::contender::{Contender, configure};
+use crate::process::{Running, free_port, local, pinned, quoted};
 
 /// By name, with the program that it runs.
-const ALL: [(&str, &str); 5] = [
+pub(super) const ALL: [(&str, &str); 5] = [
     ("nginx", "nginx"),
     ("haproxy", "haproxy"),
     ("envoy", "envoy"),
@@ -24,65 +24,35 @@ const ALL: [(&str, &str); 5] = [
     ("aegis", "aegis-proxy"),
 ];
 
-/// One proxy.
-#[derive(Clone, Debug)]
-pub(super) struct Peer {
-    pub(super) name: &'static str,
-    program: PathBuf,
-}
-
-/// Those of `only` (or all) whose program is there.
-pub(super) fn found(only: &[String], folders: &[PathBuf]) -> Result<Vec<Peer>> {
-    let found = find(&ALL, only, folders)?;
-    let peer = |(name, program)| Peer { name, program };
-    Ok(found.into_iter().map(peer).collect())
-}
-
-// === impl Peer ===
-
-impl Peer {
-    /// Starts it on its own core before the upstreams, and waits until it listens.
-    pub(super) async fn start(&self, upstreams: &Upstreams) -> Result<Running> {
-        let folder = tempfile::tempdir()?;
-        let (port, admin) = (free_port()?, free_port()?);
-        let at = folder.path();
-        let pods = &upstreams.addresses;
-        let mut command = Command::new("taskset");
-        command.args(["-c", OWN_CORE]).arg(&self.program);
-        match self.name {
-            "nginx" => {
-                let file = write(at, "nginx.conf", &nginx(port, pods, at))?;
-                command.arg("-p").arg(at).arg("-c").arg(file);
-            }
-            "haproxy" => {
-                let file = write(at, "haproxy.cfg", &haproxy(port, pods))?;
-                command.arg("-db").arg("-f").arg(file);
-            }
-            "envoy" => {
-                let file = write(at, "envoy.yaml", &envoy(port, admin, pods, at))?;
-                command.args(["--concurrency", "1", "--log-level", "error"]);
-                command.arg("--disable-hot-restart").arg("-c").arg(file);
-            }
-            "bare" => {
-                command.arg(format!("127.0.0.1:{port}"));
-                command.args(pods.map(|pod| pod.to_string()));
-                command.arg(at.join("access.log"));
-            }
-            _ => {
-                let file = write(at, "proxy.toml", &aegis(port, admin, pods, at))?;
-                command.env("RUST_LOG", "warn");
-                command.arg("serve").arg("--config").arg(file);
-            }
-        }
-        let mut running = Running::launch(self.name, command, port, folder).await?;
-        running.admin = Some(SocketAddr::from(([127, 0, 0, 1], admin)));
-        Ok(running)
+/// Starts one on its own core before the upstreams, and waits until it listens.
+pub(super) async fn start(peer: &Contender, upstreams: &Upstreams) -> Result<Running> {
+    let folder = tempfile::tempdir()?;
+    let (port, admin) = (free_port()?, free_port()?);
+    let at = folder.path();
+    let pods = &upstreams.addresses;
+    let mut command = pinned(OWN_CORE, &peer.program);
+    let text = match peer.name {
+        "nginx" => Some(nginx(port, pods, at)),
+        "haproxy" => Some(haproxy(port, pods)),
+        "envoy" => Some(envoy(port, admin, pods, at)),
+        "bare" => None,
+        _ => Some(aegis(port, admin, pods, at)),
+    };
+    if let Some(text) = text {
+        configure(&mut command, peer.name, at, &text)?;
+    } else {
+        // It reads no file.
+        command.arg(local(port).to_string());
+        command.args(pods.map(|pod| pod.to_string()));
+        command.arg(at.join("access.log"));
     }
+    let mut running = Running::launch(peer.name, command, port, folder).await?;
+    running.admin = Some(local(admin));
+    Ok(running)
 }
 
 fn aegis(port: u16, admin: u16, pods: &[SocketAddr], folder: &Path) -> String {
-    let list: Vec<String> = pods.iter().map(|pod| format!("\"{pod}\"")).collect();
-    let list = list.join(", ");
+    let list = quoted(pods);
     format!(
         "[listen]\ndata = \"127.0.0.1:{port}\"\nadmin = \"127.0.0.1:{admin}\"\n\
          [access_log]\npath = \"{}/access.log\"\n\

@@ -10,23 +10,20 @@ use aegis_e2e::metrics::Scrape;
 use anyhow::{Context, Result, bail, ensure};
 use http::Request;
 use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use hyper_util::rt::TokioExecutor;
 
-use super::load;
-use super::peers::Peer;
 use super::upstream::Upstreams;
-use crate::contender::{PATH, Running};
+use super::{load, peers};
+use crate::client::{self, Http};
+use crate::contender::{Contender, PATH};
+use crate::process::Running;
 
 /// How long the dead upstream may go unnoticed.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-type Http = Client<HttpConnector, Full<bytes::Bytes>>;
-
 /// What did not take part, in a sentence each.
-pub(super) async fn run(aegis: &Peer, mut upstreams: Upstreams) -> Result<Vec<String>> {
-    let proxy = aegis.start(&upstreams).await?;
-    let http: Http = Client::builder(TokioExecutor::new()).build_http();
+pub(super) async fn run(aegis: &Contender, mut upstreams: Upstreams) -> Result<Vec<String>> {
+    let proxy = peers::start(aegis, &upstreams).await?;
+    let http = client::plain();
     let mut missing = Vec::new();
     load::run(&load::generator()?, &proxy, Duration::from_secs(2)).await?;
     let metrics = scrape(&http, &proxy).await?;
@@ -98,7 +95,5 @@ pub(crate) async fn scrape(http: &Http, proxy: &Running) -> Result<Scrape> {
     let Some(admin) = proxy.admin else {
         bail!("the proxy has no admin port");
     };
-    let answer = http.get(format!("http://{admin}/metrics").parse()?).await?;
-    let text = answer.into_body().collect().await?.to_bytes();
-    Ok(std::str::from_utf8(&text)?.parse()?)
+    Ok(client::metrics(http, admin).await?.parse()?)
 }

@@ -5,24 +5,21 @@
 //! both keep what was freed, in pieces of the sizes that were asked for; what does not come back into use
 //! shows here.
 
-use std::fs;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use aegis_protocol::{InferRequest, NamedTensor, Tensor, headers};
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
 use tokio::task::JoinSet;
 
-use super::{Http, grown, watch};
-use crate::BackendMemoryArgs;
-use crate::contender::{Running, free_port, program, write};
+use super::Watch;
+use crate::args::{Models, Programs};
+use crate::backend::{self, Served};
+use crate::client;
 use crate::serving::MODEL;
 
 /// Clients that ask at a time.
@@ -48,25 +45,26 @@ enum Form {
     Binary,
 }
 
-/// Runs it, prints the readings, and returns what grew too much.
-pub(crate) async fn run(args: &BackendMemoryArgs) -> Result<Vec<String>> {
-    let program = program("aegis-backend", &args.bin).context("no program `aegis-backend`")?;
-    let models = fs::canonicalize(&args.models)?;
-    let folder = tempfile::tempdir()?;
-    let port = free_port()?;
-    let text = format!(
-        "listen = \"127.0.0.1:{port}\"\nmodel_repository = \"{}\"\ndrain_delay_ms = 0\n\
-         [models.{MODEL}]\nversions = [\"1\"]\n",
-        models.display()
-    );
-    let file = write(folder.path(), "backend.toml", &text)?;
-    let mut command = Command::new(fs::canonicalize(program)?);
-    command
-        .env("RUST_LOG", "error")
-        .args(["serve", "--config"])
-        .arg(file);
-    let server = Running::launch("aegis", command, port, folder).await?;
-    crate::batching::ready(&server).await?;
+/// How long, and with what.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    programs: Programs,
+    #[command(flatten)]
+    models: Models,
+    #[command(flatten)]
+    watch: Watch,
+}
+
+/// Runs it, prints the readings, and says whether they grew too much.
+pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
+    let command = Command::new(args.programs.find(backend::PROGRAM)?);
+    let perceptron = Served {
+        models: &args.models.folder()?,
+        model: MODEL,
+        settings: "",
+    };
+    let server = perceptron.start(command, tempfile::tempdir()?).await?;
     let counts = Arc::new(Counts::default());
     let over = Arc::new(AtomicBool::new(false));
     let mut clients = JoinSet::new();
@@ -75,11 +73,7 @@ pub(crate) async fn run(args: &BackendMemoryArgs) -> Result<Vec<String>> {
         let url = format!("http://{}/v2/models/{MODEL}/infer", server.address);
         clients.spawn(ask(url, client as u64, counts, over));
     }
-    let readings = watch(server.pid(), Duration::from_secs(args.seconds.max(10))).await?;
-    over.store(true, Ordering::Relaxed);
-    while let Some(ended) = clients.join_next().await {
-        ended??;
-    }
+    let readings = args.watch.beside(clients, &over, server.pid()).await?;
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (answered, refused) = (of(&counts.answered), of(&counts.refused));
     println!("{answered} requests answered, {refused} refused");
@@ -87,15 +81,12 @@ pub(crate) async fn run(args: &BackendMemoryArgs) -> Result<Vec<String>> {
         answered > 0 && refused > 0,
         "nothing went on that could have made it grow"
     );
-    if let Some(file) = &args.json {
-        fs::write(file, serde_json::to_vec_pretty(&readings)?)?;
-    }
-    grown(&readings)
+    args.watch.conclude(&readings)
 }
 
 /// Asks until it is over.
 async fn ask(url: String, client: u64, counts: Arc<Counts>, over: Arc<AtomicBool>) -> Result<()> {
-    let http: Http = Client::builder(TokioExecutor::new()).build_http();
+    let http = client::plain();
     for nth in 0_u64.. {
         if over.load(Ordering::Relaxed) {
             break;

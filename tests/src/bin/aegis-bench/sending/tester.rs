@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 use super::server::Server;
 use super::{LOAD_CORE, STALLED_RATE, WATCHED, WATCHED_FROM, WATCHED_RATE, cpu, stall};
 use crate::healthy::measure;
+use crate::process::pinned;
 
 /// What every request asks: 64 numbers.
 fn request() -> String {
@@ -109,8 +110,7 @@ impl Tester {
     }
 
     fn start(&self, server: &Server, load: &[&str], lasts: Duration) -> Result<Child> {
-        let mut command = Command::new("taskset");
-        command.args(["-c", LOAD_CORE]).arg(&self.program);
+        let mut command = Command::from(pinned(LOAD_CORE, &self.program));
         command.args(["run", "--quiet", "--model", "m", "--url", &server.url()]);
         // All that it costs counts, and all that it sent.
         command.args(["--warmup", "0s", "--max-lag", "10s"]);

@@ -8,9 +8,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::MODEL;
 use super::form::Form;
-use super::{CORES, MODEL};
-use crate::contender::{Running, free_port, program, write};
+use crate::args::Programs;
+use crate::backend::{self, CORES, Served};
+use crate::process::{Running, free_port, local, write};
 
 const PERCEPTRON: &str = include_str!("perceptron.py");
 const TRITON_MODEL: &str = include_str!("triton_model.py");
@@ -18,9 +20,9 @@ const MOSEC_SERVER: &str = include_str!("mosec_server.py");
 
 /// Where everything lies that a contender needs.
 #[derive(Debug)]
-pub(super) struct Places {
-    /// Folders of programs, before PATH.
-    pub(super) bin: Vec<PathBuf>,
+pub(super) struct Places<'a> {
+    /// Where our programs are.
+    pub(super) programs: &'a Programs,
     /// The repository of models, absolute.
     pub(super) models: PathBuf,
     /// The Python environment of the peers.
@@ -83,7 +85,7 @@ impl Contender {
     }
 
     /// Starts it and waits until it is ready.
-    pub(super) async fn start(self, places: &Places, form: Form) -> Result<Server> {
+    pub(super) async fn start(self, places: &Places<'_>, form: Form) -> Result<Server> {
         let folder = tempfile::tempdir()?;
         let at = folder.path();
         let (http, grpc, metrics) = (free_port()?, free_port()?, free_port()?);
@@ -107,7 +109,6 @@ impl Contender {
                 (http, http)
             }
         };
-        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let process = Running::launch(self.name(), command, http, folder).await?;
         Ok(Server {
             process,
@@ -117,24 +118,19 @@ impl Contender {
     }
 }
 
-fn aegis(command: &mut Command, places: &Places, at: &Path, port: u16) -> Result<()> {
-    let models = places.models.display();
-    let text = format!(
-        "listen = \"127.0.0.1:{port}\"\nmodel_repository = \"{models}\"\ndrain_delay_ms = 0\n\
-         [models.{MODEL}]\nversions = [\"1\"]\n"
-    );
-    let file = write(at, "backend.toml", &text)?;
-    let program = program("aegis-backend", &places.bin).context("no program `aegis-backend`")?;
-    command
-        .arg(fs::canonicalize(program)?)
-        .env("RUST_LOG", "warn");
-    command.args(["serve", "--config"]).arg(file);
-    Ok(())
+fn aegis(command: &mut Command, places: &Places<'_>, at: &Path, port: u16) -> Result<()> {
+    command.arg(places.programs.find(backend::PROGRAM)?);
+    let served = Served {
+        models: &places.models,
+        model: MODEL,
+        settings: "",
+    };
+    served.by(command, at, port)
 }
 
 fn triton(
     command: &mut Command,
-    places: &Places,
+    places: &Places<'_>,
     at: &Path,
     [http, grpc, metrics]: [u16; 3],
     delay_us: u32,
@@ -180,7 +176,13 @@ fn triton(
     Ok(())
 }
 
-fn mosec(command: &mut Command, places: &Places, at: &Path, port: u16, form: Form) -> Result<()> {
+fn mosec(
+    command: &mut Command,
+    places: &Places<'_>,
+    at: &Path,
+    port: u16,
+    form: Form,
+) -> Result<()> {
     write(at, "perceptron.py", PERCEPTRON)?;
     let file = write(at, "mosec_server.py", MOSEC_SERVER)?;
     command
@@ -192,7 +194,7 @@ fn mosec(command: &mut Command, places: &Places, at: &Path, port: u16, form: For
     Ok(())
 }
 
-fn weights(places: &Places) -> Result<PathBuf> {
+fn weights(places: &Places<'_>) -> Result<PathBuf> {
     let file = places.models.join(MODEL).join("weights.f32");
     ensure!(file.is_file(), "no file {}", file.display());
     Ok(file)

@@ -8,11 +8,12 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use super::CORES;
 use super::contender::{Contender, Server};
 use super::form::{Body, Examples, Form};
-use crate::contender::program;
+use crate::args::installed;
+use crate::backend::CORES;
 use crate::faults::quantile_ms;
+use crate::process::pinned;
 use crate::wrk::{Closed, Wrk};
 
 /// Bodies that `wrk` sends in turn.
@@ -67,7 +68,7 @@ impl Generator {
             length = header_length;
         }
         if form == Form::Grpc {
-            let program = program("h2load", &[]).context("no program `h2load` in PATH")?;
+            let program = installed("h2load")?;
             return Ok(Self::H2load { program, folder });
         }
         // All bodies have rows of the same shape, and so the same length of JSON.
@@ -102,9 +103,7 @@ impl Generator {
                 let log = folder.path().join("log");
                 // It appends.
                 let _ = fs::remove_file(&log);
-                let output = Command::new("taskset")
-                    .args(["-c", CORES])
-                    .arg(program)
+                let output = Command::from(pinned(CORES, program))
                     .args(["--threads", "1", "--max-concurrent-streams", "1"])
                     .args(["--clients", &connections.to_string()])
                     .args(["--duration", &lasts.as_secs().to_string()])

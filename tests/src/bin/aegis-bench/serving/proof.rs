@@ -5,19 +5,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, Version, header};
 use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 
 use super::contender::{Contender, Server};
 use super::form::{Examples, Form};
+use crate::client::{self, Http};
 
 /// How long a server may take to be ready, once it listens.
 const READY: Duration = Duration::from_secs(30);
-
-type Http = Client<HttpConnector, Full<Bytes>>;
 
 /// Asks for every example and compares the answers; waits until the first is there.
 pub(super) async fn answers(
@@ -93,10 +91,7 @@ fn number(headers: &HeaderMap, name: &str) -> Option<usize> {
 
 /// How many inferences the server says that it has answered.
 pub(super) async fn counted(contender: Contender, at: SocketAddr) -> Result<u64> {
-    let http: Http = Client::builder(TokioExecutor::new()).build_http();
-    let response = http.get(format!("http://{at}/metrics").parse()?).await?;
-    let text = response.into_body().collect().await?.to_bytes();
-    let text = std::str::from_utf8(&text)?;
+    let text = client::metrics(&client::plain(), at).await?;
     let (name, label) = match contender {
         Contender::Aegis => ("aegis_inference_requests_total", "code=\"200\""),
         Contender::Mosec => ("mosec_service_throughput_total", "code=\"200\""),
