@@ -4,7 +4,8 @@
 //! other core, and are the same for all. A request is a POST of 3 KiB. Two loads:
 //!
 //! - closed, 64 connections that never rest (`wrk`): what the proxy can do, and the CPU time that
-//!   each request takes, read from `/proc`, which other tenants of the machine disturb least;
+//!   each request takes, read from `/proc`, which other tenants of the machine disturb least. The
+//!   contenders have it in [`turns`], and are held against each other turn by turn;
 //! - open, 15,000 requests/s on a fixed schedule ([`steady`]): the latencies, counted from the
 //!   instant at which a request was due.
 //!
@@ -21,6 +22,7 @@ pub(crate) mod measure;
 mod peers;
 pub(crate) mod proof;
 mod steady;
+mod turns;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -34,8 +36,8 @@ use crate::args::{Output, Programs, Rounds};
 use crate::contender::{self, Contender};
 use crate::median;
 use crate::process::Running;
-use crate::wrk::Wrk;
 
+use self::turns::{Costs, Turns};
 use self::upstream::Upstreams;
 
 /// Connections of either load.
@@ -95,57 +97,58 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode> {
     let upstreams = Upstreams::start().await?;
     let lasts = Duration::from_secs(args.seconds.max(1));
     let mut rounds: BTreeMap<&'static str, Vec<Figures>> = BTreeMap::new();
+    let mut costs = Costs::default();
     for round in args.rounds.all() {
+        // All of them are there all the time; those that are not asked do next to nothing.
+        let mut proxies = Vec::new();
         for peer in &peers {
-            let proxy = peers::start(peer, &upstreams).await?;
-            let figures = once(&proxy, &wrk, lasts).await?;
-            println!("round {round}  {:8} {}", peer.name, figures.line());
-            rounds.entry(peer.name).or_default().push(figures);
+            proxies.push((peer.name, peers::start(peer, &upstreams).await?));
+        }
+        let closed = turns::run(&proxies, &wrk, args.seconds, &mut costs).await?;
+        for ((name, proxy), closed) in proxies.into_iter().zip(closed) {
+            let figures = rest(&proxy, &closed, lasts).await?;
+            println!("round {round}  {name:8} {}", figures.line());
+            rounds.entry(name).or_default().push(figures);
         }
     }
     let table: Table = rounds
         .iter()
         .map(|(name, all)| (*name, Figures::median(all)))
         .collect();
-    print_table(&peers, &table);
-    let mut missed = bounds::missed(&table);
+    print_table(&peers, &table, &costs);
+    let mut missed = bounds::missed(&table, &costs);
     if let Some(aegis) = peers.iter().find(|peer| peer.name == "aegis") {
         missed.extend(proof::run(aegis, upstreams).await?);
     }
     args.output.conclude(&table, &missed)
 }
 
-async fn once(proxy: &Running, wrk: &Wrk, lasts: Duration) -> Result<Figures> {
-    // Until connections stand, caches are warm and checks have passed.
-    load::run(wrk, proxy, Duration::from_secs(1)).await?;
-    let before = measure::cpu_time(proxy.pid())?;
-    let closed = load::run(wrk, proxy, lasts).await?;
-    let cpu = measure::cpu_time(proxy.pid())?.saturating_sub(before);
+/// Measures what is left behind the closed load.
+async fn rest(proxy: &Running, closed: &Turns, lasts: Duration) -> Result<Figures> {
     let open = steady::run(proxy.address, lasts).await?;
     let resident = measure::resident_bytes(proxy.pid())?;
     let per_connection = idle::bytes_per_connection(proxy).await?;
+    let turns = &closed.turns;
     Ok(Figures {
-        requests_per_second: closed.requests_per_second,
-        p50_ms: closed.p50_ms,
-        p99_ms: closed.p99_ms,
-        cpu_us_per_request: measure::micros_each(cpu, closed.requests),
+        requests_per_second: median::between(turns, |turn| turn.requests_per_second),
+        p50_ms: median::between(turns, |turn| turn.p50_ms),
+        p99_ms: median::between(turns, |turn| turn.p99_ms),
+        cpu_us_per_request: closed.cpu_us_per_request,
         steady_p50_ms: open.p50_ms,
         steady_p99_ms: open.p99_ms,
         steady_answered: open.answered,
         resident_mb: resident as f64 / 1e6,
         kib_per_idle_connection: per_connection / 1024.0,
-        failed: closed.failed + open.failed,
+        failed: turns.iter().map(|turn| turn.failed).sum::<u64>() + open.failed,
     })
 }
 
-fn print_table(peers: &[Contender], table: &Table) {
+fn print_table(peers: &[Contender], table: &Table, costs: &Costs) {
     println!("medians; CPU also as a multiple of bare pingora's");
-    let floor = table.get("bare").map(|bare| bare.cpu_us_per_request);
     for peer in peers {
         if let Some(figures) = table.get(peer.name) {
-            let ratio = floor.map_or(String::new(), |floor| {
-                format!("  ×{:.2}", figures.cpu_us_per_request / floor)
-            });
+            let ratio = costs.ratio(peer.name, "bare");
+            let ratio = ratio.map_or(String::new(), |ratio| format!("  ×{ratio:.2}"));
             println!("{:8} {}{ratio}", peer.name, figures.line());
         }
     }

@@ -1,6 +1,6 @@
 //! What has to be reached, and what makes a run count.
 
-use super::{RATE, Table};
+use super::{Costs, RATE, Table};
 
 /// CPU per request of peers in proportion to nginx's, measured elsewhere on one pinned core
 /// (nginx 1.22 14.6 µs, HAProxy 2.6 15.3, Envoy 1.40 35.0, bare pingora 0.9.1 20.3).
@@ -22,8 +22,8 @@ const KIB_PER_IDLE_CONNECTION: f64 = 20.0;
 const ANSWERED: f64 = 0.999;
 
 /// Everything that does not hold, in a sentence each.
-pub(super) fn missed(table: &Table) -> Vec<String> {
-    let mut missed = invalid(table);
+pub(super) fn missed(table: &Table, costs: &Costs) -> Vec<String> {
+    let mut missed = invalid(table, costs);
     let Some(ours) = table.get("aegis") else {
         return missed;
     };
@@ -32,9 +32,10 @@ pub(super) fn missed(table: &Table) -> Vec<String> {
             missed.push(format!("{what} is {value:.2}, and may be {bound:.2}"));
         }
     };
-    if let Some(bare) = table.get("bare") {
-        let cpu = ours.cpu_us_per_request / bare.cpu_us_per_request;
+    if let Some(cpu) = costs.ratio("aegis", "bare") {
         at_most("CPU per request ÷ bare pingora's", cpu, CPU_OF_BARE);
+    }
+    if let Some(bare) = table.get("bare") {
         let p99 = ours.steady_p99_ms / bare.steady_p99_ms;
         at_most(
             &format!("p99 at {RATE}/s ÷ bare pingora's"),
@@ -42,8 +43,7 @@ pub(super) fn missed(table: &Table) -> Vec<String> {
             P99_OF_BARE,
         );
     }
-    if let Some(envoy) = table.get("envoy") {
-        let cpu = ours.cpu_us_per_request / envoy.cpu_us_per_request;
+    if let Some(cpu) = costs.ratio("aegis", "envoy") {
         at_most("CPU per request ÷ Envoy's", cpu, CPU_OF_ENVOY);
     }
     at_most("resident MB", ours.resident_mb, RESIDENT_MB);
@@ -54,7 +54,7 @@ pub(super) fn missed(table: &Table) -> Vec<String> {
 }
 
 /// Why the run says nothing.
-fn invalid(table: &Table) -> Vec<String> {
+fn invalid(table: &Table, costs: &Costs) -> Vec<String> {
     let mut why = Vec::new();
     for (name, figures) in table {
         if figures.steady_answered < ANSWERED {
@@ -64,14 +64,10 @@ fn invalid(table: &Table) -> Vec<String> {
             ));
         }
     }
-    let Some(nginx) = table.get("nginx") else {
-        return why;
-    };
     for (name, expected) in ELSEWHERE {
-        let Some(figures) = table.get(name) else {
+        let Some(ratio) = costs.ratio(name, "nginx") else {
             continue;
         };
-        let ratio = figures.cpu_us_per_request / nginx.cpu_us_per_request;
         if (ratio / expected - 1.0).abs() > VALID {
             why.push(format!(
                 "invalid: {name} takes {ratio:.2} × the CPU of nginx, and elsewhere {expected:.2} ×"
