@@ -27,7 +27,7 @@ use hyper::body::{Body, Frame, Incoming};
 use prost::Message;
 use tokio::sync::mpsc;
 
-use super::body::Upload;
+use super::body::{BodyError, Upload};
 use super::infer::{flag, mark, report_load};
 use super::{Answer, Payload, Refused, body, caller, find, is_live, server_metadata};
 use crate::app::{App, Phase};
@@ -44,6 +44,8 @@ mod watch;
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+/// No message but that of an inference says more than a few words; as over REST.
+const MAX_WORDS: usize = 64 << 10;
 /// Both versions have the same messages.
 const REFLECTION: [&str; 2] = [
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
@@ -68,14 +70,14 @@ pub(super) async fn handle(
         None if REFLECTION.contains(&path) => {
             return stream::answer(app, parts, body, Talk::Reflection);
         }
-        None if path == watch::PATH => read(app, parts, &mut body)
+        None if path == watch::PATH => read(app, parts, &mut body, MAX_WORDS)
             .await
             .and_then(|call| watch::watch(app, &call)),
         None => {
             let text = format!("no such method: `{}`", excerpt(path));
             Ok(refusal(Code::Unimplemented, &text))
         }
-        Some(Method::Repository) => match read(app, parts, &mut body).await {
+        Some(Method::Repository) => match read(app, parts, &mut body, MAX_WORDS).await {
             Ok(call) => repository::call(app, path, &call).await,
             Err(refused) => Err(refused),
         },
@@ -83,7 +85,7 @@ pub(super) async fn handle(
         Some(Method::ModelStreamInfer) => {
             return stream::answer(app, parts, body, Talk::Inferences);
         }
-        Some(method) => read(app, parts, &mut body)
+        Some(method) => read(app, parts, &mut body, MAX_WORDS)
             .await
             .and_then(|call| tell(app, method, &call)),
     };
@@ -102,19 +104,34 @@ fn refused_early(app: &App, refused: &Refused) -> Answer {
     refused_call(refused)
 }
 
-/// Reads the one message of a call, with its part of the budget for bodies.
-async fn read(app: &App, parts: &Parts, body: &mut Incoming) -> Result<Upload, Refused> {
+/// Reads the one message of a call, with its part of the budget for bodies. It has at most `limit` bytes.
+async fn read(
+    app: &App,
+    parts: &Parts,
+    body: &mut Incoming,
+    limit: usize,
+) -> Result<Upload, Refused> {
     let arrived = clock::now();
     let patience = patience(&parts.headers)?;
     let deadline = infer::deadline(arrived, [patience, None], app.http.request_timeout);
     let upload = body::read(body, app, arrived, deadline).await?;
     let (is_compressed, message) = wire::message_of(&upload.bytes)?;
     let message = Upload::new(message, upload.into_reserved());
+    let limit = limit.min(app.http.body_bytes);
     if is_compressed {
-        compressed::read(&parts.headers, message, app.http.body_bytes).await
+        compressed::read(&parts.headers, message, limit).await
+    } else if message.bytes.len() > limit {
+        Err(BodyError::TooLarge { limit }.into())
     } else {
         Ok(message)
     }
+}
+
+/// Reads where an inference goes. All of the message is walked over for it, field by field, so that a
+/// large one takes a thread of its own.
+async fn target(call: &Upload) -> Result<Target, Refused> {
+    let message = call.bytes.clone();
+    work(message.len(), move || decode(&message)).await?
 }
 
 /// The least of what the call's headers say.
@@ -210,8 +227,8 @@ fn asked_for(app: &App, target: &Target) -> Result<Arc<Served>, Refused> {
 async fn infer(app: &App, parts: &Parts, body: &mut Incoming) -> Answer {
     let arrived = clock::now();
     let read = async {
-        let call = read(app, parts, body).await?;
-        let served = asked_for(app, &decode(&call.bytes)?)?;
+        let call = read(app, parts, body, app.http.body_bytes).await?;
+        let served = asked_for(app, &target(&call).await?)?;
         Ok::<_, Refused>((call, served))
     };
     let (call, served) = match read.await {

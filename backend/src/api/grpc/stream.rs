@@ -32,7 +32,8 @@ use super::super::uploads::Reserved;
 use super::super::{Answer, Refused, caller};
 use super::unread::Unread;
 use super::{
-    Upload, asked_for, compressed, decode, ended, patience, refused_early, run, streamed, went_well,
+    MAX_WORDS, Upload, asked_for, compressed, decode, ended, patience, refused_early, run,
+    streamed, target, went_well,
 };
 use crate::app::{App, Phase};
 use crate::clock;
@@ -152,7 +153,7 @@ impl Messages {
     /// When it is no message, which ends the call.
     async fn answer(&self, (is_compressed, message): (bool, Upload)) -> Result<Bytes, Refused> {
         let message = if is_compressed {
-            compressed::read(&self.headers, message, self.app.http.body_bytes).await?
+            compressed::read(&self.headers, message, self.limit()).await?
         } else {
             message
         };
@@ -188,7 +189,7 @@ impl Messages {
 
     async fn infer(&self, call: Upload) -> Result<ModelInferResponse, Refused> {
         let app = &self.app;
-        let served = asked_for(app, &decode(&call.bytes)?)?;
+        let served = asked_for(app, &target(&call).await?)?;
         let mut in_flight = InFlight::new(&served.metrics, caller(&self.headers), clock::now());
         let left = |ends: Instant| ends.saturating_duration_since(clock::now());
         let patience = self.ends.map(left);
@@ -208,6 +209,14 @@ impl Messages {
         Ok(outcome?.into())
     }
 
+    /// The longest message.
+    fn limit(&self) -> usize {
+        match self.talk {
+            Talk::Inferences => self.app.http.body_bytes,
+            Talk::Reflection => self.app.http.body_bytes.min(MAX_WORDS),
+        }
+    }
+
     /// The next message, and whether it is compressed; none at the end. Between messages a client may be
     /// silent for as long as it likes, and within one no longer than in a body.
     ///
@@ -218,7 +227,7 @@ impl Messages {
         let limits = self.app.http;
         let mut due = None;
         loop {
-            if let Some(message) = self.unread.take(limits.body_bytes)? {
+            if let Some(message) = self.unread.take(self.limit())? {
                 return Ok(Some(message));
             }
             if self.is_whole {
@@ -242,7 +251,7 @@ impl Messages {
     ///
     /// When it is no message, or the client has not ended the call: what it would still say is not heard.
     fn here(&mut self) -> Result<Option<(bool, Upload)>, Refused> {
-        match self.unread.take(self.app.http.body_bytes)? {
+        match self.unread.take(self.limit())? {
             None if self.is_whole => self.end(),
             None => Err(Refused::Draining),
             message => Ok(message),

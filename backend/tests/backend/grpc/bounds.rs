@@ -1,10 +1,11 @@
 //! Small messages that would become large, or keep what is.
 
-use aegis_protocol::grpc::{InferInputTensor, ModelInferRequest, TensorContents};
+use aegis_protocol::grpc::{InferInputTensor, ModelInferRequest, Target, TensorContents};
 use prost::Message;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tonic::Code;
+use tonic::codec::CompressionEncoding;
 
 use super::{Client, echo, request, typed};
 use crate::support::{Backend, ECHO, echo_body, until};
@@ -101,4 +102,30 @@ async fn an_id_over_its_limit_is_refused_over_rest_and_grpc() {
     let reply = backend.infer("echo", body(&more)).await;
     assert_eq!((reply.status.as_u16(), &*reply.error()), (400, text));
     assert_eq!(reply.header("x-aegis-reason"), Some("bad_request"));
+}
+
+#[tokio::test]
+async fn no_message_but_that_of_an_inference_is_long() {
+    let backend = echo().await;
+    let mut client = Client::of(&backend).await;
+    // Far under `max_body_bytes`.
+    let long = Target {
+        model: "m".repeat(70_000),
+        version: String::new(),
+    };
+    for compressed in [false, true] {
+        if compressed {
+            client.0 = client.0.send_compressed(CompressionEncoding::Gzip);
+        }
+        for method in ["ModelReady", "ModelMetadata", "RepositoryModelLoad"] {
+            let status = client.ask::<_, ()>(method, long.clone()).await.unwrap_err();
+            assert_eq!(
+                status.code(),
+                Code::ResourceExhausted,
+                "{method}: {status:?}"
+            );
+            let text = "body: expected at most 65536 bytes, got more";
+            assert_eq!(status.message(), text, "{method}");
+        }
+    }
 }
