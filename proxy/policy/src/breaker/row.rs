@@ -7,7 +7,8 @@
 //! places so far back that a row from there on would be long enough in any case, only
 //! the nearest is kept: there are no more of them than failures that open the breaker.
 //!
-//! Where nothing fails there is one place, and an answer adds one to its count.
+//! Where nothing fails there is one place, and an answer adds one to its count. The others
+//! are kept elsewhere: what is hot of a breaker has two cache lines, and fills them.
 
 /// Failures in a row.
 #[derive(Clone, Debug, Default)]
@@ -15,9 +16,13 @@ pub(super) struct Row {
     /// Failures so far.
     failed: u32,
     last: End,
-    /// Where it ended before that, the oldest first.
-    earlier: Vec<End>,
+    /// Where it ended before that; none where nothing has ever failed.
+    earlier: Option<Box<Earlier>>,
 }
+
+/// The oldest first.
+#[derive(Clone, Debug, Default)]
+struct Earlier(Vec<End>);
 
 /// Where a row ended.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,10 +55,11 @@ impl Row {
         if self.last.place != here {
             let before = std::mem::take(&mut self.last);
             self.last.place = here;
-            self.earlier.push(before);
+            let Earlier(earlier) = &mut **self.earlier.get_or_insert_default();
+            earlier.push(before);
             let far = |end: &End| self.failed - end.place.0 >= enough;
-            let far = self.earlier.partition_point(far);
-            self.earlier.drain(..far.saturating_sub(1));
+            let far = earlier.partition_point(far);
+            earlier.drain(..far.saturating_sub(1));
         }
         self.last.standing = self.last.standing.saturating_add(1);
         here
@@ -61,16 +67,19 @@ impl Row {
 
     /// An answer that had ended it there was none.
     pub(super) fn goes_on(&mut self, place: Place) {
+        let earlier = self.earlier.as_mut().map(|earlier| &mut earlier.0);
         if self.last.place == place {
             self.last.standing = self.last.standing.saturating_sub(1);
             if self.last.standing == 0 {
-                self.last = self.earlier.pop().unwrap_or_default();
+                self.last = earlier.and_then(Vec::pop).unwrap_or_default();
             }
-        } else if let Ok(at) = self.earlier.binary_search_by_key(&place, |end| end.place) {
-            let end = &mut self.earlier[at];
+        } else if let Some(earlier) = earlier
+            && let Ok(at) = earlier.binary_search_by_key(&place, |end| end.place)
+        {
+            let end = &mut earlier[at];
             end.standing = end.standing.saturating_sub(1);
             if end.standing == 0 {
-                self.earlier.remove(at);
+                earlier.remove(at);
             }
         }
     }
@@ -89,7 +98,7 @@ mod tests {
         for _ in 0..1_000 {
             row.ends(ENOUGH);
         }
-        assert_eq!((row.len(), row.earlier.capacity()), (0, 0));
+        assert!(row.len() == 0 && row.earlier.is_none());
     }
 
     #[derive(Clone, Copy, Debug)]
@@ -136,7 +145,8 @@ mod tests {
                 let in_a_row = list.iter().rev().take_while(|it| it.is_none()).count();
                 let capped = |len: u32| len.min(ENOUGH);
                 prop_assert_eq!(capped(row.len()), capped(u32::try_from(in_a_row).unwrap()));
-                prop_assert!(row.earlier.len() <= ENOUGH as usize + 1);
+                let kept = row.earlier.as_ref().map_or(0, |earlier| earlier.0.len());
+                prop_assert!(kept <= ENOUGH as usize + 1);
             }
         }
     }

@@ -85,6 +85,11 @@ fn a_probe_of_an_earlier_half_open_says_nothing_about_this_one() {
 }
 
 #[test]
+fn what_counts_begins_with_a_cache_line() {
+    assert_eq!(std::mem::offset_of!(Breaker, window), 64);
+}
+
+#[test]
 fn every_state_has_the_label_and_the_number_that_dashboards_know() {
     let shown = [
         BreakerState::Closed,

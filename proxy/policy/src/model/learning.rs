@@ -24,7 +24,7 @@ use super::{EndpointKey, ModelPolicy, Observed, Permit, Suspect, Transition};
 use crate::{
     breaker::{Basis, Sample, Slowness, Threshold},
     outcome::Outcome,
-    running::{Out, RequestKey},
+    running::{Out, RequestKey, Running},
 };
 
 /// How many times longer than its peers an attempt may take by now and not be called
@@ -93,8 +93,11 @@ impl ModelPolicy {
         if !judged {
             moved = self.judge(&permit, Outcome::Neutral.into(), now, rng);
         }
-        let failed = self.running.get(permit.request).is_some_and(|o| o.failed);
-        if broke_off && teaches && !failed {
+        let had_failed = |running: &Running| {
+            let out = running.get(permit.request);
+            out.is_some_and(|out| out.failed)
+        };
+        if broke_off && teaches && !had_failed(&self.running) {
             if let Some(endpoint) = self.endpoints.get_mut(permit.endpoint) {
                 endpoint.count_failure(now);
             }
