@@ -403,8 +403,10 @@ impl Exchange {
         }
         let ending = Ending::seen(code, now, session, self.is_told());
         self.settle(&ending);
+        // A call may have failed after its answer.
         if let Some(sample) = self.sample.take()
             && error.is_none()
+            && code == 200
         {
             sample.send();
         }

@@ -20,6 +20,7 @@
 
 mod compare;
 mod copy;
+mod form;
 mod sample;
 mod tally;
 
@@ -52,6 +53,8 @@ pub struct Shadow {
     connect: Duration,
     slots: Arc<Semaphore>,
     client: CopyClient,
+    /// For calls of gRPC.
+    calls: CopyClient,
     tally: Tally,
 }
 
@@ -73,7 +76,8 @@ impl Shadow {
             version,
             connect,
             slots: Arc::new(Semaphore::new(slots)),
-            client: copy::client(slots, connect),
+            client: copy::client(slots, connect, false),
+            calls: copy::client(slots, connect, true),
             tally: Tally::new(metrics.shadow(model, &settings.version)),
         }
     }

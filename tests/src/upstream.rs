@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use aegis_protocol::grpc::ModelInferResponse;
 use aegis_protocol::{Reason, headers};
 use anyhow::Result;
 use bytes::Bytes;
@@ -106,6 +107,10 @@ struct State {
     health: Health,
     /// The body of a 200; none echoes what was asked.
     answer: Option<Bytes>,
+    /// How much of it is JSON, where tensors follow.
+    json_length: Option<usize>,
+    /// The message that answers a call; none echoes what was asked.
+    call_answer: Option<ModelInferResponse>,
     /// What it says of its load beside each answer.
     load: Option<HeaderValue>,
     seen: VecDeque<Seen>,
@@ -137,6 +142,8 @@ impl Upstream {
             queued: VecDeque::new(),
             health: Health::Ready,
             answer: None,
+            json_length: None,
+            call_answer: None,
             load: None,
             seen: VecDeque::new(),
         };
@@ -183,7 +190,21 @@ impl Upstream {
 
     /// What it answers with 200 from now on, where it would echo what it was asked.
     pub fn set_answer(&self, json: impl Into<Bytes>) {
-        self.script.state.lock().answer = Some(json.into());
+        let mut state = self.script.state.lock();
+        state.answer = Some(json.into());
+        state.json_length = None;
+    }
+
+    /// The same, with tensors behind the JSON, which is so long.
+    pub fn set_binary_answer(&self, json_length: usize, body: impl Into<Bytes>) {
+        let mut state = self.script.state.lock();
+        state.answer = Some(body.into());
+        state.json_length = Some(json_length);
+    }
+
+    /// What it answers calls with from now on, where it would echo what it was asked.
+    pub fn set_call_answer(&self, message: ModelInferResponse) {
+        self.script.state.lock().call_answer = Some(message);
     }
 
     /// What it says of its load beside each answer from now on, asked or not.
@@ -246,8 +267,13 @@ impl Script {
         state.seen.push_back(seen);
     }
 
-    fn answer(&self) -> Option<Bytes> {
-        self.state.lock().answer.clone()
+    fn answer(&self) -> Option<(Bytes, Option<usize>)> {
+        let state = self.state.lock();
+        Some((state.answer.clone()?, state.json_length))
+    }
+
+    fn call_answer(&self) -> Option<ModelInferResponse> {
+        self.state.lock().call_answer.clone()
     }
 
     fn load(&self) -> Option<HeaderValue> {

@@ -144,6 +144,33 @@ async fn a_proxy_waits_for_what_runs_and_no_longer() {
 }
 
 #[tokio::test]
+async fn what_runs_when_the_grace_is_over_is_cut_off() {
+    let setup = SceneSetup::new(1, 0).await.unwrap();
+    let setup = setup.with(|proxy| {
+        proxy
+            .set("drain.delay_ms", 100)
+            .set("drain.grace_ms", 1_000)
+            .set_model("timeouts.request_ms", 60_000)
+    });
+    let mut scene = setup.start().await.unwrap();
+    scene.stable[0].play(Play::Hang);
+    let client = Client::new();
+    let (data, path) = (scene.proxy.data(), scene.proxy.infer_path());
+    let hangs = tokio::spawn(async move { client.post(data, &path, "{}").await });
+    until("the request at its endpoint", async || {
+        ensure!(scene.stable[0].asked() == 1);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    scene.proxy.process.signal(Signal::TERM).unwrap();
+    let exit = scene.proxy.process.exited().await.unwrap();
+    let grace = Duration::from_millis(900)..Duration::from_secs(20);
+    assert!(grace.contains(&exit.after), "{exit}");
+    assert!(hangs.await.unwrap().is_err(), "it had no answer");
+}
+
+#[tokio::test]
 async fn a_proxy_that_drains_is_not_ready_and_still_accepts() {
     let setup = SceneSetup::new(1, 0).await.unwrap();
     let setup = setup.with(|proxy| proxy.set("drain.delay_ms", 2_000));

@@ -195,3 +195,26 @@ async fn when_nothing_is_left_the_refusal_says_so() {
     );
     assert!(!answer.error().unwrap().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_falls_back_goes_to_the_path_of_the_version_that_answers() {
+    let scene = Scene::start(1, 1).await.unwrap();
+    scene.canary[0].play(Play::Status(StatusCode::BAD_GATEWAY));
+    until("some to fall back", async || {
+        let answer = scene.proxy.infer("{}").await?;
+        ensure!(answer.status == StatusCode::OK, "{answer:?}");
+        let seen = scene.stable[0].take_seen();
+        ensure!(!seen.is_empty() && seen.iter().all(|seen| seen.path == infer(STABLE)));
+        ensure!(answer.route() == "fallback", "it was drawn for version 1");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let canary = scene.canary[0].take_seen();
+    assert!(!canary.is_empty() && canary.iter().all(|seen| seen.path == infer(CANARY)));
+}
+
+/// The path at which a version is asked.
+fn infer(version: &str) -> String {
+    aegis_protocol::path::infer("m", Some(version))
+}

@@ -9,6 +9,8 @@ use aegis_protocol::{Reason, headers};
 use anyhow::ensure;
 use http::{HeaderName, StatusCode};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const TRANSITIONS: &str = "aegis_proxy_breaker_transitions_total";
 const RETRIES: &str = "aegis_proxy_retries_total";
@@ -464,4 +466,42 @@ async fn the_load_report_is_asked_for() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_uploaders_trip_nothing() {
+    let setup = SceneSetup::new(1, 0).await.unwrap();
+    let setup = setup.with(|proxy| {
+        proxy
+            .set_model("retry.replay_limit_bytes", 1_000)
+            .set_model("breaker.latency_threshold_ms", 200)
+            .set_model("timeouts.request_ms", 10_000)
+    });
+    let scene = setup.start().await.unwrap();
+    let (path, half) = (scene.proxy.infer_path(), vec![b' '; 100_000]);
+    let head = format!("POST {path} HTTP/1.1\r\nhost: test\r\ncontent-length: 200000\r\n\r\n");
+    // Five that are slow in a row would open the breaker.
+    for _ in 0..6 {
+        let mut slow = TcpStream::connect(scene.proxy.data()).await.unwrap();
+        slow.write_all(head.as_bytes()).await.unwrap();
+        slow.write_all(&half).await.unwrap();
+        // Its client dawdles for longer than an answer may take.
+        until("the request to be under way", async || {
+            let metrics = scene.proxy.metrics().await?;
+            let busy = metrics.value("aegis_proxy_in_flight", &[]);
+            ensure!(busy == Some(1.0), "{busy:?}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        slow.write_all(&half).await.unwrap();
+        let mut status = [0; 12];
+        slow.read_exact(&mut status).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200");
+    }
+    assert_eq!(opened(&scene.proxy).await, 0);
+    let endpoint = endpoint_status(&scene.proxy, STABLE, 0).await;
+    assert_eq!(endpoint["breaker"], "closed", "{endpoint}");
+    assert_eq!(endpoint["slow"], 0, "{endpoint}");
 }

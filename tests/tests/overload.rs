@@ -224,3 +224,45 @@ async fn a_crowd_is_served_one_by_one_and_nobody_is_forgotten() {
         tally.asked
     );
 }
+
+#[tokio::test]
+async fn connections_over_the_limit_wait_for_one_to_end() {
+    let setup = SceneSetup::new(1, 0).await.unwrap();
+    let scene = setup
+        .with(|proxy| proxy.set("limits.max_connections", 3))
+        .start()
+        .await
+        .unwrap();
+    let data = scene.proxy.data();
+    let ask = async |stream: &mut TcpStream| {
+        let head = "GET /v2/health/live HTTP/1.1\r\nhost: test\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+    };
+    let is_ok = async |stream: &mut TcpStream| {
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200");
+    };
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(data).await.unwrap();
+        ask(&mut stream).await;
+        is_ok(&mut stream).await;
+        open.push(stream);
+    }
+    let mut fourth = TcpStream::connect(data).await.unwrap();
+    ask(&mut fourth).await;
+    // The kernel has it, and the proxy does not. Others are answered on their connections.
+    for stream in &mut open {
+        let mut rest = vec![0; 4096];
+        let _ = stream.read(&mut rest).await.unwrap();
+        ask(stream).await;
+        is_ok(stream).await;
+    }
+    let metrics = scene.proxy.metrics().await.unwrap();
+    assert_eq!(metrics.value("aegis_proxy_connections", &[]), Some(3.0));
+    let nothing = fourth.try_read(&mut [0; 1]).unwrap_err();
+    assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
+    open.pop();
+    is_ok(&mut fourth).await;
+}

@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use aegis_e2e::digits::{self, MODEL};
 use aegis_e2e::{
-    Backend, BackendSetup, Binaries, CANARY, Hammer, Play, Proxy, ProxySetup, STABLE, Scene,
-    SceneSetup, Upstream, until, workspace_root,
+    Backend, BackendSetup, Binaries, CANARY, Client, Hammer, Play, Proxy, ProxySetup, STABLE,
+    Scene, SceneSetup, Upstream, until, workspace_root,
 };
+use aegis_protocol::grpc::{self, InferOutputTensor, ModelInferRequest, ModelInferResponse};
+use aegis_protocol::headers::JSON_LENGTH;
 use anyhow::{Result, ensure};
-use http::StatusCode;
+use http::header::{CONTENT_TYPE, TE};
+use http::{Request, StatusCode};
+use http_body_util::Full;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use toml_edit::Array;
@@ -113,6 +117,138 @@ async fn equal_versions_agree_and_a_planted_difference_is_found() {
     canary.set_answer(json!({"model_name": "m", "outputs": []}).to_string());
     ask(&scene.proxy, 1).await;
     until_ended(&scene.proxy, "mismatched", 1).await;
+}
+
+/// The same scores as tensors behind their JSON, and how long that is.
+fn binary_scores(scores: [f32; 3]) -> (usize, Vec<u8>) {
+    let parameters = json!({"binary_data_size": 12});
+    let outputs = json!([
+        {"name": "scores", "datatype": "FP32", "shape": [1, 3], "parameters": parameters}
+    ]);
+    let json = json!({"model_name": "m", "outputs": outputs}).to_string();
+    let raw = scores.iter().flat_map(|score| score.to_le_bytes());
+    (json.len(), json.bytes().chain(raw).collect())
+}
+
+#[tokio::test]
+async fn tensors_behind_the_json_are_asked_for_and_compared_as_numbers() {
+    let scene = scene(&[]).await;
+    let (stable, canary) = (&scene.stable[0], &scene.canary[0]);
+    let input = json!({"name": "x", "datatype": "FP32", "shape": [1],
+        "parameters": {"binary_data_size": 4}});
+    let json = json!({"inputs": [input], "parameters": {"binary_data_output": true}}).to_string();
+    let body = [json.as_bytes(), &1.0_f32.to_le_bytes()].concat();
+    let length = json.len().to_string();
+    let ask = async || {
+        let headers = [
+            (CONTENT_TYPE, "application/octet-stream"),
+            (JSON_LENGTH, length.as_str()),
+        ];
+        let answer = scene
+            .proxy
+            .infer_with(body.clone(), &headers)
+            .await
+            .unwrap();
+        assert_eq!(answer.status, StatusCode::OK);
+    };
+    let same = binary_scores([0.1, 0.7, 0.2]);
+    stable.set_binary_answer(same.0, same.1.clone());
+    canary.set_binary_answer(same.0, same.1);
+    ask().await;
+    until_ended(&scene.proxy, "agreed", 1).await;
+    let seen = canary.take_seen().pop().unwrap();
+    assert_eq!(seen.body, body);
+    assert_eq!(seen.headers["inference-header-content-length"], length);
+    assert_eq!(seen.headers["content-type"], "application/octet-stream");
+
+    let other = binary_scores([0.1, 0.701, 0.2]);
+    canary.set_binary_answer(other.0, other.1);
+    ask().await;
+    until_ended(&scene.proxy, "differed", 1).await;
+    let status = shadow_status(&scene.proxy).await;
+    let worst = status["worst"]["absolute"].as_f64().unwrap();
+    assert!((worst - 1e-3).abs() < 1e-6, "{worst}");
+
+    // One may answer in JSON what the other answers in bytes.
+    canary.set_answer(scores([0.1, 0.7, 0.2]));
+    ask().await;
+    until_ended(&scene.proxy, "agreed", 2).await;
+
+    // Fewer bytes than it says are no answer.
+    let (length, whole) = binary_scores([0.1, 0.7, 0.2]);
+    canary.set_binary_answer(length, whole[..length + 8].to_vec());
+    ask().await;
+    until_ended(&scene.proxy, "unreadable", 1).await;
+}
+
+/// The same scores as the answer to a call.
+fn call_scores(scores: [f32; 3]) -> ModelInferResponse {
+    let raw: Vec<u8> = scores
+        .iter()
+        .flat_map(|score| score.to_le_bytes())
+        .collect();
+    ModelInferResponse {
+        model_name: "m".to_owned(),
+        outputs: vec![InferOutputTensor {
+            name: "scores".to_owned(),
+            datatype: "FP32".to_owned(),
+            shape: vec![1, 3],
+        }],
+        raw_output_contents: vec![raw.into()],
+        ..ModelInferResponse::default()
+    }
+}
+
+#[tokio::test]
+async fn a_call_is_asked_of_the_shadow_too_and_its_answers_compared() {
+    let scene = scene(&[]).await;
+    let (stable, canary) = (&scene.stable[0], &scene.canary[0]);
+    let client = Client::http2();
+    let asked = grpc::frame(&ModelInferRequest {
+        model_name: "m".to_owned(),
+        id: "one".to_owned(),
+        ..ModelInferRequest::default()
+    });
+    let ask = async || {
+        let at = scene.proxy.data();
+        let uri = format!("http://{at}/inference.GRPCInferenceService/ModelInfer");
+        let request = Request::post(uri)
+            .header(CONTENT_TYPE, "application/grpc")
+            .header(TE, "trailers")
+            .body(Full::new(asked.clone()));
+        let answer = client.send(request.unwrap()).await.unwrap();
+        assert_eq!(answer.status, StatusCode::OK);
+        assert_eq!(answer.version(), STABLE);
+    };
+    stable.set_call_answer(call_scores([0.1, 0.7, 0.2]));
+    canary.set_call_answer(call_scores([0.1, 0.7, 0.2]));
+    ask().await;
+    until_ended(&scene.proxy, "agreed", 1).await;
+    let copy = canary.take_seen().pop().unwrap();
+    assert_eq!(copy.headers["x-aegis-shadow"], "1");
+    let message = copy.infer_request().unwrap();
+    assert_eq!((&*message.model_version, &*message.id), (CANARY, "one"));
+
+    canary.set_call_answer(call_scores([0.1, 0.701, 0.2]));
+    ask().await;
+    until_ended(&scene.proxy, "differed", 1).await;
+    let status = shadow_status(&scene.proxy).await;
+    let worst = status["worst"]["absolute"].as_f64().unwrap();
+    assert!((worst - 1e-3).abs() < 1e-6, "{worst}");
+
+    // It is taken for no answer where its trailers say that it failed, or there is none.
+    canary.play(Play::FailLate);
+    ask().await;
+    until_ended(&scene.proxy, "status", 1).await;
+    canary.play(Play::Status(StatusCode::BAD_REQUEST));
+    ask().await;
+    until_ended(&scene.proxy, "status", 2).await;
+    // And a call that fails late is asked of nobody else.
+    stable.play(Play::FailLate);
+    let copies = canary.asked();
+    ask().await;
+    until_ended(&scene.proxy, "cut_short", 1).await;
+    assert_eq!(canary.asked(), copies);
 }
 
 #[tokio::test]

@@ -19,7 +19,11 @@ impl Exchange {
             return;
         };
         let by_itself = routed.version.name() == shadow.version().name();
-        let inference = forward.action == Action::Infer && answer.status == StatusCode::OK;
+        let asks = matches!(forward.action, Action::Infer | Action::CallInfer);
+        // A call without an answer says so at once.
+        let failed = self.call.as_ref().and_then(|call| call.http_status());
+        let answered = answer.status == StatusCode::OK && failed.is_none_or(|status| status == 200);
+        let inference = asks && answered;
         if by_itself || !inference || !shadow.draws(rand::random()) {
             return;
         }

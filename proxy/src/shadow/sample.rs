@@ -2,12 +2,11 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use aegis_protocol::InferResponse;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Ended, Shadow, compare, copy};
+use super::{Ended, Shadow, compare, copy, form::Form};
 
 /// A request whose answer is on its way to the client, and is kept beside. Dropped
 /// before its answer was whole it is counted as cut short.
@@ -16,8 +15,8 @@ pub struct Sample {
     shadow: Arc<Shadow>,
     /// Where the copy goes.
     at: SocketAddr,
-    request: Bytes,
-    answer: BytesMut,
+    request: (Form, Bytes),
+    answer: (Form, BytesMut),
     limit: usize,
     /// None once it has ended, in one way or another.
     slot: Option<OwnedSemaphorePermit>,
@@ -54,10 +53,13 @@ impl Shadow {
         at: impl FnOnce() -> Option<SocketAddr>,
     ) -> Result<Sample, Ended> {
         let limit = usize::try_from(self.settings.max_kept_bytes).unwrap_or(usize::MAX);
-        if !may_be_json(asked) || !may_be_json(answered) {
+        let asked = Form::of(asked).ok_or(Ended::Unsupported)?;
+        let form = Form::of(answered).ok_or(Ended::Unsupported)?;
+        let request = request.ok_or(Ended::NotKept)?;
+        // The version of a message that is compressed cannot be set.
+        if asked == Form::Call && request.first() != Some(&0) {
             return Err(Ended::Unsupported);
         }
-        let request = request.ok_or(Ended::NotKept)?;
         if request.len() > limit || length(answered).is_some_and(|length| length > limit) {
             return Err(Ended::TooLarge);
         }
@@ -66,21 +68,12 @@ impl Shadow {
         Ok(Sample {
             shadow: Arc::clone(self),
             at: at().ok_or(Ended::NoEndpoint)?,
-            request,
-            answer: BytesMut::with_capacity(length(answered).unwrap_or(0)),
+            request: (asked, request),
+            answer: (form, BytesMut::with_capacity(length(answered).unwrap_or(0))),
             limit,
             slot: Some(slot),
         })
     }
-}
-
-/// Whether a body is JSON and nothing else, as far as its headers say: not
-/// compressed, no tensors behind it, no gRPC.
-fn may_be_json(headers: &HeaderMap) -> bool {
-    let plain = !headers.contains_key(header::CONTENT_ENCODING)
-        && !headers.contains_key(aegis_protocol::headers::JSON_LENGTH);
-    let kind = headers.get(header::CONTENT_TYPE);
-    plain && kind.is_none_or(|kind| kind.as_bytes().starts_with(b"application/json"))
 }
 
 fn length(headers: &HeaderMap) -> Option<usize> {
@@ -96,11 +89,12 @@ impl Sample {
         if self.slot.is_none() {
             return;
         }
-        if self.answer.len() + piece.len() > self.limit {
-            self.answer = BytesMut::new();
+        let (_, answer) = &mut self.answer;
+        if answer.len() + piece.len() > self.limit {
+            *answer = BytesMut::new();
             self.end(Ended::TooLarge);
         } else {
-            self.answer.extend_from_slice(piece);
+            answer.extend_from_slice(piece);
         }
     }
 
@@ -111,11 +105,12 @@ impl Sample {
             return;
         };
         let shadow = Arc::clone(&self.shadow);
-        let (request, answer) = (self.request.clone(), std::mem::take(&mut self.answer));
-        let at = self.at;
+        let (form, answer) = &mut self.answer;
+        let answer = (*form, std::mem::take(answer).freeze());
+        let (request, at) = (self.request.clone(), self.at);
         tokio::spawn(async move {
             match copy::ask(&shadow, at, request).await {
-                Ok(other) => weigh(&shadow, answer, other).await,
+                Ok(other) => weigh(&shadow, [answer, other]).await,
                 Err(ended) => shadow.tally.ended(ended),
             }
             drop(slot);
@@ -136,17 +131,14 @@ impl Drop for Sample {
 }
 
 /// Reads both answers and compares them, where it holds up no connection.
-async fn weigh(shadow: &Arc<Shadow>, answer: BytesMut, other: Bytes) {
+async fn weigh(shadow: &Arc<Shadow>, answers: [(Form, Bytes); 2]) {
     let here = Arc::clone(shadow);
-    let work = move || {
-        let read = |body: &[u8]| InferResponse::from_json(body);
-        match (read(&answer), read(&other)) {
-            (Ok(primary), Ok(shadow)) => {
-                let result = compare(&primary, &shadow, here.tolerance());
-                here.tally.compared(here.version.name(), &result);
-            }
-            _ => here.tally.ended(Ended::Unreadable),
+    let work = move || match answers.map(|(form, body)| form.read(&body)) {
+        [Some(primary), Some(shadow)] => {
+            let result = compare(&primary, &shadow, here.tolerance());
+            here.tally.compared(here.version.name(), &result);
         }
+        _ => here.tally.ended(Ended::Unreadable),
     };
     // It ends with the runtime at the worst.
     let _ = tokio::task::spawn_blocking(work).await;

@@ -31,7 +31,7 @@ pub enum Ended {
     NotKept,
     /// A body is over `max_kept_bytes`.
     TooLarge,
-    /// The request or an answer is not plain JSON.
+    /// The request or an answer is compressed, or in no form that is known.
     Unsupported,
     /// The client did not get the whole answer.
     CutShort,

@@ -66,8 +66,15 @@ pub(super) fn echo(seen: &Seen, script: &Script) -> Answer {
     if seen.is_call() {
         return grpc::echo(seen, script, grpc::WELL);
     }
-    if let Some(body) = script.answer() {
-        return signed(json_body(StatusCode::OK, body), script);
+    if let Some((body, json_length)) = script.answer() {
+        let mut answer = json_body(StatusCode::OK, body);
+        if let Some(length) = json_length {
+            let fields = answer.headers_mut();
+            let kind = header::HeaderValue::from_static("application/octet-stream");
+            fields.insert(header::CONTENT_TYPE, kind);
+            fields.insert(headers::JSON_LENGTH, length.into());
+        }
+        return signed(answer, script);
     }
     let text = format!("{} {} {} bytes", seen.method, seen.path, seen.body.len());
     let body = json!({
