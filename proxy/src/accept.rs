@@ -196,7 +196,8 @@ where
             };
             drop(unspoken);
             let _ = tcp.set_nodelay(true);
-            let guarded = |stream| Guarded::new(stream, limits.head, limits.keepalive, metrics);
+            let guarded =
+                |stream| Guarded::new(stream, limits.head, limits.keepalive, Arc::clone(&metrics));
             if spoke == 0 {
                 // It closed, or never said a word.
             } else if !h2::may_begin(&start[..spoke]) {
@@ -208,7 +209,9 @@ where
                     }
                     h2::Start::Http2(stream) => {
                         // In a box: every connection of HTTP/1 would have its size.
-                        Box::pin(h2::serve(&proxy, stream, limits, closing, silence_over)).await;
+                        let served =
+                            h2::serve(&proxy, *stream, limits, metrics, closing, silence_over);
+                        Box::pin(served).await;
                     }
                 }
             }

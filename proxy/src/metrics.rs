@@ -44,8 +44,8 @@ use crate::{
 
 use known::Known;
 use labels::{
-    LOOKUP_FOUND, LOOKUP_RESULTS, POD_STATES, WATCH_CHANGED, WATCH_LISTED, WATCH_RESULTS,
-    WATCH_STANDS,
+    H2_ERRORS, H2_OTHER, LOOKUP_FOUND, LOOKUP_RESULTS, POD_STATES, WATCH_CHANGED, WATCH_LISTED,
+    WATCH_RESULTS, WATCH_STANDS,
 };
 pub use labels::{RETRY_REASONS, ReloadResult, RetryResult, STATIC_LABEL};
 pub use shadow::ShadowMetrics;
@@ -81,6 +81,7 @@ pub struct Metrics {
     rejected: IntCounterVec,
     in_flight: IntGauge,
     connections: IntGauge,
+    h2_given_up: IntCounterVec,
     log_dropped: IntCounterVec,
     trace_spans: IntCounterVec,
     generation: IntGauge,
@@ -128,6 +129,7 @@ impl Metrics {
             rejected: specs::REJECTED.counters(r)?,
             in_flight: specs::IN_FLIGHT.gauge(r)?,
             connections: specs::CONNECTIONS.gauge(r)?,
+            h2_given_up: specs::H2_GIVEN_UP.counters(r)?,
             log_dropped: specs::LOG_DROPPED.counters(r)?,
             trace_spans: specs::TRACE_SPANS.counters(r)?,
             generation: specs::GENERATION.gauge(r)?,
@@ -148,6 +150,9 @@ impl Metrics {
         };
         for reason in Reason::ALL {
             metrics.rejected.with_label_values(&[reason.name()]);
+        }
+        for error in H2_ERRORS.iter().map(|(_, name)| name).chain([&H2_OTHER]) {
+            metrics.h2_given_up.with_label_values(&[error]);
         }
         let _ = metrics.lost_lines();
         let _ = metrics.trace_spans();
@@ -245,6 +250,12 @@ impl Metrics {
     /// The proxy refused a request by itself.
     pub fn rejected(&self, reason: Reason) {
         self.rejected.with_label_values(&[reason.name()]).inc();
+    }
+
+    /// The proxy ended a connection of HTTP/2, and told its client this error.
+    pub fn h2_given_up(&self, error: u32) {
+        let name = labels::h2_error(error);
+        self.h2_given_up.with_label_values(&[name]).inc();
     }
 
     /// What counts the lines that the access log loses.

@@ -214,6 +214,18 @@ impl Process {
         self.pid.as_raw_nonzero().get()
     }
 
+    /// Its resident memory, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// When it is gone.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = line.context("no VmRSS")?.trim().trim_end_matches(" kB");
+        Ok(line.parse::<u64>()? * 1024)
+    }
+
     /// The end of its log.
     #[must_use]
     pub fn stderr(&self) -> String {

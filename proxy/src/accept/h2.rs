@@ -11,6 +11,9 @@
 //! second, a round trip later, names the last stream that will be answered, so
 //! that none which the client has sent is lost. A connection that has not sent its
 //! first request gets to send it before.
+//!
+//! A client that sends what only costs (`h2/flood.rs`) is told to calm down, and its
+//! connection ends with all that it has asked.
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,6 +39,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Limits, with_peer};
+use crate::metrics::Metrics;
+
+mod flood;
+mod metered;
+
+use metered::Metered;
 
 /// How every connection of HTTP/2 begins (RFC 9113, 3.4).
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -45,13 +54,17 @@ pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// After so many requests that make no sense a connection is closed.
 const MAX_MALFORMED: u32 = 32;
+/// The error that a client is told which sends too much (RFC 9113, 7).
+const ENHANCE_YOUR_CALM: u32 = 0xb;
+/// How long telling it may take, where it reads nothing.
+const TELLING: Duration = Duration::from_secs(2);
 
 /// What a connection turned out to speak.
 pub(super) enum Start {
     /// HTTP/1.
     Http1(Box<l4::stream::Stream>),
     /// HTTP/2.
-    Http2(Stream),
+    Http2(Box<l4::stream::Stream>),
 }
 
 /// Whether these first bytes may be those of HTTP/2.
@@ -87,14 +100,17 @@ pub(super) async fn read_start(mut tcp: TcpStream, within: Duration) -> Option<S
 /// Serves one connection to its end.
 pub(super) async fn serve<SV>(
     proxy: &Arc<HttpProxy<SV>>,
-    stream: Stream,
+    stream: l4::stream::Stream,
     limits: Limits,
+    metrics: Arc<Metrics>,
     closing: watch::Receiver<bool>,
     silence_over: CancellationToken,
 ) where
     SV: ProxyHttp + Send + Sync + 'static,
     SV::CTX: Send + Sync + 'static,
 {
+    let flooded = CancellationToken::new();
+    let stream: Stream = Box::new(Metered::new(stream, metrics, flooded.clone()));
     let digest = Arc::new(Digest {
         ssl_digest: None,
         timing_digest: stream.get_timing_digest(),
@@ -112,6 +128,7 @@ pub(super) async fn serve<SV>(
     loop {
         tokio::select! {
             biased;
+            () = flooded.cancelled() => break,
             accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => match accepted {
                 Ok(Some(H2Accept::Session(session))) => {
                     begun = true;
@@ -128,6 +145,11 @@ pub(super) async fn serve<SV>(
             () = silence_over.cancelled(), if streams.is_empty() => break,
             () = sleep_until(idle_until), if streams.is_empty() => break,
         }
+    }
+    if flooded.is_cancelled() {
+        connection.abrupt_shutdown(ENHANCE_YOUR_CALM.into());
+        let told = async { while let Some(Ok(_unanswered)) = connection.accept().await {} };
+        let _ = timeout(TELLING, told).await;
     }
     drop(connection);
     // They hear that their client is gone, and give back what they hold.
@@ -153,7 +175,11 @@ fn options(limits: Limits) -> H2Options {
     options
         .max_concurrent_streams(limits.streams)
         .max_header_list_size(u32::try_from(limits.head.bytes).unwrap_or(u32::MAX))
-        .initial_connection_window_size(CONNECTION_WINDOW);
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        // All that it has may be taken back before we have looked at it, some times over; the library's own
+        // 20 would end the connection of a client with short deadlines. How many it may take back at all is
+        // for the meter to say.
+        .max_pending_accept_reset_streams(4 * limits.streams as usize);
     options
 }
 
@@ -179,8 +205,8 @@ mod tests {
             client.shutdown().await.unwrap();
         };
         let (start, ()) = tokio::join!(reading, sending);
-        let (name, mut stream) = match start? {
-            Start::Http1(stream) => ("HTTP/1", stream as Stream),
+        let (name, mut stream): (_, Stream) = match start? {
+            Start::Http1(stream) => ("HTTP/1", stream),
             Start::Http2(stream) => ("HTTP/2", stream),
         };
         let mut rest = Vec::new();

@@ -43,6 +43,25 @@ pub(super) const WATCH_RESULTS: [&str; 3] = [WATCH_LISTED, WATCH_STANDS, WATCH_C
 /// How Kubernetes sees a pod.
 pub(super) const POD_STATES: [&str; 3] = ["ready", "unready", "terminating"];
 
+/// The errors that end a connection of HTTP/2 for what its client sent, by their numbers
+/// (RFC 9113, 7).
+pub(super) const H2_ERRORS: [(u32, &str); 6] = [
+    (0x1, "protocol_error"),
+    (0x3, "flow_control_error"),
+    (0x5, "stream_closed"),
+    (0x6, "frame_size_error"),
+    (0x9, "compression_error"),
+    (0xb, "enhance_your_calm"),
+];
+/// Any other.
+pub(super) const H2_OTHER: &str = "other";
+
+/// The label of an error of HTTP/2.
+pub(super) fn h2_error(error: u32) -> &'static str {
+    let known = H2_ERRORS.iter().find(|(number, _)| *number == error);
+    known.map_or(H2_OTHER, |(_, name)| name)
+}
+
 /// Whether a failed attempt was followed by another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryResult {

@@ -94,6 +94,9 @@ specs! {
     CONNECTIONS: Gauge "aegis_proxy_connections"
         [],
         "Client connections that are open";
+    H2_GIVEN_UP: Counter "aegis_proxy_h2_given_up_total"
+        ["error"],
+        "Connections of HTTP/2 that the proxy ended for what the client sent, by the error that the client was told";
     LOG_DROPPED: Counter "aegis_proxy_access_log_dropped_total"
         ["reason"],
         "Lines of the access log that were lost, because too many waited or because they could not be written";
