@@ -4,7 +4,7 @@
 //! every call, and mimalloc's call for aligned memory has a fast path for powers of two alone: most
 //! other sizes are asked for with some bytes more, aligned by hand, and freed by a longer way, too
 //! (microsoft/mimalloc issues 314 and 889). Seventeen allocations of a proxied request went there.
-//! Its plain call aligns to [`NATURAL`] whatever is not smaller, which is all that nearly any type
+//! Its plain call aligns to 16 bytes whatever is not smaller, which is all that nearly any type
 //! of Rust asks for.
 
 use std::alloc::{GlobalAlloc, Layout};
